@@ -1,0 +1,247 @@
+/**
+ * A host in TypeScript: connects to a server, opens packs and calls their nodes.
+ *
+ * Owns one connection and the calls under way on it. Every call ends exactly once: with its result, with an
+ * {@link AirlockError}, or with the signal's reason when it is aborted.
+ */
+import { tmpdir } from "node:os";
+import { defaultSocketPath } from "../transport/address.ts";
+import { decode, encode, encodeParts } from "../transport/codec.ts";
+import { Connection } from "../transport/connection.ts";
+import {
+  type Hello,
+  openResultSchema,
+  type PrepareResult,
+  type Progress,
+  prepareResultSchema,
+  progressSchema,
+  protocolVersions,
+  type Status,
+  serverPeer,
+  statusSchema,
+  validate,
+  type Welcome,
+  welcomeSchema,
+} from "../transport/control.ts";
+import { AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
+import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind } from "../transport/frame.ts";
+import { defaultLimits, type Limits } from "../transport/limits.ts";
+import { RawValue } from "../transport/values.ts";
+import { Pack } from "./pack.ts";
+
+export interface ConnectOptions {
+  /** Path of the server's socket; AIRLOCK_SOCKET or the user's own by default. */
+  readonly socket?: string;
+  /** What this host calls itself in listings. */
+  readonly name?: string;
+  /** The interpreter that packs run on unless they need another, and whose torch they may share. */
+  readonly python?: { readonly executable: string; readonly version: string };
+  readonly limits?: Partial<Limits>;
+}
+
+export interface CallOptions {
+  /** Ends the wait; the worker is told. */
+  readonly signal?: AbortSignal;
+  /** Milliseconds after which the server ends the call; none by default. */
+  readonly deadlineMs?: number;
+  /** Told how the call goes, as where its environment is being made first. */
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** A call that was sent and not answered. */
+interface PendingCall {
+  readonly resolve: (body: Uint8Array) => void;
+  readonly reject: (reason: unknown) => void;
+  readonly onProgress: ((progress: Progress) => void) | undefined;
+}
+
+/**
+ * Connects to a running server.
+ *
+ * @throws AirlockError `disconnected` where there is none, or what the server says where it lets nobody in.
+ */
+export async function connect(options: ConnectOptions = {}): Promise<Airlock> {
+  const socketPath = options.socket ?? defaultSocketPath(process.env, process.getuid?.() ?? 0, tmpdir());
+  return await Airlock.open(socketPath, options);
+}
+
+/** A connection to a server. */
+export class Airlock implements AsyncDisposable {
+  readonly #pending = new Map<number, PendingCall>();
+  readonly #welcomed = Promise.withResolvers<Welcome>();
+  readonly #closed = Promise.withResolvers<void>();
+  #connection: Connection | undefined;
+  #lastCall = 0;
+  /** Why the connection ended, once it has. */
+  #ended: AirlockError | undefined;
+
+  /** Use {@link connect}. */
+  static async open(socketPath: string, options: ConnectOptions): Promise<Airlock> {
+    const airlock = new Airlock();
+    const limits = { ...defaultLimits, ...options.limits };
+    await airlock.#connect(socketPath, limits);
+    airlock.#sendHello(options);
+    await airlock.#welcomed.promise;
+    return airlock;
+  }
+
+  async #connect(socketPath: string, limits: Limits): Promise<void> {
+    try {
+      await Bun.connect({
+        unix: socketPath,
+        socket: {
+          open: (socket) => {
+            this.#connection = new Connection(socket, limits, {
+              onFrame: (frame) => this.#receive(frame),
+              onBroken: (cause) => this.#connection?.abort(cause),
+              onClose: (cause) => this.#end(cause),
+            });
+          },
+          data: (_, chunk) => this.#connection?.handleData(chunk),
+          drain: () => this.#connection?.handleDrain(),
+          close: (_, error) => this.#connection?.handleClose(error),
+          error: (_, error) => this.#connection?.handleClose(error),
+        },
+      });
+    } catch (error) {
+      throw new AirlockError(
+        "disconnected",
+        `no server answers at ${socketPath}`,
+        { hint: "start one with `airlock serve`" },
+        { cause: error },
+      );
+    }
+  }
+
+  #sendHello(options: ConnectOptions): void {
+    const hello: Hello = {
+      protocol: protocolVersions,
+      features: [],
+      role: "host",
+      name: options.name ?? "bun",
+      pid: process.pid,
+      ...(options.python && { python: options.python }),
+    };
+    this.#connection?.send(buildFrame({ kind: FrameKind.hello, peer: serverPeer, call: 0, body: encode(hello) }));
+  }
+
+  /**
+   * Opens the pack in `folder`: its manifest is checked, nothing is started.
+   *
+   * @throws AirlockError `manifest_invalid`.
+   */
+  async open(folder: string): Promise<Pack> {
+    const result = validate(openResultSchema, await this.#callServer("open", { folder }), "answer to open");
+    return new Pack(this, result);
+  }
+
+  /** How the server is: its packs and their workers. */
+  async status(): Promise<Status> {
+    return validate(statusSchema, await this.#callServer("status", {}), "answer to status");
+  }
+
+  /** @internal Used by {@link Pack.prepare}. */
+  async prepare(pack: number, options: CallOptions): Promise<PrepareResult> {
+    return validate(prepareResultSchema, await this.#callServer("prepare", { pack }, options), "answer to prepare");
+  }
+
+  /** @internal Used by {@link Pack.close}. */
+  async closePack(pack: number): Promise<void> {
+    await this.#callServer("close", { pack });
+  }
+
+  async #callServer(method: string, parameters: object, options: CallOptions = {}): Promise<unknown> {
+    return decode((await this.call(serverPeer, method, [], { ...parameters }, options)).bytes);
+  }
+
+  /**
+   * Calls a method of a peer.
+   *
+   * @returns the result, still encoded.
+   */
+  call(
+    peer: number,
+    method: string,
+    args: readonly unknown[],
+    keywords: Record<string, unknown>,
+    options: CallOptions,
+  ): Promise<RawValue> {
+    const { signal, deadlineMs, onProgress } = options;
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const body = encodeParts([method, args, keywords]);
+    const call = this.#freeCall();
+    const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
+    const onAbort = (): void => {
+      this.#pending.delete(call);
+      this.#connection?.send(buildFrame({ kind: FrameKind.cancel, peer, call }));
+      reject(signal?.reason);
+    };
+    this.#pending.set(call, { resolve, reject, onProgress });
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.#connection?.send(buildFrame({ kind: FrameKind.call, peer, call, deadlineMs, body }));
+    return promise.finally(() => signal?.removeEventListener("abort", onAbort)).then((bytes) => new RawValue(bytes));
+  }
+
+  #freeCall(): number {
+    do {
+      this.#lastCall = (this.#lastCall + 1) >>> 0;
+    } while (this.#lastCall === 0 || this.#pending.has(this.#lastCall));
+    return this.#lastCall;
+  }
+
+  #receive(frame: Frame): void {
+    const kind = frameKind(frame);
+    const number = frameCall(frame);
+    // The frame is a view into the socket's buffer; what a caller gets must stay.
+    const body = frameBody(frame).slice();
+    if (kind === FrameKind.welcome) return this.#receiveWelcome(body);
+    if (kind === FrameKind.error && number === 0) {
+      this.#connection?.abort(errorFromWire(decode(body)));
+      return;
+    }
+    const call = this.#pending.get(number);
+    // An answer may cross the cancel of its call.
+    if (call === undefined) return;
+    if (kind === FrameKind.progress) return call.onProgress?.(validate(progressSchema, decode(body), "progress"));
+    this.#pending.delete(number);
+    if (kind === FrameKind.result) call.resolve(body);
+    else call.reject(errorOf(body));
+  }
+
+  #receiveWelcome(body: Uint8Array): void {
+    try {
+      this.#welcomed.resolve(validate(welcomeSchema, decode(body), "welcome"));
+    } catch (error) {
+      this.#connection?.abort(toAirlockError(error));
+    }
+  }
+
+  #end(cause: AirlockError | undefined): void {
+    this.#ended = cause ?? new AirlockError("disconnected", "the server closed the connection");
+    this.#welcomed.reject(this.#ended);
+    // Whoever opened this airlock was told already, unless nobody waits any more.
+    this.#welcomed.promise.catch(() => undefined);
+    for (const call of this.#pending.values()) call.reject(this.#ended);
+    this.#pending.clear();
+    this.#closed.resolve();
+  }
+
+  /** Ends the connection; the server ends this host's workers. Calls under way are rejected. */
+  async close(): Promise<void> {
+    this.#connection?.end(new AirlockError("disconnected", "the connection was closed by this host"));
+    await this.#closed.promise;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function errorOf(body: Uint8Array): AirlockError {
+  try {
+    return errorFromWire(decode(body));
+  } catch (error) {
+    return toAirlockError(error);
+  }
+}

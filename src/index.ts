@@ -1,0 +1,18 @@
+/**
+ * The public interface of comfy-airlock for Bun: embed a server, connect a client, and the values and errors that cross.
+ */
+export { Airlock, type CallOptions, type ConnectOptions, connect } from "./client/client.ts";
+export type { Pack } from "./client/pack.ts";
+export type { ServerEvent } from "./server/events.ts";
+export { type ServeOptions, type Server, serve } from "./server/serve.ts";
+export type { PrepareResult, Progress, Status } from "./transport/control.ts";
+export {
+  AirlockError,
+  type ErrorCode,
+  type ErrorDetails,
+  errorCodes,
+  type RemoteException,
+} from "./transport/errors.ts";
+export { defaultLimits, type Limits } from "./transport/limits.ts";
+export { type ArrayKind, Complex, Float, FrozenSet, Named, NdArray, RawValue, Tuple } from "./transport/values.ts";
+export { version } from "./version.ts";

@@ -1,0 +1,114 @@
+/**
+ * The calls that the server is relaying: who asked, who answers, and until when.
+ *
+ * Invariant: a call is in the table from its CALL frame until its callee has answered or is gone. Its caller may stop
+ * waiting earlier (cancelled, overdue, gone): then it is *abandoned*, its caller's number is free again, and a late
+ * answer is dropped. Sends nothing itself.
+ */
+import type { Clock, Timer } from "../transport/clock.ts";
+import { AirlockError } from "../transport/errors.ts";
+import type { Limits } from "../transport/limits.ts";
+import type { Session } from "./session.ts";
+
+export interface Call {
+  /** The server's number for it, which its callee sees. */
+  readonly id: number;
+  readonly caller: Session;
+  /** The caller's own number for it. */
+  readonly callerCall: number;
+  /** The peer number that the caller sent it to. */
+  readonly destination: number;
+  /** Who answers it, once it was handed to somebody. */
+  callee: Session | undefined;
+  abandoned: boolean;
+  timer: Timer | undefined;
+}
+
+export class CallTable {
+  readonly #limits: Limits;
+  readonly #clock: Clock;
+  readonly #calls = new Map<number, Call>();
+  #lastId = 0;
+
+  constructor(limits: Limits, clock: Clock) {
+    this.#limits = limits;
+    this.#clock = clock;
+  }
+
+  get size(): number {
+    return this.#calls.size;
+  }
+
+  /** Calls that somebody still waits for. */
+  get waitedFor(): number {
+    let count = 0;
+    for (const call of this.#calls.values()) if (!call.abandoned) count += 1;
+    return count;
+  }
+
+  /**
+   * Enters a call.
+   *
+   * @param deadlineMs milliseconds until `onOverdue`; missing means for ever.
+   * @throws AirlockError `protocol_error` for number 0 or one that is in use, `limit_exceeded` for one call too many.
+   */
+  add(
+    caller: Session,
+    callerCall: number,
+    destination: number,
+    deadlineMs: number | undefined,
+    onOverdue: (call: Call) => void,
+  ): Call {
+    if (callerCall === 0) throw new AirlockError("protocol_error", "call number 0 is not a call");
+    if (caller.made.has(callerCall))
+      throw new AirlockError("protocol_error", `call number ${callerCall} is in use already`);
+    if (caller.made.size >= this.#limits.callsPerPeerMax) {
+      throw new AirlockError(
+        "limit_exceeded",
+        `peer ${caller.peer} has ${caller.made.size} calls under way, as many as are allowed`,
+      );
+    }
+    const call: Call = {
+      id: this.#freeId(),
+      caller,
+      callerCall,
+      destination,
+      callee: undefined,
+      abandoned: false,
+      timer: undefined,
+    };
+    if (deadlineMs !== undefined) call.timer = this.#clock.after(deadlineMs, () => onOverdue(call));
+    this.#calls.set(call.id, call);
+    caller.made.set(callerCall, call);
+    return call;
+  }
+
+  /** Numbers wrap after 2³² calls; one that is still in use is passed over. */
+  #freeId(): number {
+    do {
+      this.#lastId = (this.#lastId + 1) >>> 0;
+    } while (this.#lastId === 0 || this.#calls.has(this.#lastId));
+    return this.#lastId;
+  }
+
+  /** Hands the call to the peer that will answer it. */
+  give(call: Call, callee: Session): void {
+    call.callee = callee;
+    callee.given.set(call.id, call);
+  }
+
+  /** Nobody waits for the answer any more. */
+  abandon(call: Call): void {
+    call.abandoned = true;
+    call.timer?.cancel();
+    if (call.caller.made.get(call.callerCall) === call) call.caller.made.delete(call.callerCall);
+    if (call.callee === undefined) this.#calls.delete(call.id);
+  }
+
+  /** The call is answered, or will never be. */
+  remove(call: Call): void {
+    this.abandon(call);
+    call.callee?.given.delete(call.id);
+    this.#calls.delete(call.id);
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * The door: accepts connections on the Unix socket, and lets in who proves to belong here.
+ *
+ * Owns every connection until its hello is accepted: the same user as the server's by SO_PEERCRED, a protocol version in
+ * common, and for a worker the token and the process id that it was spawned with. Then hands its frames to the router.
+ */
+import type { Socket, UnixSocketListener } from "bun";
+import type { Clock, Timer } from "../transport/clock.ts";
+import { decode, encode } from "../transport/codec.ts";
+import { Connection } from "../transport/connection.ts";
+import { type Hello, helloSchema, protocolVersions, validate, type Welcome } from "../transport/control.ts";
+import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
+import { buildFrame, type Frame, FrameKind, frameBody, frameKind } from "../transport/frame.ts";
+import type { PeerCredentials } from "../transport/libc.ts";
+import type { Limits } from "../transport/limits.ts";
+import type { OnServerEvent } from "./events.ts";
+import type { Pack } from "./pack.ts";
+import type { Router } from "./router.ts";
+import type { Session } from "./session.ts";
+import type { Worker } from "./workers/worker.ts";
+
+/** How long a peer that is shown out may take to read why. */
+const lastWordsMs = 1_000;
+
+/** A worker that was spawned and has not said hello. */
+export interface ExpectedWorker {
+  readonly worker: Worker;
+  readonly pack: Pack;
+}
+
+export interface DoorOptions {
+  readonly socketPath: string;
+  readonly version: string;
+  readonly uid: number;
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly router: Router;
+  readonly credentialsOf: (descriptor: number) => PeerCredentials;
+  /** Workers that may say hello, by token. The door takes each out when it is let in. */
+  readonly expected: Map<string, ExpectedWorker>;
+  readonly onEvent: OnServerEvent;
+  /** A host's connection ended. */
+  readonly onHostGone: (session: Session) => void;
+}
+
+/** A connection and who turned out to be at its other end. */
+interface Visitor {
+  readonly connection: Connection;
+  session?: Session;
+}
+
+type PeerSocket = Socket<Visitor>;
+
+export class Door {
+  readonly #options: DoorOptions;
+  readonly #listener: UnixSocketListener<Visitor>;
+  #visitors = 0;
+
+  constructor(options: DoorOptions) {
+    this.#options = options;
+    this.#listener = Bun.listen<Visitor>({
+      unix: options.socketPath,
+      socket: {
+        open: (socket) => this.#open(socket),
+        data: (socket, chunk) => socket.data?.connection.handleData(chunk),
+        drain: (socket) => socket.data?.connection.handleDrain(),
+        close: (socket, error) => socket.data?.connection.handleClose(error),
+        error: (socket, error) => socket.data?.connection.handleClose(error),
+      },
+    });
+  }
+
+  /** Stops listening; connections that are open stay. */
+  close(): void {
+    this.#listener.stop(false);
+  }
+
+  #open(socket: PeerSocket): void {
+    const { limits, clock } = this.#options;
+    const reception = { pid: 0, timer: undefined as Timer | undefined };
+    const connection: Connection = new Connection(socket as Socket<unknown>, limits, {
+      onFrame: (frame) => this.#receive(visitor, reception.pid, frame),
+      onBroken: (cause) => this.#refuse(visitor, cause),
+      onClose: (cause) => {
+        reception.timer?.cancel();
+        this.#closed(visitor, reception.pid, cause);
+      },
+    });
+    const visitor: Visitor = { connection };
+    socket.data = visitor;
+    this.#visitors += 1;
+    try {
+      reception.pid = this.#checkStranger(socket);
+    } catch (error) {
+      this.#refuse(visitor, toAirlockError(error, "unauthorized"));
+      return;
+    }
+    reception.timer = clock.after(limits.helloMsMax, () => {
+      if (visitor.session !== undefined) return;
+      this.#refuse(visitor, new AirlockError("protocol_error", `no hello within ${limits.helloMsMax / 1000} s`));
+    });
+  }
+
+  /** Returns the process id of the connecting process. */
+  #checkStranger(socket: PeerSocket): number {
+    const { credentialsOf, limits, uid } = this.#options;
+    // Bun's typings leave the descriptor out; it is there, and the kernel tells by it who connected.
+    const { fd } = socket as unknown as { fd: number };
+    const credentials = credentialsOf(fd);
+    if (credentials.uid !== uid && credentials.uid !== 0) {
+      throw new AirlockError("unauthorized", `user ${credentials.uid} may not connect to the server of user ${uid}`);
+    }
+    if (this.#visitors > limits.peersMax) {
+      throw new AirlockError("limit_exceeded", `${limits.peersMax} connections are open already`);
+    }
+    return credentials.pid;
+  }
+
+  #receive(visitor: Visitor, pid: number, frame: Frame): void {
+    try {
+      if (visitor.session !== undefined) this.#options.router.receive(visitor.session, frame);
+      else visitor.session = this.#letIn(visitor, pid, frame);
+    } catch (error) {
+      this.#refuse(visitor, toAirlockError(error));
+    }
+  }
+
+  #letIn(visitor: Visitor, pid: number, frame: Frame): Session {
+    if (frameKind(frame) !== FrameKind.hello)
+      throw new AirlockError("protocol_error", "the first frame is not a hello");
+    const hello = validate(helloSchema, decode(frameBody(frame)), "hello");
+    const protocol = Math.min(protocolVersions.max, hello.protocol.max);
+    if (protocol < Math.max(protocolVersions.min, hello.protocol.min)) {
+      const spoken = `this server speaks versions ${protocolVersions.min} to ${protocolVersions.max}`;
+      const asked = `the peer ${hello.protocol.min} to ${hello.protocol.max}`;
+      throw new AirlockError("unsupported_version", `${spoken}, ${asked}`, {
+        hint: "install the same version of comfy-airlock on both sides",
+      });
+    }
+    const expected = hello.role === "worker" ? this.#claim(hello, pid) : undefined;
+    const session = this.#options.router.join(hello, visitor.connection, expected?.pack);
+    visitor.connection.send(this.#welcome(session, protocol, expected?.pack));
+    expected?.worker.admit(session);
+    const { peer } = session;
+    this.#options.onEvent({ type: "peer_connected", peer, role: hello.role, name: hello.name, pid });
+    return session;
+  }
+
+  /** The worker that this process was spawned as. The token alone could have been read by somebody else. */
+  #claim(hello: Hello, pid: number): ExpectedWorker {
+    const { expected } = this.#options;
+    const claimed = hello.token === undefined ? undefined : expected.get(hello.token);
+    if (claimed === undefined || hello.token === undefined) {
+      throw new AirlockError("unauthorized", "no worker with this token was spawned, or it said hello already");
+    }
+    if (claimed.worker.pid !== pid) {
+      throw new AirlockError("unauthorized", `process ${pid} is not the worker that this token was given to`);
+    }
+    expected.delete(hello.token);
+    return claimed;
+  }
+
+  #welcome(session: Session, protocol: number, pack: Pack | undefined): Frame {
+    const welcome: Welcome = {
+      protocol,
+      features: [],
+      peer: session.peer,
+      server: { version: this.#options.version, pid: process.pid },
+      ...(pack && { pack: { name: pack.manifest.name, folder: pack.manifest.folder } }),
+    };
+    return buildFrame({ kind: FrameKind.welcome, peer: 0, call: 0, body: encode(welcome) });
+  }
+
+  /** Says why, then closes; a peer that doesn't read is not waited for. */
+  #refuse(visitor: Visitor, cause: AirlockError): void {
+    visitor.connection.send(buildFrame({ kind: FrameKind.error, peer: 0, call: 0, body: encode(errorToWire(cause)) }));
+    visitor.connection.end(cause);
+    this.#options.clock.after(lastWordsMs, () => visitor.connection.abort(cause));
+  }
+
+  #closed(visitor: Visitor, pid: number, cause: AirlockError | undefined): void {
+    this.#visitors -= 1;
+    const { session } = visitor;
+    if (session === undefined) {
+      if (cause !== undefined) this.#options.onEvent({ type: "peer_refused", pid, cause });
+      return;
+    }
+    this.#options.onEvent({ type: "peer_closed", peer: session.peer, name: session.hello.name, cause });
+    if (session.hello.role === "host") this.#options.onHostGone(session);
+    else session.runs?.worker?.connectionClosed(cause);
+  }
+}

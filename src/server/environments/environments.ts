@@ -1,0 +1,157 @@
+/**
+ * The Python environments of all packs: one for each distinct set of needs, made when first asked for and kept.
+ *
+ * Invariant: what {@link EnvironmentStore.ensure} returns is whole and runs, whoever made it. One environment is made
+ * once, however many ask, in this process (they share the work) or in others (they wait for the lock of its key).
+ * It starts no workers, and never deletes an environment that is whole.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type Clock, systemClock } from "../../transport/clock.ts";
+import { AirlockError, toAirlockError } from "../../transport/errors.ts";
+import { buildEnvironment } from "./environment-build.ts";
+import { type EnvironmentPlan, planEnvironment } from "./environment-plan.ts";
+import { pythonOf, readRecord } from "./environment-record.ts";
+import type { FileLock } from "./file-lock.ts";
+import { pickInterpreter, queryInterpreter } from "./interpreter.ts";
+import type { PackManifest } from "./manifest.ts";
+import type { EnvironmentProgress, StageReport } from "./progress.ts";
+import { probeSharedTorch, type SharedTorch } from "./shared-torch.ts";
+import { SharedWork } from "./shared-work.ts";
+import type { Uv } from "./uv.ts";
+
+export type { PackManifest };
+
+export interface EnvironmentStoreOptions {
+  /** Where the environments lie, absolute; made if need be. */
+  readonly directory: string;
+  readonly uv: Uv;
+  /** The Python that packs run on unless they need another: an absolute path, or a name on PATH. */
+  readonly defaultPython: string;
+  /** Keeps other processes from making the same environment at the same time. */
+  readonly lockFile: FileLock;
+  readonly clock?: Clock;
+}
+
+export interface EnvironmentRequest {
+  readonly pack: Pick<PackManifest, "name" | "file" | "dependencies" | "requiresPython" | "shareTorch">;
+  /** The Python that the host runs on; needed where the pack shares its torch. */
+  readonly hostPython?: string;
+}
+
+export interface EnsureOptions {
+  readonly onProgress?: (progress: EnvironmentProgress) => void;
+  /** Ends the wait; the work too, unless others wait for it. */
+  readonly signal?: AbortSignal;
+}
+
+/** An environment that is ready. */
+export interface Environment {
+  readonly directory: string;
+  /** Its Python executable. */
+  readonly python: string;
+  /** The fingerprint, and the last part of {@link directory}. */
+  readonly key: string;
+  /** e.g. `3.12.4`. */
+  readonly pythonVersion: string;
+  /** The host's torch, where the pack shares it. */
+  readonly sharedTorch?: SharedTorch;
+  /** Whether it was made just now. */
+  readonly fresh: boolean;
+}
+
+export class EnvironmentStore {
+  readonly directory: string;
+  readonly #uv: Uv;
+  readonly #defaultPython: string;
+  readonly #lockFile: FileLock;
+  readonly #clock: Clock;
+  /** Whether each was made by this run of the work, by key. */
+  readonly #making = new SharedWork<boolean, StageReport>();
+
+  constructor(options: EnvironmentStoreOptions) {
+    this.directory = options.directory;
+    this.#uv = options.uv;
+    this.#defaultPython = options.defaultPython;
+    this.#lockFile = options.lockFile;
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  /**
+   * The environment for a pack, made if there is none that is whole.
+   *
+   * @throws AirlockError `environment_failed` if it can't be made, with uv's words in `details.log`; `cancelled` if the
+   *   signal aborts; `manifest_invalid` if `requiresPython` is malformed. Each names the pack.
+   */
+  async ensure(request: EnvironmentRequest, options: EnsureOptions = {}): Promise<Environment> {
+    const pack = request.pack.name;
+    const { onProgress, signal } = options;
+    const onReport = onProgress && ((report: StageReport) => onProgress({ pack, ...report }));
+    try {
+      await mkdir(this.directory, { recursive: true, mode: 0o700 });
+      onReport?.({ stage: "interpreter", message: "choosing a Python" });
+      const plan = await this.#plan(request, signal);
+      const work = (shared: AbortSignal, report: (report: StageReport) => void) => this.#make(plan, shared, report);
+      const fresh = await this.#making.join(plan.key, work, { onReport, signal });
+      onReport?.({ stage: "ready", message: `the environment ${plan.key} is ready` });
+      return this.#environment(plan, fresh);
+    } catch (thrown) {
+      const { code, message, details } = toAirlockError(thrown, "environment_failed");
+      // Whoever waits for the same environment has a pack of its own, which is the one to name.
+      const named = message.includes(JSON.stringify(pack)) || code === "manifest_invalid";
+      const told = named ? message : `the environment of the pack ${JSON.stringify(pack)}: ${message}`;
+      throw new AirlockError(code, told, { ...details, pack }, { cause: thrown });
+    }
+  }
+
+  async #plan({ pack, hostPython }: EnvironmentRequest, signal: AbortSignal | undefined): Promise<EnvironmentPlan> {
+    const { name, file, requiresPython, shareTorch } = pack;
+    const search = { uv: this.#uv, scratch: this.directory, signal, clock: this.#clock };
+    if (!shareTorch) {
+      const request = { pack: name, file, requiresPython, defaultPython: this.#defaultPython };
+      return planEnvironment(pack, await pickInterpreter(request, search));
+    }
+    if (hostPython === undefined) {
+      const message = `the pack ${JSON.stringify(name)} shares the host's torch, and the host did not name its Python`;
+      throw new AirlockError("environment_failed", message, { hint: "Leave share_torch out of the pack's manifest." });
+    }
+    const options = { pack: name, variables: this.#uv.variables, signal, clock: this.#clock };
+    const sharedTorch = await probeSharedTorch(hostPython, options);
+    const request = { pack: name, file, requiresPython, minor: sharedTorch.python, defaultPython: hostPython };
+    return planEnvironment(pack, await pickInterpreter(request, search), sharedTorch);
+  }
+
+  /** Returns whether it had to be made. */
+  async #make(plan: EnvironmentPlan, signal: AbortSignal, report: (report: StageReport) => void): Promise<boolean> {
+    if (await this.#isWhole(plan, signal)) return false;
+    report({ stage: "waiting", message: "waiting for whoever else is making this environment" });
+    const lock = await this.#lockFile(join(this.directory, `${plan.key}.lock`), signal);
+    try {
+      // Whoever held the lock before may have made it.
+      if (await this.#isWhole(plan, signal)) return false;
+      await buildEnvironment(this.directory, plan, { uv: this.#uv, signal, report });
+      return true;
+    } finally {
+      lock.release();
+    }
+  }
+
+  /** Whether the environment was finished and still runs: the Python beneath it may have been removed or replaced. */
+  async #isWhole(plan: EnvironmentPlan, signal: AbortSignal): Promise<boolean> {
+    const directory = join(this.directory, plan.key);
+    if ((await readRecord(directory))?.key !== plan.key) return false;
+    try {
+      const options = { variables: this.#uv.variables, signal, clock: this.#clock };
+      return (await queryInterpreter(pythonOf(directory), options)).version === plan.interpreter.version;
+    } catch (thrown) {
+      if (toAirlockError(thrown).code === "cancelled") throw thrown;
+      return false;
+    }
+  }
+
+  #environment({ key, interpreter, sharedTorch }: EnvironmentPlan, fresh: boolean): Environment {
+    const directory = join(this.directory, key);
+    const shared = sharedTorch && { sharedTorch };
+    return { directory, python: pythonOf(directory), key, pythonVersion: interpreter.version, ...shared, fresh };
+  }
+}

@@ -1,0 +1,94 @@
+"""Says which torch a Python has, and what else that torch needs: one JSON object on standard output.
+
+Run by ``shared-torch.ts`` with the host's own Python, with ``-I``. Reads metadata of installed distributions and imports
+none of them: importing torch takes seconds, and may take a GPU. Standard library only; Python 3.10 and later.
+"""
+
+import importlib.metadata as metadata
+import json
+import os
+import re
+import site
+import sys
+
+# Compiled against one exact version of torch, so a process that has the host's torch must have the host's of these.
+COMPANIONS = ("torchvision", "torchaudio")
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a distribution's name that compares equal (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed() -> dict[str, metadata.Distribution]:
+    """Every distribution that a plain start of this Python sees, the first of a name, by canonical name."""
+    path = list(sys.path)
+    # -I leaves out the user's own site-packages, which the host, started plainly, sees.
+    if sys.prefix == sys.base_prefix and os.path.isdir(site.getusersitepackages()):
+        path.append(site.getusersitepackages())
+    found: dict[str, metadata.Distribution] = {}
+    for distribution in metadata.distributions(path=path):
+        name = distribution.metadata["Name"]
+        if name:
+            found.setdefault(canonical(name), distribution)
+    return found
+
+
+def requirements(distribution: metadata.Distribution) -> list[str]:
+    """What the distribution requires, without its extras. Other markers stay: what isn't installed isn't shared."""
+    lines = distribution.requires or []
+    return [line for line in lines if "extra" not in line.partition(";")[2]]
+
+
+def closure(names: list[str], found: dict[str, metadata.Distribution]) -> dict[str, metadata.Distribution]:
+    """The named distributions and all that they require, as far as installed."""
+    reached: dict[str, metadata.Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name in reached or name not in found:
+            continue
+        reached[name] = found[name]
+        for line in requirements(found[name]):
+            match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
+            if match:
+                waiting.append(canonical(match.group()))
+    return reached
+
+
+def modules(distribution: metadata.Distribution) -> set[str]:
+    """The distribution's top-level import names."""
+    declared = distribution.read_text("top_level.txt")
+    names = set(declared.split()) if declared else set()
+    for file in distribution.files or []:
+        first = file.parts[0]
+        if len(file.parts) > 1:
+            if file.suffix in (".py", ".so", ".pyd"):
+                names.add(first)
+        elif file.suffix in (".py", ".so", ".pyd"):
+            names.add(first.split(".")[0])
+    return {name for name in names if name.isidentifier()}
+
+
+def main() -> None:
+    """Prints ``{"torch": null}`` if there is no torch, else what ``shared-torch.ts`` declares."""
+    found = installed()
+    torch = found.get("torch")
+    report: object = None
+    if torch is not None:
+        reached = closure(["torch", *COMPANIONS], found)
+        home = str(torch.locate_file(""))
+        others = (str(distribution.locate_file("")) for distribution in reached.values())
+        report = {
+            "version": torch.version,
+            "sitePackages": home,
+            "locations": list(dict.fromkeys([home, *others])),
+            "modules": sorted(set().union(*map(modules, reached.values()))),
+            "distributions": sorted(reached),
+            "requirements": sorted({line for one in reached.values() for line in requirements(one)}),
+        }
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    print(json.dumps({"python": minor, "torch": report}))
+
+
+main()

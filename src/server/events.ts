@@ -1,0 +1,31 @@
+/**
+ * What a server tells its embedder while it runs. Values, not log lines: the command line prints them, a launcher may
+ * count them.
+ */
+import type { AirlockError } from "../transport/errors.ts";
+
+export type ServerEvent =
+  | {
+      readonly type: "peer_connected";
+      readonly peer: number;
+      readonly role: "host" | "worker";
+      readonly name: string;
+      readonly pid: number;
+    }
+  | {
+      readonly type: "peer_closed";
+      readonly peer: number;
+      readonly name: string;
+      readonly cause: AirlockError | undefined;
+    }
+  | { readonly type: "peer_refused"; readonly pid: number; readonly cause: AirlockError }
+  | { readonly type: "worker_started"; readonly pack: string; readonly pid: number; readonly startMs: number }
+  | {
+      readonly type: "worker_ended";
+      readonly pack: string;
+      readonly pid: number;
+      readonly exit: string;
+      readonly expected: boolean;
+    };
+
+export type OnServerEvent = (event: ServerEvent) => void;

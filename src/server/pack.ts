@@ -1,0 +1,191 @@
+/**
+ * A pack that a host has opened: the destination of its calls, and the owner of its worker.
+ *
+ * Invariant: at most one worker at a time; calls that arrive while there is none wait, in order, for the one that is
+ * being made, and all fail together with the reason where it can't be. A worker that ends is replaced by the next call,
+ * never by itself, and no call is ever sent twice.
+ */
+import type { Clock } from "../transport/clock.ts";
+import type { PackStatus, Progress } from "../transport/control.ts";
+import { AirlockError, toAirlockError } from "../transport/errors.ts";
+import type { Frame } from "../transport/frame.ts";
+import type { Limits } from "../transport/limits.ts";
+import type { Call } from "./call-table.ts";
+import type { Environment } from "./environments/environments.ts";
+import type { PackManifest } from "./environments/manifest.ts";
+import type { OnServerEvent } from "./events.ts";
+import type { Session } from "./session.ts";
+import type { LogFile } from "./workers/log-file.ts";
+import { Worker } from "./workers/worker.ts";
+import type { WorkerProcess } from "./workers/worker-process.ts";
+
+/** What a pack needs of the server around it. */
+export interface PackServices {
+  readonly clock: Clock;
+  readonly limits: Limits;
+  readonly onEvent: OnServerEvent;
+  /** Finds or makes the pack's environment. */
+  prepareEnvironment(pack: Pack, onProgress: (progress: Progress) => void, signal: AbortSignal): Promise<Environment>;
+  /** Starts a process that will say hello with the worker's token. */
+  spawn(pack: Pack, worker: Worker, environment: Environment): WorkerProcess;
+  /** Expects a hello with the worker's token, or no longer. */
+  expect(worker: Worker, pack: Pack): void;
+  unexpect(worker: Worker): void;
+  deliver(call: Call, frame: Frame, worker: Session): void;
+  fail(call: Call, error: AirlockError): void;
+  progress(call: Call, progress: Progress): void;
+  /** A worker's session is over; its calls fail with `cause`. */
+  leave(session: Session, cause: AirlockError): void;
+}
+
+interface Waiting {
+  readonly call: Call;
+  readonly frame: Frame;
+}
+
+export class Pack {
+  /** The number that the host sends this pack's calls to. */
+  readonly peer: number;
+  readonly host: Session;
+  readonly manifest: PackManifest;
+  readonly log: LogFile;
+  readonly #services: PackServices;
+  readonly #closing = new AbortController();
+  #worker: Worker | undefined;
+  /** Settles when the last worker is gone. */
+  #lastEnded: Promise<unknown> = Promise.resolve();
+  #starting = false;
+  #waiting: Waiting[] = [];
+
+  constructor(peer: number, host: Session, manifest: PackManifest, log: LogFile, services: PackServices) {
+    this.peer = peer;
+    this.host = host;
+    this.manifest = manifest;
+    this.log = log;
+    this.#services = services;
+  }
+
+  get worker(): Worker | undefined {
+    return this.#worker;
+  }
+
+  /** Settles when the pack's last worker is gone. */
+  get ended(): Promise<unknown> {
+    return this.#lastEnded;
+  }
+
+  get closed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  status(): PackStatus {
+    const { name, folder } = this.manifest;
+    const session = this.#worker?.ready;
+    const pid = this.#worker?.pid ?? 0;
+    const calls = (session?.given.size ?? 0) + this.#waiting.length;
+    const state = session === undefined ? "starting" : "ready";
+    return {
+      pack: this.peer,
+      name,
+      folder,
+      host: { name: this.host.hello.name, pid: this.host.hello.pid },
+      log: this.log.path,
+      worker: this.#worker === undefined ? null : { pid, state, calls },
+    };
+  }
+
+  /** Passes a call on to the worker, starting one where there is none. */
+  submit(call: Call, frame: Frame): void {
+    const session = this.#worker?.ready;
+    if (session !== undefined && !this.#starting) return this.#services.deliver(call, frame, session);
+    // The frame is a view into the socket's buffer, which does not wait.
+    this.#waiting.push({ call, frame: frame.slice() });
+    if (!this.#starting) void this.#start();
+  }
+
+  /** Forgets a call that waits for a worker. */
+  withdraw(call: Call): void {
+    this.#waiting = this.#waiting.filter((waiting) => waiting.call !== call);
+  }
+
+  /** Finds or makes the pack's environment, telling `onProgress` and all calls that wait for it. */
+  prepare(onProgress: (progress: Progress) => void): Promise<Environment> {
+    return this.#services.prepareEnvironment(this, onProgress, this.#closing.signal);
+  }
+
+  /** Ends the pack's worker, and with it the calls under way. */
+  close(): void {
+    this.#closing.abort(new AirlockError("cancelled", `the pack ${this.manifest.name} was closed`));
+    this.#worker?.stop();
+  }
+
+  async #start(): Promise<void> {
+    this.#starting = true;
+    const startMs = this.#services.clock.nowMs();
+    try {
+      const environment = await this.prepare((progress) => {
+        for (const { call } of this.#waiting) this.#services.progress(call, progress);
+      });
+      await this.#lastEnded;
+      this.#closing.signal.throwIfAborted();
+      const session = await this.#startWorker(environment);
+      const elapsedMs = this.#services.clock.nowMs() - startMs;
+      this.#services.onEvent({
+        type: "worker_started",
+        pack: this.manifest.name,
+        pid: session.hello.pid,
+        startMs: elapsedMs,
+      });
+      for (const { call, frame } of this.#takeWaiting()) this.#services.deliver(call, frame, session);
+    } catch (error) {
+      const reason = toAirlockError(error, "worker_start_failed");
+      for (const { call } of this.#takeWaiting()) this.#services.fail(call, reason);
+    } finally {
+      this.#starting = false;
+    }
+  }
+
+  #takeWaiting(): Waiting[] {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    return waiting;
+  }
+
+  async #startWorker(environment: Environment): Promise<Session> {
+    const { clock, limits } = this.#services;
+    const worker = new Worker(clock);
+    this.#services.expect(worker, this);
+    const timer = clock.after(limits.workerStartMsMax, () => {
+      worker.kill(`no hello within ${limits.workerStartMsMax / 1000} s`);
+    });
+    try {
+      const ended = worker.supervise(this.#services.spawn(this, worker, environment));
+      this.#worker = worker;
+      this.#lastEnded = ended.then((exit) => this.#workerEnded(worker, exit));
+      const failed = ended.then((exit) => Promise.reject(this.#startFailed(worker, exit)));
+      // The race below may be over before the worker ends; that later rejection is nobody's surprise.
+      failed.catch(() => undefined);
+      return await Promise.race([worker.admitted, failed]);
+    } finally {
+      timer.cancel();
+      this.#services.unexpect(worker);
+    }
+  }
+
+  #startFailed(worker: Worker, exit: string): AirlockError {
+    const message = `pack ${this.manifest.name}: its worker (pid ${worker.pid}) ended before it was ready: ${exit}`;
+    return new AirlockError("worker_start_failed", message, { pack: this.manifest.name, exit, log: this.log.tail() });
+  }
+
+  #workerEnded(worker: Worker, exit: string): void {
+    if (this.#worker === worker) this.#worker = undefined;
+    const pack = this.manifest.name;
+    const expected = this.#closing.signal.aborted;
+    this.#services.onEvent({ type: "worker_ended", pack, pid: worker.pid, exit, expected });
+    if (worker.session === undefined) return;
+    const message = `pack ${pack}: its worker (pid ${worker.pid}) ended during the call: ${exit}`;
+    const hint = `the next call starts a fresh worker; its log is ${this.log.path}`;
+    const details = { pack, exit, log: this.log.tail(), hint };
+    this.#services.leave(worker.session, new AirlockError("worker_died", message, details));
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * The relay: takes frames from sessions and passes them on by their header, without decoding a body.
+ *
+ * Owns the sessions and the call table. Invariant: every call that entered is answered exactly once, by its callee or,
+ * where that is impossible, by the router itself. Knows packs only as destinations, and control only as a function;
+ * does no I/O but {@link FrameSink.send}.
+ */
+import type { Clock } from "../transport/clock.ts";
+import { encode } from "../transport/codec.ts";
+import type { FrameSink } from "../transport/connection.ts";
+import { type Hello, serverPeer } from "../transport/control.ts";
+import { AirlockError, errorToWire } from "../transport/errors.ts";
+import {
+  buildFrame,
+  type Frame,
+  FrameKind,
+  frameBody,
+  frameCall,
+  frameDeadlineMs,
+  frameKind,
+  framePeer,
+  setFrameCall,
+  setFramePeer,
+} from "../transport/frame.ts";
+import type { Limits } from "../transport/limits.ts";
+import { type Call, CallTable } from "./call-table.ts";
+import type { Pack } from "./pack.ts";
+import { Session } from "./session.ts";
+
+/** Carries out a call to the server itself; answers through {@link Router.answer} or {@link Router.fail}. */
+export type ControlHandler = (call: Call, body: Uint8Array) => void;
+
+export interface RouterOptions {
+  readonly limits: Limits;
+  readonly clock: Clock;
+  readonly onControl: ControlHandler;
+}
+
+export class Router {
+  readonly #options: RouterOptions;
+  readonly #calls: CallTable;
+  readonly #sessions = new Map<number, Session>();
+  #lastPeer: number = serverPeer;
+  #stopping = false;
+
+  constructor(options: RouterOptions) {
+    this.#options = options;
+    this.#calls = new CallTable(options.limits, options.clock);
+  }
+
+  get sessions(): Iterable<Session> {
+    return this.#sessions.values();
+  }
+
+  /** Calls whose callers still wait. */
+  get callsWaitedFor(): number {
+    return this.#calls.waitedFor;
+  }
+
+  /** A number for a peer or a pack; never given twice. */
+  nextPeer(): number {
+    this.#lastPeer += 1;
+    return this.#lastPeer;
+  }
+
+  /** Lets a peer in. Its frames then go to {@link receive}, its end to {@link leave}. */
+  join(hello: Hello, link: FrameSink, runs: Pack | undefined): Session {
+    const session = new Session(this.nextPeer(), hello, link, runs);
+    this.#sessions.set(session.peer, session);
+    return session;
+  }
+
+  /** Refuses new calls from now on; those under way go on. */
+  stopTakingCalls(): void {
+    this.#stopping = true;
+  }
+
+  /**
+   * Takes one frame from a peer; may rewrite its header.
+   *
+   * @throws AirlockError where the peer broke the protocol: its connection must then be closed.
+   */
+  receive(from: Session, frame: Frame): void {
+    switch (frameKind(frame)) {
+      case FrameKind.call:
+        return this.#receiveCall(from, frame);
+      case FrameKind.cancel:
+        return this.#receiveCancel(from, frame);
+      case FrameKind.result:
+      case FrameKind.error:
+        return this.#receiveAnswer(from, frame);
+      case FrameKind.progress:
+        return this.#receiveProgress(from, frame);
+      default:
+        throw new AirlockError("protocol_error", `frame kind ${frameKind(frame)} is out of place here`);
+    }
+  }
+
+  #receiveCall(from: Session, frame: Frame): void {
+    const destination = framePeer(frame);
+    const call = this.#calls.add(from, frameCall(frame), destination, frameDeadlineMs(frame), (overdue) =>
+      this.#overdue(overdue),
+    );
+    if (this.#stopping)
+      return this.fail(call, new AirlockError("server_stopping", "the server is stopping and takes no new calls"));
+    if (destination === serverPeer) return this.#options.onControl(call, frameBody(frame));
+    const pack = from.packs.get(destination);
+    if (pack === undefined) {
+      const hint = "open the pack first; a pack belongs to the host that opened it";
+      return this.fail(
+        call,
+        new AirlockError("pack_not_open", `peer ${destination} is no pack of this host`, { hint }),
+      );
+    }
+    pack.submit(call, frame);
+  }
+
+  #receiveCancel(from: Session, frame: Frame): void {
+    const call = from.made.get(frameCall(frame));
+    // A cancel that crosses the answer finds nothing; that is no fault of the peer's.
+    if (call !== undefined) this.#abandon(call);
+  }
+
+  #receiveAnswer(from: Session, frame: Frame): void {
+    const call = this.#givenTo(from, frame);
+    const { abandoned } = call;
+    this.#calls.remove(call);
+    if (!abandoned) this.#forwardToCaller(call, frame);
+  }
+
+  #receiveProgress(from: Session, frame: Frame): void {
+    const call = this.#givenTo(from, frame);
+    if (!call.abandoned) this.#forwardToCaller(call, frame);
+  }
+
+  #givenTo(callee: Session, frame: Frame): Call {
+    const call = callee.given.get(frameCall(frame));
+    if (call === undefined)
+      throw new AirlockError("protocol_error", `call ${frameCall(frame)} is not this peer's to answer`);
+    return call;
+  }
+
+  #forwardToCaller(call: Call, frame: Frame): void {
+    setFramePeer(frame, call.destination);
+    setFrameCall(frame, call.callerCall);
+    call.caller.link.send(frame);
+  }
+
+  /** Passes a call's frame on to the worker that will answer it. */
+  deliver(call: Call, frame: Frame, worker: Session): void {
+    if (call.abandoned) return;
+    this.#calls.give(call, worker);
+    setFramePeer(frame, call.caller.peer);
+    setFrameCall(frame, call.id);
+    worker.link.send(frame);
+  }
+
+  /** Answers a call with a value of the server's own. */
+  answer(call: Call, value: unknown): void {
+    this.#reply(call, FrameKind.result, value);
+  }
+
+  /** Answers a call with an error of the server's own. */
+  fail(call: Call, error: AirlockError): void {
+    this.#reply(call, FrameKind.error, errorToWire(error));
+  }
+
+  #reply(call: Call, kind: FrameKind, value: unknown): void {
+    const { abandoned } = call;
+    this.#calls.remove(call);
+    if (abandoned) return;
+    call.caller.link.send(buildFrame({ kind, peer: call.destination, call: call.callerCall, body: encode(value) }));
+  }
+
+  /** Tells a call's caller how it goes. */
+  progress(call: Call, value: unknown): void {
+    if (call.abandoned) return;
+    const fields = { kind: FrameKind.progress, peer: call.destination, call: call.callerCall };
+    call.caller.link.send(buildFrame({ ...fields, body: encode(value) }));
+  }
+
+  #overdue(call: Call): void {
+    const error = new AirlockError("deadline_exceeded", "the call took longer than its deadline");
+    const fields = { kind: FrameKind.error, peer: call.destination, call: call.callerCall };
+    call.caller.link.send(buildFrame({ ...fields, body: encode(errorToWire(error)) }));
+    this.#abandon(call);
+  }
+
+  /** The caller no longer waits; the callee is told, so that it can stop. */
+  #abandon(call: Call): void {
+    this.#calls.abandon(call);
+    call.callee?.link.send(buildFrame({ kind: FrameKind.cancel, peer: call.caller.peer, call: call.id }));
+    if (call.callee === undefined) call.caller.packs.get(call.destination)?.withdraw(call);
+  }
+
+  /** A peer is gone: its own calls are abandoned, and those it was to answer fail with `cause`. */
+  leave(session: Session, cause: AirlockError): void {
+    this.#sessions.delete(session.peer);
+    for (const call of [...session.made.values()]) this.#abandon(call);
+    for (const call of [...session.given.values()]) this.fail(call, cause);
+  }
+
+  /** Tells a peer why its connection ends, and ends it. */
+  dismiss(session: Session, cause: AirlockError): void {
+    session.link.send(
+      buildFrame({ kind: FrameKind.error, peer: serverPeer, call: 0, body: encode(errorToWire(cause)) }),
+    );
+    session.link.end(cause);
+  }
+}

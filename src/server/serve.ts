@@ -1,0 +1,226 @@
+/**
+ * The server as a whole: the composition root that joins door, router, packs, environments and processes.
+ */
+import { lstatSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { checkSocketPath, defaultFolders, defaultSocketPath, type Variables } from "../transport/address.ts";
+import { type Clock, systemClock } from "../transport/clock.ts";
+import type { Status } from "../transport/control.ts";
+import { AirlockError } from "../transport/errors.ts";
+import { loadLibc } from "../transport/libc.ts";
+import { defaultLimits, type Limits } from "../transport/limits.ts";
+import { version } from "../version.ts";
+import { ControlService } from "./control-service.ts";
+import { Door, type ExpectedWorker } from "./door.ts";
+import { EnvironmentStore } from "./environments/environments.ts";
+import { loadManifest } from "./environments/manifest.ts";
+import { findUv, Uv } from "./environments/uv.ts";
+import type { OnServerEvent } from "./events.ts";
+import { fileLocker } from "./file-lock.ts";
+import { Pack, type PackServices } from "./pack.ts";
+import { Router } from "./router.ts";
+import type { Session } from "./session.ts";
+import { clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
+import { LogFile, logPath } from "./workers/log-file.ts";
+import { workerVariables } from "./workers/variables.ts";
+import { workerSpawner } from "./workers/worker-process.ts";
+
+export interface ServeOptions {
+  /** Path of the Unix socket; AIRLOCK_SOCKET or the user's own by default. */
+  readonly socket?: string;
+  /** The Python that packs run on unless their host or their manifest asks for another: a path, or a name on PATH. */
+  readonly python?: string;
+  /** The uv binary; by default AIRLOCK_UV, this project's own environment, then PATH. */
+  readonly uv?: string;
+  /** Folder of the environments. */
+  readonly environments?: string;
+  /** Folder of the workers' logs. */
+  readonly logs?: string;
+  /** Limits that differ from the defaults. */
+  readonly limits?: Partial<Limits>;
+  /** Environment variables that every worker gets besides its own. */
+  readonly workerVariables?: Readonly<Record<string, string>>;
+  readonly onEvent?: OnServerEvent;
+}
+
+/** A server that is running. */
+export interface Server extends AsyncDisposable {
+  /** Where clients connect. */
+  readonly socketPath: string;
+  status(): Status;
+  /**
+   * Takes no new calls, lets those under way finish within `drainMsMax`, then ends workers and connections, and removes
+   * the socket file.
+   */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a server in this process.
+ *
+ * @throws AirlockError `bad_request` where a server runs at this socket already, `unauthorized` where its folder isn't
+ * safe, `environment_failed` where there is no uv.
+ */
+export async function serve(options: ServeOptions = {}): Promise<Server> {
+  const variables: Variables = process.env;
+  const uid = process.getuid?.() ?? 0;
+  const socketPath =
+    options.socket === undefined ? defaultSocketPath(variables, uid, tmpdir()) : checkSocketPath(options.socket);
+  const libc = loadLibc();
+  const clock = systemClock;
+  const lockFile = fileLocker(libc, clock);
+  const folders = defaultFolders(variables, homedir());
+  const environments = new EnvironmentStore({
+    directory: options.environments ?? folders.environments,
+    uv: new Uv(options.uv ?? (await findUv())),
+    defaultPython: options.python ?? variables["AIRLOCK_PYTHON"] ?? "python3",
+    lockFile,
+    clock,
+  });
+  ensureSocketFolder(socketPath, uid);
+  await clearSocketPath(socketPath);
+  return new RunningServer({
+    socketPath,
+    uid,
+    clock,
+    libc,
+    environments,
+    limits: { ...defaultLimits, ...options.limits },
+    logs: options.logs ?? folders.logs,
+    onEvent: options.onEvent ?? (() => undefined),
+    workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
+  });
+}
+
+interface Parts {
+  readonly socketPath: string;
+  readonly uid: number;
+  readonly clock: Clock;
+  readonly libc: ReturnType<typeof loadLibc>;
+  readonly environments: EnvironmentStore;
+  readonly limits: Limits;
+  readonly logs: string;
+  readonly onEvent: OnServerEvent;
+  readonly workerVariables: { readonly inherited: Variables; readonly added: Readonly<Record<string, string>> };
+}
+
+class RunningServer implements Server {
+  readonly socketPath: string;
+  readonly #parts: Parts;
+  readonly #router: Router;
+  readonly #door: Door;
+  readonly #packServices: PackServices;
+  readonly #expected = new Map<string, ExpectedWorker>();
+  /** Packs whose worker may still be running, those of hosts that are gone included. */
+  readonly #packs = new Set<Pack>();
+  readonly #inode: number;
+  #stopped: Promise<void> | undefined;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.socketPath = parts.socketPath;
+    const { limits, clock, onEvent, libc } = parts;
+    this.#router = new Router({ limits, clock, onControl: (call, body) => control.handle(call, body) });
+    this.#packServices = this.#servicesForPacks();
+    const router = this.#router;
+    const control = new ControlService({
+      packsPerHostMax: limits.packsPerHostMax,
+      loadManifest,
+      newPack: (host, manifest) => {
+        const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder));
+        const pack = new Pack(router.nextPeer(), host, manifest, log, this.#packServices);
+        this.#packs.add(pack);
+        return pack;
+      },
+      status: () => this.status(),
+      answer: (call, value) => router.answer(call, value),
+      fail: (call, error) => router.fail(call, error),
+      progress: (call, progress) => router.progress(call, progress),
+    });
+    this.#door = new Door({
+      socketPath: parts.socketPath,
+      version,
+      uid: parts.uid,
+      limits,
+      clock,
+      router,
+      credentialsOf: (descriptor) => libc.peerCredentials(descriptor),
+      expected: this.#expected,
+      onEvent,
+      onHostGone: (host) => this.#hostGone(host),
+    });
+    this.#inode = lstatSync(parts.socketPath).ino;
+  }
+
+  #servicesForPacks(): PackServices {
+    const { clock, limits, onEvent, environments, libc } = this.#parts;
+    const spawn = workerSpawner(libc);
+    const router = this.#router;
+    return {
+      clock,
+      limits,
+      onEvent,
+      prepareEnvironment: (pack, onProgress, signal) => {
+        const hostPython = pack.host.hello.python?.executable;
+        return environments.ensure({ pack: pack.manifest, ...(hostPython && { hostPython }) }, { onProgress, signal });
+      },
+      spawn: (pack, worker, environment) => {
+        const { inherited, added } = this.#parts.workerVariables;
+        const variables = workerVariables({
+          inherited,
+          added: { ...added, ...pack.manifest.env },
+          socketPath: this.socketPath,
+          token: worker.token,
+          sharedTorch: environment.sharedTorch,
+        });
+        return spawn({ python: environment.python, packFolder: pack.manifest.folder, log: pack.log, variables });
+      },
+      expect: (worker, pack) => void this.#expected.set(worker.token, { worker, pack }),
+      unexpect: (worker) => void this.#expected.delete(worker.token),
+      deliver: (call, frame, worker) => router.deliver(call, frame, worker),
+      fail: (call, error) => router.fail(call, error),
+      progress: (call, progress) => router.progress(call, progress),
+      leave: (session, cause) => router.leave(session, cause),
+    };
+  }
+
+  #hostGone(host: Session): void {
+    this.#router.leave(host, new AirlockError("disconnected", "the host is gone"));
+    for (const pack of host.packs.values()) this.#closePack(pack);
+    host.packs.clear();
+  }
+
+  #closePack(pack: Pack): void {
+    pack.close();
+    void pack.ended.then(() => this.#packs.delete(pack));
+  }
+
+  status(): Status {
+    const packs = [...this.#packs].filter((pack) => !pack.closed).map((pack) => pack.status());
+    return { server: { version, pid: process.pid, socket: this.socketPath }, packs };
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    const { clock, limits } = this.#parts;
+    this.#router.stopTakingCalls();
+    this.#door.close();
+    const untilMs = clock.nowMs() + limits.drainMsMax;
+    while (this.#router.callsWaitedFor > 0 && clock.nowMs() < untilMs) {
+      await new Promise<void>((resolve) => clock.after(10, resolve));
+    }
+    for (const pack of this.#packs) pack.close();
+    await Promise.all([...this.#packs].map((pack) => pack.ended));
+    const farewell = new AirlockError("server_stopping", "the server was stopped");
+    for (const session of [...this.#router.sessions]) this.#router.dismiss(session, farewell);
+    removeSocketFile(this.socketPath, this.#inode);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}

@@ -1,0 +1,33 @@
+/**
+ * How a process ended, in the words that a person looks up. Pure.
+ */
+import { constants } from "node:os";
+
+export interface ProcessExit {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+/** What the common signals mean when they end a node pack. */
+const signalMeanings: Readonly<Record<string, string>> = {
+  SIGSEGV: "segmentation fault",
+  SIGABRT: "aborted by a native library",
+  SIGBUS: "bus error",
+  SIGILL: "illegal instruction: a library built for another processor",
+  SIGFPE: "arithmetic fault in native code",
+  SIGKILL: "killed, by hand or because memory ran out",
+};
+
+/** `exit code 3`, `killed by SIGSEGV (segmentation fault)`. */
+export function describeExit(exit: ProcessExit): string {
+  // A shell's convention, which wrappers of an interpreter pass on: 128 + the signal's number.
+  const signal = exit.signal ?? signalOfCode(exit.code);
+  if (signal === undefined) return `exit code ${exit.code ?? "unknown"}`;
+  const meaning = signalMeanings[signal];
+  return meaning === undefined ? `killed by ${signal}` : `killed by ${signal} (${meaning})`;
+}
+
+function signalOfCode(code: number | null): string | undefined {
+  if (code === null || code <= 128) return undefined;
+  return Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0];
+}

@@ -1,0 +1,37 @@
+/**
+ * The environment variables of a worker: the server's own, less what would lead its Python astray, plus what it needs to
+ * find its way back. Pure.
+ */
+import type { Variables } from "../../transport/address.ts";
+import type { SharedTorch } from "../environments/shared-torch.ts";
+
+/** Variables that point a Python at somebody else's packages, and those that are the server's own business. */
+const withheld =
+  /^(?:PYTHON(?:PATH|HOME|STARTUP|USERBASE|EXECUTABLE|SAFEPATH)|VIRTUAL_ENV|CONDA_PREFIX|AIRLOCK_.*|__PYVENV_LAUNCHER__)$/;
+
+export interface WorkerVariables {
+  readonly inherited: Variables;
+  /** What the embedder and the manifest set; wins over what is inherited. */
+  readonly added: Readonly<Record<string, string>>;
+  readonly socketPath: string;
+  readonly token: string;
+  readonly sharedTorch: SharedTorch | undefined;
+}
+
+export function workerVariables(options: WorkerVariables): Record<string, string> {
+  const kept = Object.entries(options.inherited).filter(
+    (entry): entry is [string, string] => entry[1] !== undefined && !withheld.test(entry[0]),
+  );
+  return {
+    ...Object.fromEntries(kept),
+    // Packages of the user's own Python would come before nothing and after everything else: never what a pack pinned.
+    PYTHONNOUSERSITE: "1",
+    // What a pack prints should be in its log when it dies, and so should its stack.
+    PYTHONUNBUFFERED: "1",
+    PYTHONFAULTHANDLER: "1",
+    ...options.added,
+    AIRLOCK_SOCKET: options.socketPath,
+    AIRLOCK_TOKEN: options.token,
+    ...(options.sharedTorch && { AIRLOCK_SHARED_TORCH: JSON.stringify(options.sharedTorch) }),
+  };
+}

@@ -1,0 +1,96 @@
+/**
+ * One worker from its spawn to its end: first a process without a voice, then a session, then an exit reason.
+ *
+ * Invariant: it ends once, after both its process and its connection have ended, so that answers which it sent before
+ * it died are still delivered. Decides nothing about calls or restarts; {@link Pack} does.
+ */
+import { randomBytes } from "node:crypto";
+import type { Clock } from "../../transport/clock.ts";
+import type { AirlockError } from "../../transport/errors.ts";
+import type { Session } from "../session.ts";
+import { describeExit } from "./exit.ts";
+import type { WorkerProcess } from "./worker-process.ts";
+
+/** How long a worker may take to exit after its connection closed, or the reverse, before it is made to. */
+const lastWordsMs = 1_000;
+
+export class Worker {
+  /** Its proof, in the hello, that it is the process that was spawned. Good for one use. */
+  readonly token = randomBytes(24).toString("base64url");
+  readonly #clock: Clock;
+  #process: WorkerProcess | undefined;
+  #session: Session | undefined;
+  readonly #connectionClosed = Promise.withResolvers<void>();
+  #listening = false;
+  readonly #admitted = Promise.withResolvers<Session>();
+  #verdict: string | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    // Whoever waits for the admission also waits for the end, which comes first where it never is admitted.
+    this.#admitted.promise.catch(() => undefined);
+  }
+
+  get pid(): number {
+    return this.#process?.pid ?? 0;
+  }
+
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
+  /** The session that takes calls now, if there is one. */
+  get ready(): Session | undefined {
+    return this.#listening ? this.#session : undefined;
+  }
+
+  /** Settles with the session once the worker has said hello. */
+  get admitted(): Promise<Session> {
+    return this.#admitted.promise;
+  }
+
+  /**
+   * Takes charge of the spawned process.
+   *
+   * @returns a promise of the exit reason, settled when process and connection are gone.
+   */
+  async supervise(process: WorkerProcess): Promise<string> {
+    this.#process = process;
+    const exit = await process.exited;
+    if (this.#session !== undefined) {
+      // A forked child may hold the connection open for ever.
+      const timer = this.#clock.after(lastWordsMs, () => this.#session?.link.abort());
+      await this.#connectionClosed.promise;
+      timer.cancel();
+    }
+    return this.#verdict ?? describeExit(exit);
+  }
+
+  /** The worker said hello. */
+  admit(session: Session): void {
+    this.#session = session;
+    this.#listening = true;
+    this.#admitted.resolve(session);
+  }
+
+  /** The worker's connection ended; `cause` is missing where the worker closed it. */
+  connectionClosed(cause: AirlockError | undefined): void {
+    this.#listening = false;
+    this.#connectionClosed.resolve();
+    if (cause !== undefined) this.kill(`ended by the server: ${cause.message}`);
+    else this.#clock.after(lastWordsMs, () => this.kill());
+  }
+
+  /** Asks the worker to end by closing its connection; kills it where it doesn't within `graceMs`. */
+  stop(graceMs: number = lastWordsMs): void {
+    this.#listening = false;
+    this.#session?.link.end();
+    this.#clock.after(this.#session === undefined ? 0 : graceMs, () => this.kill());
+  }
+
+  /** Ends the worker's process group at once; `verdict` is the exit reason to report instead of the signal. */
+  kill(verdict?: string): void {
+    this.#verdict ??= verdict;
+    this.#process?.kill();
+  }
+}

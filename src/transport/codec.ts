@@ -1,0 +1,262 @@
+/**
+ * Values to msgpack and back, with the extensions of PROTOCOL.md, "Values". Pure; the only file that imports msgpackr.
+ *
+ * Nothing is guessed: an object that is neither plain nor one of the classes in `values.ts` is refused by name. Twin of
+ * `worker/src/comfy_airlock/wire/codec.py`; both read `tests/vectors/values.json`.
+ */
+import { addExtension, Packr } from "msgpackr";
+import { AirlockError } from "./errors.ts";
+import { Extension } from "./extensions.ts";
+import { checkValue } from "./scan.ts";
+import { type ArrayKind, Complex, Float, FrozenSet, Named, NdArray, RawValue, Tuple } from "./values.ts";
+
+/** Depth that a value may have where no other limit is in force. */
+const depthMaxDefault = 128;
+
+/**
+ * Encodes one value.
+ *
+ * @throws AirlockError `value_unsupported`, naming the path to the part that cannot cross.
+ */
+export function encode(value: unknown, depthMax: number = depthMaxDefault): Uint8Array {
+  // msgpackr reuses its buffer for the next value, so the bytes are copied out.
+  return packr.pack(packable(value, "value", depthMax)).slice();
+}
+
+/**
+ * Decodes bytes that must be exactly one value.
+ *
+ * @throws AirlockError `value_invalid`.
+ */
+export function decode(bytes: Uint8Array, depthMax: number = depthMaxDefault): unknown {
+  checkValue(bytes, depthMax);
+  try {
+    return objectsFromMaps(packr.unpack(bytes));
+  } catch (error) {
+    if (error instanceof AirlockError) throw error;
+    throw new AirlockError("value_invalid", `the value could not be decoded: ${String(error)}`, {}, { cause: error });
+  }
+}
+
+/**
+ * Encodes a value that may hold {@link RawValue}s in plain objects and arrays; raw bytes are passed through untouched.
+ *
+ * @returns the encoding in parts, to be joined by whoever sends it.
+ * @throws AirlockError as {@link encode}.
+ */
+export function encodeParts(value: unknown): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  appendParts(value, parts);
+  return parts;
+}
+
+function appendParts(value: unknown, parts: Uint8Array[]): void {
+  if (value instanceof RawValue) parts.push(value.bytes);
+  else if (!holdsRaw(value)) parts.push(encode(value));
+  else if (Array.isArray(value)) {
+    parts.push(containerHead(0x90, 0xdd, value.length));
+    for (const item of value) appendParts(item, parts);
+  } else {
+    const entries = Object.entries(value as Record<string, unknown>);
+    parts.push(containerHead(0x80, 0xdf, entries.length));
+    for (const [key, item] of entries) {
+      parts.push(encode(key));
+      appendParts(item, parts);
+    }
+  }
+}
+
+/** The head of an array or map, in the short form where it fits. */
+function containerHead(short: number, long: number, length: number): Uint8Array {
+  if (length < 16) return Uint8Array.of(short | length);
+  return Uint8Array.of(long, length >>> 24, length >>> 16, length >>> 8, length);
+}
+
+function holdsRaw(value: unknown): boolean {
+  if (value instanceof RawValue) return true;
+  if (Array.isArray(value) && !(value instanceof Tuple)) return value.some(holdsRaw);
+  return isPlainObject(value) && Object.values(value).some(holdsRaw);
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/**
+ * The value as msgpackr should see it: checked, and with whole numbers beyond 32 bits as bigint, because msgpackr would
+ * send those as floats and a seed would change its type.
+ */
+function packable(value: unknown, path: string, room: number): unknown {
+  if (typeof value === "number") {
+    return Number.isSafeInteger(value) && (value > 0xffff_ffff || value < -0x8000_0000) ? BigInt(value) : value;
+  }
+  if (typeof value === "function" || typeof value === "symbol") throw unsupported(path, typeof value);
+  if (typeof value !== "object" || value === null) return value ?? null;
+  if (room < 0) throw new AirlockError("value_unsupported", `${path} is nested too deep, or contains itself`);
+  if (value instanceof Uint8Array || value instanceof Complex || value instanceof Float || value instanceof Date)
+    return value;
+  if (value instanceof NdArray) return checkedArray(value, path);
+  if (value instanceof Named) return new Named(value.name, packable(value.state, `${path}.state`, room - 2));
+  if (Array.isArray(value) || value instanceof Set) return packableItems(value, path, room - 2);
+  if (value instanceof Map) {
+    const entries = [...value].map(([key, item]) => [
+      packable(key, `${path} key`, room - 1),
+      packable(item, `${path}[${String(key)}]`, room - 1),
+    ]);
+    return new Map(entries as [unknown, unknown][]);
+  }
+  if (!isPlainObject(value)) throw unsupported(path, value.constructor?.name ?? "object");
+  // As in JSON, a field that is undefined is a field that is not there.
+  const present = Object.entries(value).filter(([, item]) => item !== undefined);
+  return new Map(present.map(([key, item]) => [key, packable(item, `${path}.${key}`, room - 1)]));
+}
+
+function packableItems(value: readonly unknown[] | Set<unknown>, path: string, room: number): unknown {
+  const items = [...value].map((item, index) => packable(item, `${path}[${index}]`, room));
+  if (value instanceof Tuple) return Tuple.from(items);
+  if (value instanceof FrozenSet) return new FrozenSet(items);
+  return value instanceof Set ? new Set(items) : items;
+}
+
+function unsupported(path: string, type: string): AirlockError {
+  return new AirlockError("value_unsupported", `${path} is a ${type}, which cannot cross to Python`, {
+    hint: "send a plain object, an array, or one of the value classes that comfy-airlock exports",
+  });
+}
+
+function checkedArray(array: NdArray, path: string): NdArray {
+  if (array.shape.every((length) => Number.isSafeInteger(length) && length >= 0)) return array;
+  throw new AirlockError("value_unsupported", `${path} has the shape [${array.shape.join(", ")}], which no array has`);
+}
+
+/** dict in Python: a plain object where every key is a harmless string, else a Map. */
+function objectsFromMaps(value: unknown): unknown {
+  if (value instanceof Map) {
+    for (const [key, item] of value) value.set(key, objectsFromMaps(item));
+    const plain = [...value.keys()].every((key) => typeof key === "string" && key !== "__proto__");
+    return plain ? Object.fromEntries(value) : value;
+  }
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index++) value[index] = objectsFromMaps(value[index]);
+  }
+  return value;
+}
+
+/** A class and the extension that carries it. */
+interface Carrier<T> {
+  readonly Class: abstract new (...args: never[]) => T;
+  readonly type: number;
+  readonly toWire: (value: T) => Uint8Array;
+  readonly fromWire: (payload: Uint8Array) => T;
+}
+
+/** msgpackr keeps its extensions in one table per process, so the codec is one per process too. */
+const packr = createPackr();
+
+function createPackr(): Packr {
+  // msgpackr knows "auto" (a number where it is exact, else a bigint); its typings don't.
+  const options = { useRecords: false, mapsAsObjects: false, int64AsType: "auto", useBigIntExtension: true };
+  const created = new Packr(options as ConstructorParameters<typeof Packr>[0]);
+  const pack = (value: unknown): Uint8Array => created.pack(value).slice();
+  const items = (payload: Uint8Array): unknown[] => {
+    const value = objectsFromMaps(created.unpack(payload));
+    if (!Array.isArray(value)) throw new AirlockError("value_invalid", "an extension's payload is not an array");
+    return value;
+  };
+  // Of two classes that fit a value the later registration wins, so a subclass comes after the class it extends.
+  registerSets(pack, items);
+  register({
+    Class: Tuple,
+    type: Extension.tuple,
+    toWire: (tuple) => pack([...tuple]),
+    fromWire: (bytes) => Tuple.from(items(bytes)),
+  });
+  register({ Class: Complex, type: Extension.complex, toWire: complexToWire, fromWire: complexFromWire });
+  register({
+    Class: NdArray,
+    type: Extension.array,
+    toWire: (array) => pack([array.kind, array.dtype, [...array.shape], array.order, array.data]),
+    fromWire: (bytes) => arrayFromWire(items(bytes)),
+  });
+  // A Date is an instant; Python's twin is an aware datetime in UTC. It comes back as a Named, because a Date would lose
+  // microseconds and the time zone.
+  const namedFrom = (bytes: Uint8Array): Named => namedFromWire(items(bytes));
+  register({
+    Class: Date as unknown as abstract new () => Date | Named,
+    type: Extension.named,
+    toWire: (date) => pack(["datetime", (date as Date).toISOString().replace("Z", "+00:00")]),
+    fromWire: namedFrom,
+  });
+  register({
+    Class: Named,
+    type: Extension.named,
+    toWire: (named) => pack([named.name, named.state]),
+    fromWire: namedFrom,
+  });
+  registerFloat();
+  return created;
+}
+
+function registerSets(pack: (value: unknown) => Uint8Array, items: (payload: Uint8Array) => unknown[]): void {
+  register({
+    Class: Set,
+    type: Extension.set,
+    toWire: (set) => pack([...set]),
+    fromWire: (bytes) => new Set(items(bytes)),
+  });
+  register({
+    Class: FrozenSet,
+    type: Extension.frozenset,
+    toWire: (set) => pack([...set]),
+    fromWire: (bytes) => new FrozenSet(items(bytes)),
+  });
+}
+
+function register<T>(carrier: Carrier<T>): void {
+  addExtension({ Class: carrier.Class, type: carrier.type, pack: carrier.toWire, unpack: carrier.fromWire });
+}
+
+/** msgpackr writes whole numbers as ints; this writes a float64 head by hand, through the buffer that it offers. */
+function registerFloat(): void {
+  type Room = { target: Uint8Array; targetView: DataView; position: number };
+  const pack = (float: Float, allocate: (bytes: number) => Room): void => {
+    const { target, targetView, position } = allocate(9);
+    target[position] = 0xcb;
+    targetView.setFloat64(position + 1, float.value);
+  };
+  // The code is never written, as nothing is returned; msgpackr wants one all the same.
+  addExtension({ Class: Float, type: 0x7f, pack: pack as never });
+}
+
+function complexToWire(value: Complex): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16));
+  view.setFloat64(0, value.real, true);
+  view.setFloat64(8, value.imag, true);
+  return new Uint8Array(view.buffer);
+}
+
+function complexFromWire(payload: Uint8Array): Complex {
+  if (payload.byteLength !== 16) throw new AirlockError("value_invalid", "a complex number has 16 bytes");
+  const view = new DataView(payload.buffer, payload.byteOffset, 16);
+  return new Complex(view.getFloat64(0, true), view.getFloat64(8, true));
+}
+
+function arrayFromWire([kind, dtype, shape, order, data, ...rest]: unknown[]): NdArray {
+  const wellFormed =
+    (kind === "tensor" || kind === "ndarray") &&
+    Array.isArray(shape) &&
+    shape.every((length) => Number.isSafeInteger(length) && length >= 0) &&
+    (order === "C" || order === "F") &&
+    data instanceof Uint8Array &&
+    rest.length === 0;
+  if (!wellFormed) throw new AirlockError("value_invalid", "an array needs kind, dtype, shape, order and data");
+  return new NdArray(kind as ArrayKind, dtype, shape as number[], data as Uint8Array, order as "C" | "F");
+}
+
+function namedFromWire([name, state, ...rest]: unknown[]): Named {
+  if (typeof name !== "string" || rest.length > 0)
+    throw new AirlockError("value_invalid", "a named value needs name and state");
+  return new Named(name, state);
+}

@@ -1,0 +1,108 @@
+/**
+ * What peers and the server say to each other outside of calls between peers: the hello, and the calls to peer 0.
+ *
+ * valibot schemas are the one description of these messages: the server validates what it receives with them, and both
+ * sides take their types from them. PROTOCOL.md, "Control", explains each.
+ */
+import * as v from "valibot";
+import { AirlockError } from "./errors.ts";
+
+/** Protocol versions that this build speaks. */
+export const protocolVersions = { min: 1, max: 1 } as const;
+
+/** The server itself, as a destination of frames. */
+export const serverPeer = 0;
+
+const u32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
+const text = (max: number) => v.pipe(v.string(), v.maxLength(max));
+
+const pythonSchema = v.object({ executable: text(4096), version: text(64) });
+
+export const helloSchema = v.object({
+  protocol: v.object({ min: u32, max: u32 }),
+  features: v.optional(v.pipe(v.array(text(64)), v.maxLength(64)), []),
+  role: v.picklist(["host", "worker"]),
+  /** A worker's proof that it is the process that the server spawned. */
+  token: v.optional(text(128)),
+  /** What the peer calls itself in listings and logs. */
+  name: v.optional(text(128), ""),
+  pid: u32,
+  /** The interpreter that the peer runs on, where it is Python. */
+  python: v.optional(pythonSchema),
+});
+export type Hello = v.InferOutput<typeof helloSchema>;
+
+export const welcomeSchema = v.object({
+  protocol: u32,
+  features: v.array(v.string()),
+  peer: u32,
+  server: v.object({ version: v.string(), pid: u32 }),
+  /** For a worker: the pack that it runs. */
+  pack: v.optional(v.object({ name: v.string(), folder: v.string() })),
+});
+export type Welcome = v.InferOutput<typeof welcomeSchema>;
+
+/** Parameters of each control method, as the keyword arguments of a call to peer 0. */
+export const controlParameters = {
+  open: v.strictObject({ folder: text(4096) }),
+  prepare: v.strictObject({ pack: u32 }),
+  close: v.strictObject({ pack: u32 }),
+  status: v.strictObject({}),
+} as const;
+export type ControlMethod = keyof typeof controlParameters;
+
+export const openResultSchema = v.object({
+  /** The peer number to send this pack's calls to. */
+  pack: u32,
+  name: v.string(),
+  folder: v.string(),
+  warnings: v.array(v.string()),
+});
+export type OpenResult = v.InferOutput<typeof openResultSchema>;
+
+export const prepareResultSchema = v.object({
+  /** Path of the environment's interpreter. */
+  python: v.string(),
+  python_version: v.string(),
+  /** Whether the environment was made by this call rather than found. */
+  fresh: v.boolean(),
+});
+export type PrepareResult = v.InferOutput<typeof prepareResultSchema>;
+
+const workerStatusSchema = v.object({ pid: u32, state: v.string(), calls: u32 });
+
+const packStatusSchema = v.object({
+  pack: u32,
+  name: v.string(),
+  folder: v.string(),
+  host: v.object({ name: v.string(), pid: u32 }),
+  log: v.string(),
+  worker: v.nullable(workerStatusSchema),
+});
+export type PackStatus = v.InferOutput<typeof packStatusSchema>;
+
+export const statusSchema = v.object({
+  server: v.object({ version: v.string(), pid: u32, socket: v.string() }),
+  packs: v.array(packStatusSchema),
+});
+export type Status = v.InferOutput<typeof statusSchema>;
+
+/** What a PROGRESS frame of a call says. */
+export const progressSchema = v.object({ pack: v.string(), stage: v.string(), message: v.string() });
+export type Progress = v.InferOutput<typeof progressSchema>;
+
+/** A call's body: method, positional and keyword arguments. */
+export const callBodySchema = v.tuple([text(256), v.array(v.unknown()), v.record(v.string(), v.unknown())]);
+
+/**
+ * Validates a message against its schema.
+ *
+ * @param what the message's name, for the error.
+ * @throws AirlockError `bad_request`, naming each field that is wrong.
+ */
+export function validate<S extends v.GenericSchema>(schema: S, value: unknown, what: string): v.InferOutput<S> {
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  const problems = result.issues.slice(0, 5).map((issue) => `${v.getDotPath(issue) ?? what}: ${issue.message}`);
+  throw new AirlockError("bad_request", `malformed ${what}: ${problems.join("; ")}`);
+}

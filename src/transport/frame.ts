@@ -1,0 +1,243 @@
+/**
+ * Frames: the 16-byte header and what follows it. Pure: bytes in, bytes out.
+ *
+ * Owns the layout of PROTOCOL.md, "Frames". The header is read and rewritten in place, so that the relay can forward a
+ * frame without decoding its body. Twin of `worker/src/comfy_airlock/wire/frame.py`; both read
+ * `tests/vectors/frames.json`.
+ */
+import { AirlockError } from "./errors.ts";
+import type { Limits } from "./limits.ts";
+
+export const headerBytes = 16;
+export const attachmentBytes = 16;
+const deadlineBytes = 4;
+
+/** What a frame is for. Numbers missing here are reserved, see PROTOCOL.md. */
+export const FrameKind = {
+  hello: 1,
+  welcome: 2,
+  call: 3,
+  result: 4,
+  error: 5,
+  cancel: 6,
+  progress: 7,
+} as const;
+export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
+
+export const FrameFlag = {
+  /** A u32 of milliseconds, the time that the call has left, stands between the attachments and the body. */
+  deadline: 1,
+} as const;
+const knownFlags = FrameFlag.deadline;
+const kindMax = FrameKind.progress;
+
+/** A whole frame as bytes, header included. Accessors below read it in place. */
+export type Frame = Uint8Array;
+
+function readU32(bytes: Uint8Array, at: number): number {
+  return (
+    (((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16)) >>> 0) +
+    (bytes[at + 3] ?? 0) * 0x1000000
+  );
+}
+
+function writeU32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
+}
+
+export function frameKind(frame: Frame): number {
+  return frame[4] ?? 0;
+}
+
+function frameFlags(frame: Frame): number {
+  return frame[5] ?? 0;
+}
+
+/** Bytes after the header, as the header tells them. */
+export function frameLength(frame: Frame): number {
+  return readU32(frame, 0);
+}
+
+export function frameAttachmentCount(frame: Frame): number {
+  return (frame[6] ?? 0) | ((frame[7] ?? 0) << 8);
+}
+
+/** The destination when sent, the source when delivered. */
+export function framePeer(frame: Frame): number {
+  return readU32(frame, 8);
+}
+
+export function setFramePeer(frame: Frame, peer: number): void {
+  writeU32(frame, 8, peer);
+}
+
+export function frameCall(frame: Frame): number {
+  return readU32(frame, 12);
+}
+
+export function setFrameCall(frame: Frame, call: number): void {
+  writeU32(frame, 12, call);
+}
+
+/** Milliseconds that the call has left, or `undefined` where the sender set no deadline. */
+export function frameDeadlineMs(frame: Frame): number | undefined {
+  if (!(frameFlags(frame) & FrameFlag.deadline)) return undefined;
+  return readU32(frame, headerBytes + frameAttachmentCount(frame) * attachmentBytes);
+}
+
+/** The msgpack body, a view into `frame`. */
+export function frameBody(frame: Frame): Uint8Array {
+  const before =
+    frameAttachmentCount(frame) * attachmentBytes + (frameFlags(frame) & FrameFlag.deadline ? deadlineBytes : 0);
+  return frame.subarray(headerBytes + before);
+}
+
+export interface FrameFields {
+  readonly kind: FrameKind;
+  readonly peer: number;
+  readonly call: number;
+  readonly deadlineMs?: number | undefined;
+  /** The msgpack body, in as many parts as is handy for the sender. */
+  readonly body?: Uint8Array | readonly Uint8Array[];
+}
+
+/** Builds a frame without attachments. */
+export function buildFrame(fields: FrameFields): Frame {
+  const parts = fields.body === undefined ? [] : fields.body instanceof Uint8Array ? [fields.body] : fields.body;
+  const prefix = fields.deadlineMs === undefined ? 0 : deadlineBytes;
+  const length = parts.reduce((sum, part) => sum + part.byteLength, prefix);
+  const frame = new Uint8Array(headerBytes + length);
+  writeU32(frame, 0, length);
+  frame[4] = fields.kind;
+  frame[5] = prefix ? FrameFlag.deadline : 0;
+  writeU32(frame, 8, fields.peer);
+  writeU32(frame, 12, fields.call);
+  if (fields.deadlineMs !== undefined)
+    writeU32(frame, headerBytes, Math.min(0xffff_ffff, Math.max(0, Math.ceil(fields.deadlineMs))));
+  let at = headerBytes + prefix;
+  for (const part of parts) {
+    frame.set(part, at);
+    at += part.byteLength;
+  }
+  return frame;
+}
+
+/**
+ * Checks a header before anything that follows it is buffered.
+ *
+ * @throws AirlockError `limit_exceeded` for a frame over a limit, `protocol_error` for anything else that is wrong.
+ */
+export function checkHeader(header: Uint8Array, limits: Limits): void {
+  const length = frameLength(header);
+  if (length > limits.frameBytesMax) {
+    throw new AirlockError(
+      "limit_exceeded",
+      `a frame of ${length} bytes is over the limit of ${limits.frameBytesMax} bytes`,
+    );
+  }
+  const kind = frameKind(header);
+  if (kind === 0 || kind > kindMax) throw new AirlockError("protocol_error", `unknown frame kind ${kind}`);
+  const flags = frameFlags(header);
+  if (flags & ~knownFlags) throw new AirlockError("protocol_error", `unknown frame flags 0x${flags.toString(16)}`);
+  if (flags & FrameFlag.deadline && kind !== FrameKind.call) {
+    throw new AirlockError("protocol_error", "only a call may have a deadline");
+  }
+  const attachments = frameAttachmentCount(header);
+  if (attachments > limits.frameAttachmentsMax) {
+    throw new AirlockError(
+      "limit_exceeded",
+      `${attachments} attachments are over the limit of ${limits.frameAttachmentsMax}`,
+    );
+  }
+  if (attachments > 0) throw new AirlockError("protocol_error", "attachments were not negotiated on this connection");
+  const needed = attachments * attachmentBytes + (flags & FrameFlag.deadline ? deadlineBytes : 0);
+  if (length < needed)
+    throw new AirlockError(
+      "protocol_error",
+      `a frame of ${length} bytes cannot hold the ${needed} its header promises`,
+    );
+}
+
+/** A first allocation for a frame that did not arrive whole; a header alone should not reserve its whole length. */
+const partialBytesMin = 64 * 1024;
+
+/**
+ * Cuts a byte stream into frames, however it is chopped up.
+ *
+ * Frames that lie whole in a chunk are handed on as views into it, without a copy: a sink that keeps one past its
+ * return must copy it.
+ */
+export class FrameAssembler {
+  readonly #limits: Limits;
+  #partial = new Uint8Array(0);
+  #have = 0;
+
+  constructor(limits: Limits) {
+    this.#limits = limits;
+  }
+
+  /** Bytes of an unfinished frame that are held back. */
+  get pendingBytes(): number {
+    return this.#have;
+  }
+
+  /**
+   * Takes the next bytes of the stream and passes on each frame that they complete.
+   *
+   * @throws AirlockError as {@link checkHeader}; the stream is unusable afterwards.
+   */
+  push(chunk: Uint8Array, sink: (frame: Frame) => void): void {
+    let at = 0;
+    while (at < chunk.byteLength) {
+      if (this.#have > 0) {
+        at += this.#continuePartial(chunk.subarray(at), sink);
+        continue;
+      }
+      const rest = chunk.byteLength - at;
+      if (rest >= headerBytes) {
+        const header = chunk.subarray(at, at + headerBytes);
+        checkHeader(header, this.#limits);
+        const total = headerBytes + frameLength(header);
+        if (rest >= total) {
+          sink(chunk.subarray(at, at + total));
+          at += total;
+          continue;
+        }
+      }
+      this.#append(chunk.subarray(at));
+      return;
+    }
+  }
+
+  /** Adds to the unfinished frame and passes it on once whole; returns how many bytes of `rest` it took. */
+  #continuePartial(rest: Uint8Array, sink: (frame: Frame) => void): number {
+    const target = this.#have < headerBytes ? headerBytes : headerBytes + frameLength(this.#partial);
+    const taken = rest.subarray(0, target - this.#have);
+    this.#append(taken);
+    if (this.#have < headerBytes) return taken.byteLength;
+    if (target === headerBytes) checkHeader(this.#partial.subarray(0, headerBytes), this.#limits);
+    if (this.#have === headerBytes + frameLength(this.#partial)) {
+      const frame = this.#partial.subarray(0, this.#have);
+      this.#partial = new Uint8Array(0);
+      this.#have = 0;
+      sink(frame);
+    }
+    return taken.byteLength;
+  }
+
+  #append(bytes: Uint8Array): void {
+    const needed = this.#have + bytes.byteLength;
+    if (needed > this.#partial.byteLength) {
+      const grown = new Uint8Array(
+        Math.max(needed, Math.min(partialBytesMin, needed * 2), this.#partial.byteLength * 2),
+      );
+      grown.set(this.#partial.subarray(0, this.#have));
+      this.#partial = grown;
+    }
+    this.#partial.set(bytes, this.#have);
+    this.#have = needed;
+  }
+}

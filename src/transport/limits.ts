@@ -1,0 +1,45 @@
+/**
+ * Every bound that a peer cannot push Airlock beyond, in one object; each field says what it bounds.
+ *
+ * Twin of `worker/src/comfy_airlock/wire/limits.py`, which holds the bounds that a Python peer checks itself.
+ */
+export interface Limits {
+  /** Bytes of one frame after its header: bounds what a receiver buffers for a frame that never ends. */
+  readonly frameBytesMax: number;
+  /** Attachments of one frame: bounds the work that one header can ask for. */
+  readonly frameAttachmentsMax: number;
+  /** Nesting of arrays, maps and extensions in a body: bounds the decoder's stack. */
+  readonly valueDepthMax: number;
+  /** Bytes queued for a peer that does not read: past it, that peer's connection is closed. */
+  readonly outboxBytesMax: number;
+  /** Calls that one peer may have under way: bounds the call table. */
+  readonly callsPerPeerMax: number;
+  /** Connections at once: bounds descriptors. */
+  readonly peersMax: number;
+  /** Packs that one host may have open. */
+  readonly packsPerHostMax: number;
+  /** Milliseconds from connecting to a whole hello: bounds idle strangers. */
+  readonly helloMsMax: number;
+  /** Milliseconds from spawning a worker to its hello. */
+  readonly workerStartMsMax: number;
+  /** Milliseconds that running calls get when the server stops. */
+  readonly drainMsMax: number;
+}
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** The limits in force unless `serve` is told otherwise. */
+export const defaultLimits: Limits = {
+  // Tensors travel inside frames for now, so a frame has to hold a batch of images.
+  frameBytesMax: 256 * MiB,
+  frameAttachmentsMax: 4096,
+  valueDepthMax: 128,
+  outboxBytesMax: 1024 * MiB,
+  callsPerPeerMax: 65_536,
+  peersMax: 1024,
+  packsPerHostMax: 512,
+  helloMsMax: 5_000,
+  workerStartMsMax: 60_000,
+  drainMsMax: 10_000,
+};

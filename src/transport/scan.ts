@@ -1,0 +1,201 @@
+/**
+ * Walks msgpack without decoding it: finds where a value ends, and cuts containers into their still encoded elements.
+ *
+ * Every body is scanned before msgpackr sees it, because msgpackr has neither a depth limit nor a closed set of
+ * extensions (its own ones can carry regular expressions and object graphs). The scan allocates nothing per value.
+ */
+import { AirlockError } from "./errors.ts";
+import { Extension, nestedExtensions } from "./extensions.ts";
+import { RawValue } from "./values.ts";
+
+/** What a msgpack value starts with: where its payload is, and how many values it contains. */
+interface Head {
+  /** Offset of the first byte after the head. */
+  start: number;
+  /** Payload bytes that are not values themselves. */
+  payload: number;
+  /** Values contained: elements of an array, keys and values of a map. */
+  children: number;
+  /** The extension code, or `undefined`. */
+  extension: number | undefined;
+}
+
+function truncated(): AirlockError {
+  return new AirlockError("value_invalid", "the value ends in the middle");
+}
+
+function readLength(bytes: Uint8Array, at: number, size: number): number {
+  if (at + size > bytes.byteLength) throw truncated();
+  let value = 0;
+  for (let index = 0; index < size; index++) value = value * 256 + (bytes[at + index] ?? 0);
+  return value;
+}
+
+/** Scalar types 0xc0 to 0xd3 with a payload of fixed length. */
+const scalarBytes: Readonly<Record<number, number>> = {
+  192: 0,
+  194: 0,
+  195: 0,
+  202: 4,
+  203: 8,
+  204: 1,
+  205: 2,
+  206: 4,
+  207: 8,
+  208: 1,
+  209: 2,
+  210: 4,
+  211: 8,
+};
+
+/** Length-prefixed types: size of the prefix in bytes. */
+const prefixBytes: Readonly<Record<number, number>> = {
+  196: 1,
+  197: 2,
+  198: 4,
+  199: 1,
+  200: 2,
+  201: 4,
+  217: 1,
+  218: 2,
+  219: 4,
+  220: 2,
+  221: 4,
+  222: 2,
+  223: 4,
+};
+
+function readHead(bytes: Uint8Array, at: number, head: Head): void {
+  const type = bytes[at];
+  if (type === undefined) throw truncated();
+  head.start = at + 1;
+  head.payload = 0;
+  head.children = 0;
+  head.extension = undefined;
+  if (type < 0x80 || type >= 0xe0) return;
+  if (type < 0x90) head.children = (type & 0x0f) * 2;
+  else if (type < 0xa0) head.children = type & 0x0f;
+  else if (type < 0xc0) head.payload = type & 0x1f;
+  else if (type >= 0xd4 && type <= 0xd8) {
+    head.payload = 1 << (type - 0xd4);
+    head.extension = readExtensionCode(bytes, at + 1);
+    head.start = at + 2;
+  } else readLongHead(bytes, at, type, head);
+  if (head.start + head.payload > bytes.byteLength) throw truncated();
+}
+
+function readLongHead(bytes: Uint8Array, at: number, type: number, head: Head): void {
+  const scalar = scalarBytes[type];
+  if (scalar !== undefined) {
+    head.payload = scalar;
+    return;
+  }
+  const prefix = prefixBytes[type];
+  if (prefix === undefined) throw new AirlockError("value_invalid", `0x${type.toString(16)} starts no msgpack value`);
+  const length = readLength(bytes, at + 1, prefix);
+  head.start = at + 1 + prefix;
+  if (type >= 222) head.children = length * 2;
+  else if (type >= 220) head.children = length;
+  else head.payload = length;
+  if (type >= 199 && type <= 201) {
+    head.extension = readExtensionCode(bytes, head.start);
+    head.start += 1;
+  }
+}
+
+function readExtensionCode(bytes: Uint8Array, at: number): number {
+  const code = bytes[at];
+  if (code === undefined) throw truncated();
+  return code;
+}
+
+function newHead(): Head {
+  return { start: 0, payload: 0, children: 0, extension: undefined };
+}
+
+/**
+ * Returns the offset just after the value that starts at `at`, having checked all of it.
+ *
+ * @param depthMax how many arrays, maps and extensions may lie inside one another.
+ * @throws AirlockError `value_invalid` where the bytes are not one well-formed value within `depthMax`.
+ */
+export function skipValue(bytes: Uint8Array, at: number, depthMax: number): number {
+  const head = newHead();
+  /** Values still to come at each level of nesting. */
+  const remaining: number[] = [1];
+  let offset = at;
+  while (remaining.length > 0) {
+    const left = remaining[remaining.length - 1] ?? 0;
+    if (left === 0) {
+      remaining.pop();
+      continue;
+    }
+    remaining[remaining.length - 1] = left - 1;
+    readHead(bytes, offset, head);
+    offset = head.start + head.payload;
+    const room = depthMax - (remaining.length - 1);
+    if (head.extension !== undefined) checkExtension(bytes, head.start, offset, head.extension, room - 1);
+    if (head.children > 0) {
+      if (room <= 0) throw tooDeep();
+      remaining.push(head.children);
+    }
+  }
+  return offset;
+}
+
+function tooDeep(): AirlockError {
+  return new AirlockError("value_invalid", "the value is nested too deep");
+}
+
+function checkExtension(bytes: Uint8Array, start: number, end: number, code: number, room: number): void {
+  if (code === Extension.bigint || code === Extension.complex) return;
+  if (!nestedExtensions.has(code)) throw new AirlockError("value_invalid", `unknown extension ${code}`);
+  if (room < 0) throw tooDeep();
+  const inner = bytes.subarray(start, end);
+  if (skipValue(inner, 0, room) !== inner.byteLength)
+    throw new AirlockError("value_invalid", "an extension has trailing bytes");
+}
+
+/** Checks that `bytes` are exactly one well-formed value. */
+export function checkValue(bytes: Uint8Array, depthMax: number): void {
+  if (skipValue(bytes, 0, depthMax) !== bytes.byteLength)
+    throw new AirlockError("value_invalid", "bytes follow the value");
+}
+
+/** What a raw value is, as far as its first bytes tell. */
+export type RawKind = "list" | "tuple" | "map" | "other";
+
+function openContainer(raw: RawValue): { kind: RawKind; bytes: Uint8Array; start: number; children: number } {
+  const head = newHead();
+  readHead(raw.bytes, 0, head);
+  if (head.extension === Extension.tuple) {
+    const inner = openContainer(new RawValue(raw.bytes.subarray(head.start, head.start + head.payload)));
+    return { ...inner, kind: "tuple" };
+  }
+  const type = raw.bytes[0] ?? 0;
+  const isMap = (type >= 0x80 && type < 0x90) || (type >= 222 && type <= 223);
+  const isList = (type >= 0x90 && type < 0xa0) || (type >= 220 && type <= 221);
+  return {
+    kind: isMap ? "map" : isList ? "list" : "other",
+    bytes: raw.bytes,
+    start: head.start,
+    children: head.children,
+  };
+}
+
+export function rawKind(raw: RawValue): RawKind {
+  return openContainer(raw).kind;
+}
+
+/** The elements of a raw list or tuple; of a map, its keys and values in turn. Anything else has none. */
+export function rawElements(raw: RawValue, depthMax: number): RawValue[] {
+  const { bytes, start, children } = openContainer(raw);
+  const elements: RawValue[] = [];
+  let at = start;
+  for (let index = 0; index < children; index++) {
+    const end = skipValue(bytes, at, depthMax);
+    elements.push(new RawValue(bytes.subarray(at, end)));
+    at = end;
+  }
+  return elements;
+}

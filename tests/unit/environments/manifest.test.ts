@@ -1,0 +1,216 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { mkdtemp, realpath, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { loadManifest } from "../../../src/server/environments/manifest.ts";
+import type { AirlockError } from "../../../src/transport/errors.ts";
+
+const folders: string[] = [];
+
+afterEach(async () => {
+  await Promise.all(folders.splice(0).map((folder) => rm(folder, { recursive: true })));
+});
+
+/** A pack's folder with these files. */
+async function pack(files: Record<string, string | Uint8Array>): Promise<string> {
+  const folder = await realpath(await mkdtemp(join(tmpdir(), "airlock-manifest-")));
+  folders.push(folder);
+  for (const [name, content] of Object.entries(files)) await Bun.write(join(folder, name), content);
+  return folder;
+}
+
+async function failure(folder: string): Promise<AirlockError> {
+  const error = await loadManifest(folder).then(
+    () => undefined,
+    (thrown: AirlockError) => thrown,
+  );
+  if (error === undefined) throw new Error("the manifest was accepted");
+  expect(error.code).toBe("manifest_invalid");
+  expect(error.details.pack).toBe(basename(folder));
+  return error;
+}
+
+const asks = "[tool.comfy.isolation]\ncan_isolate = true\n";
+
+test("a pyproject.toml is read from both of its tables", async () => {
+  const folder = await pack({
+    "pyproject.toml": `
+      [project]
+      name = "my-pack"
+      version = "1.0"
+      requires-python = ">=3.11"
+      dependencies = ["six==1.16.0", "numpy"]
+      [tool.other]
+      x = 1
+      [tool.comfy.isolation]
+      can_isolate = true
+      share_torch = true
+      dependencies = ["iniconfig", "numpy"]
+      env = { MODE = "fast" }`,
+  });
+  expect(await loadManifest(folder)).toEqual({
+    name: "my-pack",
+    folder,
+    file: join(folder, "pyproject.toml"),
+    dependencies: ["six==1.16.0", "numpy", "iniconfig"],
+    requiresPython: ">=3.11",
+    shareTorch: true,
+    env: { MODE: "fast" },
+    warnings: [],
+  });
+});
+
+test("a pyisolate.yaml is read, and a pyproject.toml that does not ask is left alone", async () => {
+  const folder = await pack({
+    "pyisolate.yaml": 'isolated: true\ndependencies: [six]\npython: "3.12"\nenv: {A: "1"}\npackage_manager: uv\n',
+    "pyproject.toml": '[project]\nname = "other"\ndependencies = ["numpy"]\n',
+  });
+  expect(await loadManifest(folder)).toEqual({
+    name: basename(folder),
+    folder,
+    file: join(folder, "pyisolate.yaml"),
+    dependencies: ["six"],
+    requiresPython: "==3.12.*",
+    shareTorch: false,
+    env: { A: "1" },
+    warnings: [],
+  });
+});
+
+test("the folder is resolved, so that a pack is one whatever link leads to it", async () => {
+  const folder = await pack({ "pyproject.toml": asks });
+  const link = join(await pack({}), "link");
+  await symlink(folder, link);
+  expect((await loadManifest(link)).folder).toBe(folder);
+});
+
+describe("a folder is refused", () => {
+  test("that does not exist", async () => {
+    expect((await failure("/nonexistent/pack")).message).toContain("does not exist");
+  });
+
+  test("that is a file", async () => {
+    const folder = await pack({ file: "" });
+    expect((await failure(join(folder, "file"))).message).toContain("is not a folder");
+  });
+
+  test("that has no manifest", async () => {
+    const error = await failure(await pack({}));
+    expect(error.message).toContain("no manifest");
+    expect(error.details.hint).toContain("can_isolate = true");
+  });
+
+  test("that has two, naming both", async () => {
+    const { message } = await failure(await pack({ "pyproject.toml": asks, "pyisolate.yaml": "name: x" }));
+    expect(message).toContain("pyisolate.yaml");
+    expect(message).toContain("pyproject.toml");
+  });
+});
+
+describe("a pack that does not ask is told how to", () => {
+  test.each([
+    ["no table", { "pyproject.toml": '[project]\nname = "x"\n' }],
+    ["an empty table", { "pyproject.toml": "[tool.comfy.isolation]\n" }],
+    ["can_isolate = false", { "pyproject.toml": "[tool.comfy.isolation]\ncan_isolate = false\n" }],
+    ["isolated: false", { "pyisolate.yaml": "isolated: false\n" }],
+  ])("%s", async (_what, files) => {
+    const error = await failure(await pack(files));
+    expect(error.message).toContain("does not ask to be isolated");
+    expect(error.details.hint).toContain("can_isolate = true");
+  });
+});
+
+describe("pyisolate.yaml is refused with key and reason:", () => {
+  test.each([
+    ["an option", "dependencies: [six, --index-url x]", "dependencies[1] is an option"],
+    ["a number", "dependencies: [1.5]", "dependencies[0] must be a string, not 1.5; put it in quotes"],
+    ["a string for a list", "dependencies: six", 'dependencies must be a list of requirements, not "six"'],
+    ["nothing for a list", "dependencies:", "dependencies must be a list of requirements, not empty"],
+    ["an unquoted version", "python: 3.10", "python must be a string, not 3.1; put it in quotes"],
+    ["a strange version", 'requires_python: "^3.10"', 'requires_python holds "^3.10"'],
+    ["a word for a boolean", 'share_torch: "yes"', 'share_torch must be true or false, not "yes"'],
+    ["an unquoted variable", "env: {A: 1}", "env.A must be a string, not 1; put it in quotes"],
+    ["a blank name", 'name: " "', "name must have 1 to 200 characters"],
+    ["a misspelt key", "dependancies: [six]", "dependancies is not a known key; did you mean dependencies?"],
+    ["a foreign key", "frobnicate: 1", "frobnicate is not a known key; the keys are"],
+    ["conda", "package_manager: conda", 'package_manager is "conda"'],
+    ["another package manager", "package_manager: pip", 'package_manager must be "uv" or "conda", not "pip"'],
+    ["a required sandbox", "sandbox_mode: required", 'sandbox_mode is "required"'],
+    ["a sealed worker", "execution_model: sealed_worker", 'execution_model is "sealed_worker"'],
+    ["more indexes", "extra_index_urls: [https://example.invalid]", "extra_index_urls is not supported"],
+    ["wheels for CUDA", "cuda_wheels: {packages: [x]}", "cuda_wheels is not supported"],
+    ["a list at the top", "- six", "must hold one table"],
+    ["nothing at all", "", "must hold one table"],
+    ["two documents", "name: a\n---\nname: b", "must hold one table"],
+    ["broken syntax", "a: [", "YAML"],
+  ])("%s", async (_what, source, reason) => {
+    const folder = await pack({ "pyisolate.yaml": source });
+    const { message } = await failure(folder);
+    expect(message).toContain(join(folder, "pyisolate.yaml"));
+    expect(message).toContain(reason);
+  });
+});
+
+describe("pyproject.toml is refused with key and reason:", () => {
+  test.each([
+    ["an option", `[project]\ndependencies = ["-e ."]\n${asks}`, "project.dependencies[0] is an option"],
+    ["a bad version", `[project]\nrequires-python = "3"\n${asks}`, 'project.requires-python holds "3"'],
+    ["hidden dependencies", `[project]\ndynamic = ["dependencies"]\n${asks}`, "project.dynamic names"],
+    ["a misspelt key", `${asks}share_troch = true\n`, "did you mean tool.comfy.isolation.share_torch?"],
+    ["a word for a table", `[tool.comfy]\nisolation = "yes"\n`, "tool.comfy.isolation must be a table"],
+    ["conda", `${asks}package_manager = "conda"\n`, 'tool.comfy.isolation.package_manager is "conda"'],
+    ["broken syntax", "[project\n", "TOML"],
+  ])("%s", async (_what, source, reason) => {
+    expect((await failure(await pack({ "pyproject.toml": source }))).message).toContain(reason);
+  });
+});
+
+test("all problems of a file are reported at once", async () => {
+  const { message } = await failure(
+    await pack({
+      "pyproject.toml": `[project]\nname = ""\ndependencies = ["-x", "six", ""]\n${asks}shared = 1\nshare_torch = 1\n`,
+    }),
+  );
+  expect(message).toContain("has 5 problems");
+  for (const key of ["project.name", "project.dependencies[0]", "project.dependencies[2]", "shared", "share_torch"]) {
+    expect(message).toContain(key);
+  }
+});
+
+test("keys that have no effect are warned of by name, and only where they ask for something", async () => {
+  const { warnings } = await loadManifest(
+    await pack({
+      "pyisolate.yaml":
+        "share_cuda_ipc: true\nsandbox: {network: false}\nconda_channels: []\napis: [x]\nextra_index_urls: []\n",
+    }),
+  );
+  expect(warnings.map((warning) => warning.split(" ")[0]).sort()).toEqual(["apis", "sandbox", "share_cuda_ipc"]);
+});
+
+test("a pack that lists its needs in requirements.txt only is warned", async () => {
+  const { warnings } = await loadManifest(await pack({ "pyproject.toml": asks, "requirements.txt": "six\n" }));
+  expect(warnings).toHaveLength(1);
+  expect(warnings[0]).toContain("requirements.txt is not read");
+});
+
+test("a manifest of the largest size is read, one byte more is refused", async () => {
+  const filled = (bytes: number) => asks + "#".repeat(bytes - asks.length);
+  expect((await loadManifest(await pack({ "pyproject.toml": filled(256 * 1024) }))).shareTorch).toBe(false);
+  expect((await failure(await pack({ "pyproject.toml": filled(256 * 1024 + 1) }))).message).toContain("larger than");
+});
+
+test("a manifest that is no UTF-8 text is refused", async () => {
+  expect((await failure(await pack({ "pyisolate.yaml": new Uint8Array([0x6e, 0xff, 0xfe]) }))).message).toContain(
+    "UTF-8",
+  );
+});
+
+test("a named pipe in the manifest's place is refused instead of waited for", async () => {
+  const folder = await pack({});
+  Bun.spawnSync(["mkfifo", join(folder, "pyisolate.yaml")]);
+  expect((await failure(folder)).message).toContain("not a regular file");
+});
+
+test("a key of a table's prototype is not taken for the manifest's", async () => {
+  expect((await failure(await pack({ "pyisolate.yaml": "constructor: 1\n" }))).message).toContain("not a known key");
+});

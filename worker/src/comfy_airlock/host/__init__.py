@@ -1,0 +1,1 @@
+"""The host's side: connect to a server, open packs, call their nodes."""

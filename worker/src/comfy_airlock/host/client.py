@@ -1,0 +1,243 @@
+"""The host: connects to a server, opens packs, calls their nodes. Any thread, and any event loop, may do so at once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from comfy_airlock.host.server_process import ServerProcess
+from comfy_airlock.host.waiting import LoopWaiter, OnProgress, ThreadWaiter
+from comfy_airlock.wire.address import check_socket_path, default_socket_path
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.connection import SERVER_PEER, Connection
+from comfy_airlock.wire.errors import AirlockError, Disconnected
+from comfy_airlock.wire.frame import Frame
+
+
+class Progress(NamedTuple):
+    """How a call goes that has more to do first, such as making an environment."""
+
+    pack: str
+    stage: str
+    """waiting, interpreter, resolving, downloading, installing or ready."""
+    message: str
+
+
+def connect(socket: str | None = None, *, name: str | None = None) -> Airlock:
+    """Connects to a server: the one at ``socket`` or AIRLOCK_SOCKET, or else one of its own that ends with this process.
+
+    Args:
+        socket: path of the server's Unix socket.
+        name: what this host calls itself in listings; the program's name by default.
+
+    Raises:
+        Disconnected: nobody listens there, or there is no ``airlock`` command (AIRLOCK_BIN, then PATH) to start.
+        AirlockError: the server lets this process not in, and why.
+    """
+    if socket is not None:
+        return Airlock(check_socket_path(socket), None, name)
+    if os.environ.get("AIRLOCK_SOCKET"):
+        return Airlock(default_socket_path(), None, name)
+    server = ServerProcess()
+    try:
+        return Airlock(server.socket_path, server, name)
+    except BaseException:
+        server.stop()
+        raise
+
+
+class Airlock:
+    """A connection to a server. Ends with :meth:`close` or the ``with`` block, and its workers with it."""
+
+    def __init__(self, socket_path: str, server: ServerProcess | None, name: str | None) -> None:
+        """Use :func:`connect`."""
+        self._server = server
+        hello = {
+            "role": "host",
+            "name": name or os.path.basename(sys.argv[0] or "python") or "python",
+            "python": {"executable": sys.executable, "version": platform.python_version()},
+        }
+        self._connection = Connection(socket_path, hello, Codec())
+        self._connection.start(_HostEvents(), "airlock-reader")
+        self.socket_path = socket_path
+
+    def open(self, folder: str | os.PathLike[str]) -> Pack:
+        """Opens the pack in ``folder``: its manifest is checked, nothing is started.
+
+        Raises:
+            ManifestInvalid: the folder has no manifest, or a wrong one; with file, key and reason.
+        """
+        return self._opened(self._call_server("open", {"folder": os.path.abspath(folder)}))
+
+    async def aopen(self, folder: str | os.PathLike[str]) -> Pack:
+        """As :meth:`open`, in a coroutine."""
+        return self._opened(await self.acall_peer(SERVER_PEER, "open", (), {"folder": os.path.abspath(folder)}))
+
+    def _opened(self, answer: dict[str, Any]) -> Pack:
+        return Pack(self, answer["pack"], answer["name"], answer["folder"], tuple(answer["warnings"]))
+
+    def status(self) -> dict[str, Any]:
+        """How the server is: its packs and their workers."""
+        answer: dict[str, Any] = self._call_server("status", {})
+        return answer
+
+    def _call_server(self, method: str, keywords: dict[str, Any]) -> Any:
+        return self.call_peer(SERVER_PEER, method, (), keywords)
+
+    def call_peer(
+        self,
+        peer: int,
+        method: str,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Any:
+        """Calls a method of a peer and blocks for its answer. Used by :class:`Pack`."""
+        connection = self._connection
+        body = connection.codec.encode([method, list(args), keywords])
+        waiter = ThreadWaiter(connection.codec, on_progress)
+        number = connection.call(waiter, peer, body, _deadline_ms(timeout))
+        try:
+            return waiter.wait()
+        except KeyboardInterrupt:
+            connection.cancel(peer, number)
+            raise
+
+    async def acall_peer(
+        self,
+        peer: int,
+        method: str,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Any:
+        """As :meth:`call_peer`, in a coroutine; cancelling it cancels the call."""
+        connection = self._connection
+        body = connection.codec.encode([method, list(args), keywords])
+        waiter = LoopWaiter(connection.codec, on_progress)
+        number = connection.call(waiter, peer, body, _deadline_ms(timeout))
+        finished = False
+        try:
+            answer = await waiter.wait()
+            finished = True
+            return answer
+        finally:
+            if not finished:
+                _cancel_quietly(connection, peer, number)
+
+    def close(self) -> None:
+        """Ends the connection and this host's workers, and the server where it is this process's own."""
+        self._connection.close()
+        if self._server is not None:
+            self._server.stop()
+
+    def __enter__(self) -> Airlock:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _deadline_ms(timeout: float | None) -> float | None:
+    return None if timeout is None else timeout * 1000
+
+
+def _cancel_quietly(connection: Connection, peer: int, number: int) -> None:
+    """Cancels a call that failed or was given up; a connection that is gone has cancelled it already."""
+    try:
+        connection.cancel(peer, number)
+    except Disconnected:
+        pass
+
+
+class _HostEvents:
+    """A host is called by nobody yet: what is not an answer is not for it."""
+
+    def received(self, frame: Frame) -> None:
+        del frame
+
+    def ended(self, reason: AirlockError) -> None:
+        del reason
+
+
+class Pack:
+    """A pack that this host has opened. Its worker is started by the first call, and again after it ended.
+
+    Attributes:
+        name: the pack's name, from its manifest.
+        folder: its folder, absolute.
+        warnings: what its manifest asks for that is not carried out.
+    """
+
+    def __init__(self, airlock: Airlock, peer: int, name: str, folder: str, warnings: tuple[str, ...]) -> None:
+        """Use :meth:`Airlock.open`."""
+        self._airlock = airlock
+        self._peer = peer
+        self._timeout: float | None = None
+        self._on_progress: Callable[[Progress], None] | None = None
+        self.name = name
+        self.folder = folder
+        self.warnings = warnings
+
+    def __repr__(self) -> str:
+        return f"<Pack {self.name} in {self.folder}>"
+
+    def options(self, *, timeout: float | None = None, on_progress: Callable[[Progress], None] | None = None) -> Pack:
+        """The same pack, with options for the calls made through it.
+
+        Args:
+            timeout: seconds after which a call raises DeadlineExceeded; none by default.
+            on_progress: told how a call goes, on the connection's reader thread or on the awaiting event loop.
+        """
+        pack = Pack(self._airlock, self._peer, self.name, self.folder, self.warnings)
+        pack._timeout = self._timeout if timeout is None else timeout
+        pack._on_progress = on_progress or self._on_progress
+        return pack
+
+    def call(self, node: str, /, **inputs: Any) -> Any:
+        """Calls a node with its inputs and returns what its function returned: of a V1 node, the tuple of its outputs.
+
+        Raises:
+            NodeNotFound: the pack has no such node; names those that it has.
+            WorkerDied: the worker's process ended; the next call starts a fresh one.
+            DeadlineExceeded, EnvironmentFailed, ValueUnsupported, Disconnected: as they say.
+            Exception: whatever the node raised, with the remote traceback as its cause.
+        """
+        return self._airlock.call_peer(self._peer, "run", (node,), inputs, **self._keywords())
+
+    async def acall(self, node: str, /, **inputs: Any) -> Any:
+        """As :meth:`call`, in a coroutine; cancelling it cancels the call."""
+        return await self._airlock.acall_peer(self._peer, "run", (node,), inputs, **self._keywords())
+
+    def describe(self) -> dict[str, Any]:
+        """What the worker tells of itself and of the pack's nodes; PROTOCOL.md, "Methods of a worker", has the fields."""
+        answer: dict[str, Any] = self._airlock.call_peer(self._peer, "describe", (), {}, **self._keywords())
+        return answer
+
+    def prepare(self) -> dict[str, Any]:
+        """Makes the pack's environment, where that was not done yet. A first call does so too."""
+        answer: dict[str, Any] = self._airlock.call_peer(
+            SERVER_PEER, "prepare", (), {"pack": self._peer}, **self._keywords()
+        )
+        return answer
+
+    def close(self) -> None:
+        """Ends the pack's worker. Opening the folder again gives a fresh one."""
+        self._airlock.call_peer(SERVER_PEER, "close", (), {"pack": self._peer})
+
+    def _keywords(self) -> dict[str, Any]:
+        listener = self._on_progress
+        if listener is None:
+            return {"timeout": self._timeout, "on_progress": None}
+        return {
+            "timeout": self._timeout,
+            "on_progress": lambda said: listener(Progress(said["pack"], said["stage"], said["message"])),
+        }

@@ -1,0 +1,173 @@
+"""Runs the calls that a worker is given, one at a time, on the main thread.
+
+Synchronous nodes run straight off the queue. The first coroutine that a node returns turns the main thread into an event
+loop for good: coroutines then take turns where they await, and synchronous nodes run between them, as in ComfyUI. A pack
+without coroutines never pays for asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import AirlockError, Cancelled
+from comfy_airlock.wire.exceptions import take_apart
+from comfy_airlock.wire.frame import Frame, build_frame
+from comfy_airlock.wire.optional import loaded, standard
+
+Method = Callable[..., Any]
+
+
+class Executor:
+    """The queue of calls, and the thread that works it off."""
+
+    def __init__(self, pack: str, codec: Codec, send: Callable[[bytes], None], methods: dict[str, Method]) -> None:
+        """
+        Args:
+            pack: the pack's name, for errors.
+            send: sends a frame; called on the main thread.
+            methods: what can be called, by name. A method may return an awaitable.
+        """
+        self._pack = pack
+        self._codec = codec
+        self._send = send
+        self._methods = methods
+        self._queue: SimpleQueue[Frame | None] = SimpleQueue()
+        self._cancelled: set[int] = set()
+        self._tasks: dict[int, Any] = {}
+        self._loop: Any = None
+        self._inference_mode: Any = None
+
+    def submit(self, frame: Frame) -> None:
+        """Takes a CALL or a CANCEL. Called on the reader thread."""
+        if frame.kind == frames.CANCEL:
+            self._cancelled.add(frame.call)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._cancel_task, frame.call)
+        else:
+            self._enqueue(frame)
+
+    def stop(self) -> None:
+        """Makes :meth:`run` return once the call that it is at is done. Called on the reader thread."""
+        self._enqueue(None)
+
+    def _enqueue(self, job: Frame | None) -> None:
+        self._queue.put(job)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def run(self) -> None:
+        """Works off calls until :meth:`stop`."""
+        while True:
+            frame = self._queue.get()
+            if frame is None:
+                return
+            result = self._begin(frame)
+            if result is not None:
+                self._run_loop(frame, result)
+                return
+
+    def _begin(self, frame: Frame) -> Awaitable[Any] | None:
+        """Runs a call as far as it goes without waiting. Returns what is left to be awaited, if anything is."""
+        if frame.call in self._cancelled:
+            self._cancelled.discard(frame.call)
+            self._answer_error(frame, Cancelled("the call was cancelled before it ran"))
+            return None
+        try:
+            method, args, keywords = self._decode(frame)
+            result = method(*args, **keywords)
+        except Exception as error:
+            self._answer_error(frame, error)
+            return None
+        if hasattr(result, "__await__"):
+            return result  # type: ignore[no-any-return]
+        self._answer(frame, result)
+        return None
+
+    def _decode(self, frame: Frame) -> tuple[Method, list[Any], dict[str, Any]]:
+        self._enter_inference_mode()
+        body = self._codec.decode(frame.body)
+        name, args, keywords = body
+        method = self._methods.get(name)
+        if method is None:
+            raise AirlockError(f"a worker has no method {name!r}", code="bad_request", pack=self._pack)
+        return method, args, keywords
+
+    def _enter_inference_mode(self) -> None:
+        """ComfyUI runs nodes in torch's inference mode, a property of the thread; entered once torch is there."""
+        torch = None if self._inference_mode else loaded("torch")
+        if torch is not None and hasattr(torch, "inference_mode"):
+            self._inference_mode = torch.inference_mode()
+            self._inference_mode.__enter__()
+
+    def _answer(self, frame: Frame, result: Any) -> None:
+        try:
+            body = self._codec.encode(result)
+        except AirlockError as error:
+            self._answer_error(frame, error)
+            return
+        self._cancelled.discard(frame.call)
+        self._send(build_frame(frames.RESULT, frame.peer, frame.call, body))
+
+    def _answer_error(self, frame: Frame, error: Exception) -> None:
+        self._cancelled.discard(frame.call)
+        self._send(build_frame(frames.ERROR, frame.peer, frame.call, self._codec.encode(self._error_body(error))))
+
+    def _error_body(self, error: Exception) -> dict[str, Any]:
+        if isinstance(error, AirlockError):
+            return {"pack": self._pack, **error.to_wire()}
+        # Where the traceback starts is this file, which is nothing to the pack's author.
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
+            traceback = traceback.tb_next
+        shown = error.with_traceback(traceback or error.__traceback__)
+        exception = take_apart(shown, self._codec.crosses)
+        message = f"pack {self._pack}: {type(error).__qualname__}: {exception['message']}"
+        return {"code": "remote_exception", "message": message, "pack": self._pack, "exception": exception}
+
+    def _run_loop(self, frame: Frame, first: Awaitable[Any]) -> None:
+        asyncio = standard("asyncio")
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self._start_task(loop, frame, first)
+        self._loop = loop
+        # What was queued before the reader thread knew of the loop.
+        loop.call_soon(self._drain)
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                frame = self._queue.get_nowait()
+            except Empty:
+                return
+            if frame is None:
+                self._loop.stop()
+                return
+            result = self._begin(frame)
+            if result is not None:
+                self._start_task(self._loop, frame, result)
+
+    def _start_task(self, loop: Any, frame: Frame, result: Awaitable[Any]) -> None:
+        self._tasks[frame.call] = loop.create_task(self._finish(frame, result))
+
+    def _cancel_task(self, call: int) -> None:
+        task = self._tasks.get(call)
+        if task is not None:
+            task.cancel()
+
+    async def _finish(self, frame: Frame, result: Awaitable[Any]) -> None:
+        try:
+            self._answer(frame, await result)
+        except Exception as error:
+            self._answer_error(frame, error)
+        except standard("asyncio").CancelledError:
+            self._answer_error(frame, Cancelled("the call was cancelled"))
+        finally:
+            del self._tasks[frame.call]

@@ -1,0 +1,84 @@
+"""A worker: one process, one pack, one connection. Says hello, then answers calls until the server is gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from comfy_airlock.runtime.executor import Executor
+from comfy_airlock.runtime.lifeline import hold
+from comfy_airlock.runtime.node_pack import Node, NodePack
+from comfy_airlock.runtime.node_values import inputs_for, outputs_of
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.connection import Connection
+from comfy_airlock.wire.errors import AirlockError
+from comfy_airlock.wire.frame import Frame
+from comfy_airlock.wire.optional import loaded, standard
+
+_REPORTED_MODULES: Final = ("numpy", "torch")
+_PYTHON_VERSION: Final = ".".join(map(str, sys.version_info[:3]))
+
+
+class Worker:
+    """What a worker can be called for."""
+
+    def __init__(self, pack: NodePack) -> None:
+        self._pack = pack
+
+    def run(self, node_name: str, /, **inputs: Any) -> Any:
+        """Calls a node's function; returns what it returned, or an awaitable of that."""
+        node = self._pack.node(node_name)
+        result = node.function(**inputs_for(node, inputs))
+        return self._awaited(node, result) if hasattr(result, "__await__") else outputs_of(node, result)
+
+    async def _awaited(self, node: Node, result: Awaitable[Any]) -> Any:
+        return outputs_of(node, await result)
+
+    def describe(self) -> dict[str, Any]:
+        """This process, and the pack's nodes."""
+        described = self._pack.describe()
+        modules = {name: getattr(loaded(name), "__version__", None) for name in _REPORTED_MODULES}
+        return {"pid": os.getpid(), "python": _PYTHON_VERSION, "modules": modules, **described}
+
+
+class _Events:
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def received(self, frame: Frame) -> None:
+        self._executor.submit(frame)
+
+    def ended(self, reason: AirlockError) -> None:
+        del reason
+        self._executor.stop()
+
+
+def main() -> None:
+    """Runs the worker whose socket and token are in the environment."""
+    lifeline = hold()
+    path = os.environ.pop("AIRLOCK_SOCKET")
+    # Good for one hello: nothing that this process starts can use it again.
+    token = os.environ.pop("AIRLOCK_TOKEN")
+    if "AIRLOCK_SHARED_TORCH" in os.environ:
+        # It needs importlib.metadata, which takes as long to import as all the rest of a worker.
+        standard("comfy_airlock.runtime.shared_torch").share_torch(os.environ.pop("AIRLOCK_SHARED_TORCH"))
+    codec = Codec()
+    hello = {
+        "role": "worker",
+        "token": token,
+        "name": "worker",
+        "python": {"executable": sys.executable, "version": _PYTHON_VERSION},
+    }
+    connection = Connection(path, hello, codec)
+    pack = NodePack(connection.welcome["pack"]["name"], connection.welcome["pack"]["folder"])
+    worker = Worker(pack)
+    executor = Executor(pack.name, codec, connection.send, {"run": worker.run, "describe": worker.describe})
+    connection.start(_Events(executor), "airlock-reader")
+    try:
+        executor.run()
+    finally:
+        connection.close()
+        if lifeline is not None:
+            lifeline.detach()

@@ -1,0 +1,209 @@
+"""A peer's connection to the server: frames out from any thread, frames in on a reader thread, calls and their answers.
+
+Invariant: every call ends exactly once, with its answer, its error, or the reason why the connection ended. Frames that
+are not answers go to the owner's handler, on the reader thread. Bodies are decoded in the thread that made the call,
+because the kind of tensor that a thread builds depends on the thread (torch's inference mode).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Any, Protocol
+
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
+from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+
+PROTOCOL_MIN = PROTOCOL_MAX = 1
+SERVER_PEER = 0
+
+
+class PendingCall(Protocol):
+    """Somebody who waits for an answer. Called on the reader thread, which must not be kept."""
+
+    def progressed(self, body: bytes | memoryview, /) -> None: ...
+
+    def answered(self, frame: Frame, /) -> None: ...
+
+    def failed(self, error: AirlockError, /) -> None: ...
+
+
+class Events(Protocol):
+    """The owner of a connection. Called on the reader thread."""
+
+    def received(self, frame: Frame, /) -> None:
+        """A frame that answers nothing: a call, a cancel."""
+
+    def ended(self, reason: AirlockError, /) -> None:
+        """The connection ended. Comes once, and last."""
+
+
+class Connection:
+    """One stream socket to the server, after its hello was accepted."""
+
+    def __init__(self, path: str, hello: dict[str, Any], codec: Codec) -> None:
+        """Connects, says hello and waits for the welcome.
+
+        Raises:
+            Disconnected: nobody listens at ``path``.
+            AirlockError: what the server says where it lets nobody in.
+        """
+        self.codec = codec
+        self._process = os.getpid()
+        self._sending = threading.Lock()
+        self._pending: dict[int, PendingCall] = {}
+        self._last_call = 0
+        self._reason: AirlockError | None = None
+        self._state = threading.Lock()
+        self._socket = _connect(path)
+        self._assembler = FrameAssembler()
+        try:
+            first, *self._early = self._introduce(hello)
+            self.welcome: dict[str, Any] = self._expect_welcome(first)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._reader: threading.Thread | None = None
+
+    def _introduce(self, hello: dict[str, Any]) -> list[Frame]:
+        full = {"protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX}, "features": [], "pid": os.getpid(), **hello}
+        self._socket.sendall(build_frame(frames.HELLO, SERVER_PEER, 0, self.codec.encode(full)))
+        while True:
+            received = self._receive()
+            if received:
+                return received
+
+    def _expect_welcome(self, frame: Frame) -> dict[str, Any]:
+        body = self.codec.decode(frame.body)
+        if frame.kind == frames.ERROR:
+            raise AirlockError.from_wire(body)
+        if frame.kind != frames.WELCOME or not isinstance(body, dict):
+            raise ProtocolError("the server's first frame is neither a welcome nor an error")
+        return body
+
+    def start(self, events: Events, name: str) -> None:
+        """Starts reading, on a daemon thread of this name."""
+        self._reader = threading.Thread(target=self._read, args=(events,), name=name, daemon=True)
+        self._reader.start()
+
+    def _receive(self) -> list[Frame]:
+        """Blocks for the next bytes and returns the frames that they complete."""
+        try:
+            count = self._socket.recv_into(self._assembler.writable())
+        except OSError as error:
+            raise Disconnected(f"the connection to the server broke: {error}") from error
+        if count == 0:
+            raise Disconnected("the server closed the connection")
+        return self._assembler.advance(count)
+
+    def _read(self, events: Events) -> None:
+        reason: AirlockError = Disconnected("the connection was closed")
+        try:
+            received = self._early
+            while True:
+                for frame in received:
+                    self._dispatch(frame, events)
+                received = self._receive()
+        except AirlockError as error:
+            reason = error
+        finally:
+            self._end(reason)
+            events.ended(self._reason or reason)
+
+    def _dispatch(self, frame: Frame, events: Events) -> None:
+        if frame.kind == frames.ERROR and frame.call == 0:
+            raise AirlockError.from_wire(self.codec.decode(frame.body))
+        if frame.kind in (frames.RESULT, frames.ERROR):
+            call = self._pending.pop(frame.call, None)
+            # An answer may cross the cancel of its call.
+            if call is not None:
+                call.answered(frame)
+        elif frame.kind == frames.PROGRESS:
+            call = self._pending.get(frame.call)
+            if call is not None:
+                call.progressed(frame.body)
+        else:
+            events.received(frame)
+
+    def _end(self, reason: AirlockError) -> None:
+        with self._state:
+            if self._reason is None:
+                self._reason = reason
+            pending, self._pending = self._pending, {}
+        for call in pending.values():
+            call.failed(self._reason)
+        self._shut()
+
+    def _shut(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # The other side was faster.
+
+    def send(self, frame: bytes) -> None:
+        """Sends one frame. Blocks while the server takes nothing; the reader thread goes on reading meanwhile.
+
+        Raises:
+            Disconnected: the connection has ended.
+        """
+        self.check_process()
+        try:
+            with self._sending:
+                self._socket.sendall(frame)
+        except OSError as error:
+            raise self._reason or Disconnected(f"the connection to the server broke: {error}") from error
+
+    def check_process(self) -> None:
+        """Raises Disconnected in a forked child: the connection is its parent's, and two readers would tear it apart."""
+        if os.getpid() != self._process:
+            raise Disconnected(
+                "this connection belongs to the process that was forked",
+                hint="connect again in the child, or start it with the spawn method",
+            )
+
+    def call(self, pending: PendingCall, peer: int, body: bytes, deadline_ms: float | None = None) -> int:
+        """Sends a call; its answer goes to ``pending``. Returns the call's number, for :meth:`cancel`."""
+        with self._state:
+            if self._reason is not None:
+                raise self._reason
+            number = self._free_number()
+            self._pending[number] = pending
+        try:
+            self.send(build_frame(frames.CALL, peer, number, body, deadline_ms))
+        except BaseException:
+            self._pending.pop(number, None)
+            raise
+        return number
+
+    def _free_number(self) -> int:
+        while True:
+            self._last_call = self._last_call % 0xFFFF_FFFF + 1
+            if self._last_call not in self._pending:
+                return self._last_call
+
+    def cancel(self, peer: int, number: int) -> None:
+        """Gives up a call: nobody waits for its answer, and the callee is told."""
+        if self._pending.pop(number, None) is not None:
+            self.send(build_frame(frames.CANCEL, peer, number))
+
+    def close(self) -> None:
+        """Ends the connection; calls under way fail. Safe to call twice, and from any thread."""
+        if os.getpid() != self._process:
+            return
+        self._end(Disconnected("the connection was closed"))
+        if self._reader is not None and self._reader is not threading.current_thread():
+            self._reader.join()
+        self._socket.close()
+
+
+def _connect(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        raise Disconnected(f"no server answers at {path}: {error.strerror}", hint="start one with `airlock serve`") from error
+    return connection

@@ -1,0 +1,181 @@
+"""The closed set of errors that Airlock itself raises. Twin of ``src/transport/errors.ts``.
+
+An exception raised by a node is not one of these: it is rebuilt as its own type, see ``exceptions.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+ERROR_CODES: Final = frozenset(
+    {
+        "protocol_error",
+        "unsupported_version",
+        "unauthorized",
+        "bad_request",
+        "limit_exceeded",
+        "manifest_invalid",
+        "environment_failed",
+        "pack_not_open",
+        "worker_start_failed",
+        "worker_died",
+        "node_not_found",
+        "node_invalid",
+        "value_unsupported",
+        "value_invalid",
+        "remote_exception",
+        "cancelled",
+        "deadline_exceeded",
+        "server_stopping",
+        "disconnected",
+        "workflow_invalid",
+        "internal_error",
+    }
+)
+
+_DETAILS: Final = ("hint", "pack", "exit", "log")
+
+
+class AirlockError(Exception):
+    """An error of the closed set: what happened, to whom, and what to do.
+
+    Attributes:
+        code: one of :data:`ERROR_CODES`.
+        message: what happened, in a sentence.
+        hint: what the reader can do about it.
+        pack: name of the pack that it is about.
+        exit: how a worker ended, e.g. ``killed by SIGKILL``.
+        log: the last lines of a worker's log or of a tool's output.
+    """
+
+    _by_code: ClassVar[dict[str, type[AirlockError]]] = {}
+    _default_code: ClassVar[str] = "internal_error"
+
+    def __init_subclass__(cls, *, code: str | None = None) -> None:
+        super().__init_subclass__()
+        if code is not None:
+            cls._default_code = code
+            AirlockError._by_code[code] = cls
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        pack: str | None = None,
+        exit: str | None = None,
+        log: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code or self._default_code
+        self.message = message
+        self.hint = hint
+        self.pack = pack
+        self.exit = exit
+        self.log = log
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.log and self.log.strip():
+            parts.append(self.log.rstrip())
+        if self.hint:
+            parts.append(f"→ {self.hint}")
+        return "\n".join(parts)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The error as the body of an ERROR frame."""
+        wire: dict[str, Any] = {"code": self.code, "message": self.message}
+        for name in _DETAILS:
+            value = getattr(self, name)
+            if value is not None:
+                wire[name] = value
+        return wire
+
+    @staticmethod
+    def from_wire(body: dict[str, Any]) -> AirlockError:
+        """The error that an ERROR frame's decoded body stands for, as the class of its code."""
+        code, message = body.get("code"), body.get("message")
+        if code not in ERROR_CODES or not isinstance(message, str):
+            return ProtocolError("the peer sent an error without a known code and a message")
+        details = {name: body[name] for name in _DETAILS if isinstance(body.get(name), str)}
+        return AirlockError._by_code.get(code, AirlockError)(message, code=code, **details)
+
+
+class ProtocolError(AirlockError, code="protocol_error"):
+    """A peer broke the wire protocol; its connection is closed."""
+
+
+class Unauthorized(AirlockError, PermissionError, code="unauthorized"):
+    """This peer may not connect here, or may not do what it asked for."""
+
+
+class BadRequest(AirlockError, ValueError, code="bad_request"):
+    """A control message or an argument is malformed."""
+
+
+class LimitExceeded(AirlockError, code="limit_exceeded"):
+    """Something is larger or more numerous than a limit allows."""
+
+
+class ManifestInvalid(AirlockError, ValueError, code="manifest_invalid"):
+    """A pack's manifest is missing or wrong."""
+
+
+class EnvironmentFailed(AirlockError, code="environment_failed"):
+    """A pack's Python environment could not be made."""
+
+
+class WorkerDied(AirlockError, code="worker_died"):
+    """The worker process ended while the call was under way."""
+
+
+class NodeNotFound(AirlockError, LookupError, code="node_not_found"):
+    """The pack has no such node."""
+
+
+class NodeInvalid(AirlockError, code="node_invalid"):
+    """The pack or the node does not follow ComfyUI's conventions."""
+
+
+class ValueUnsupported(AirlockError, TypeError, code="value_unsupported"):
+    """A value has a type that cannot cross the wire."""
+
+
+class ValueInvalid(AirlockError, ValueError, code="value_invalid"):
+    """Bytes from a peer are not a valid value."""
+
+
+class Cancelled(AirlockError, code="cancelled"):
+    """The caller cancelled the call."""
+
+
+class DeadlineExceeded(AirlockError, TimeoutError, code="deadline_exceeded"):
+    """The call took longer than its deadline."""
+
+
+class ServerStopping(AirlockError, code="server_stopping"):
+    """The server is shutting down and takes no new calls."""
+
+
+class Disconnected(AirlockError, ConnectionError, code="disconnected"):
+    """The connection to the server ended."""
+
+
+class RemoteError(Exception):
+    """A node raised an exception whose class this process has not loaded.
+
+    Its dynamic subclass carries the remote class's name, and derives from the nearest base that is loaded here, so that
+    ``except ValueError`` still catches a pack's own subclass of it.
+    """
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception in another process: the cause of the exception as it is raised here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
