@@ -50,6 +50,8 @@ export interface CallOptions {
 
 /** A call that was sent and not answered. */
 interface PendingCall {
+  /** Who answers it. */
+  readonly peer: number;
   readonly resolve: (body: Uint8Array) => void;
   readonly reject: (reason: unknown) => void;
   readonly onProgress: ((progress: Progress) => void) | undefined;
@@ -158,8 +160,10 @@ export class Airlock implements AsyncDisposable {
    * Calls a method of a peer.
    *
    * @returns the result, still encoded.
+   * @throws AirlockError as the server or the peer answers, `value_unsupported` where an argument cannot cross; or the
+   * signal's reason.
    */
-  call(
+  async call(
     peer: number,
     method: string,
     args: readonly unknown[],
@@ -167,8 +171,8 @@ export class Airlock implements AsyncDisposable {
     options: CallOptions,
   ): Promise<RawValue> {
     const { signal, deadlineMs, onProgress } = options;
-    if (this.#ended !== undefined) return Promise.reject(this.#ended);
-    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (this.#ended !== undefined) throw this.#ended;
+    if (signal?.aborted) throw signal.reason;
     const body = encodeParts([method, args, keywords]);
     const call = this.#freeCall();
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
@@ -177,10 +181,14 @@ export class Airlock implements AsyncDisposable {
       this.#connection?.send(buildFrame({ kind: FrameKind.cancel, peer, call }));
       reject(signal?.reason);
     };
-    this.#pending.set(call, { resolve, reject, onProgress });
+    this.#pending.set(call, { peer, resolve, reject, onProgress });
     signal?.addEventListener("abort", onAbort, { once: true });
     this.#connection?.send(buildFrame({ kind: FrameKind.call, peer, call, deadlineMs, body }));
-    return promise.finally(() => signal?.removeEventListener("abort", onAbort)).then((bytes) => new RawValue(bytes));
+    try {
+      return new RawValue(await promise);
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+    }
   }
 
   #freeCall(): number {
@@ -203,10 +211,21 @@ export class Airlock implements AsyncDisposable {
     const call = this.#pending.get(number);
     // An answer may cross the cancel of its call.
     if (call === undefined) return;
-    if (kind === FrameKind.progress) return call.onProgress?.(validate(progressSchema, decode(body), "progress"));
+    if (kind === FrameKind.progress) return this.#receiveProgress(number, call, body);
     this.#pending.delete(number);
     if (kind === FrameKind.result) call.resolve(body);
     else call.reject(errorOf(body));
+  }
+
+  /** Progress that makes no sense, or that its listener chokes on, ends that call and no other. */
+  #receiveProgress(number: number, call: PendingCall, body: Uint8Array): void {
+    try {
+      call.onProgress?.(validate(progressSchema, decode(body), "progress"));
+    } catch (error) {
+      this.#pending.delete(number);
+      this.#connection?.send(buildFrame({ kind: FrameKind.cancel, peer: call.peer, call: number }));
+      call.reject(error);
+    }
   }
 
   #receiveWelcome(body: Uint8Array): void {

@@ -28,11 +28,13 @@ export class CallTable {
   readonly #limits: Limits;
   readonly #clock: Clock;
   readonly #calls = new Map<number, Call>();
-  #lastId = 0;
+  #lastId: number;
 
-  constructor(limits: Limits, clock: Clock) {
+  /** @param lastId the number after which numbering begins. */
+  constructor(limits: Limits, clock: Clock, lastId = 0) {
     this.#limits = limits;
     this.#clock = clock;
+    this.#lastId = lastId;
   }
 
   get size(): number {

@@ -138,7 +138,8 @@ export class Pack {
       });
       for (const { call, frame } of this.#takeWaiting()) this.#services.deliver(call, frame, session);
     } catch (error) {
-      const reason = toAirlockError(error, "worker_start_failed");
+      // Where the pack was closed meanwhile, that is the reason, not the signal that ended its worker.
+      const reason = toAirlockError(this.closed ? this.#closing.signal.reason : error, "worker_start_failed");
       for (const { call } of this.#takeWaiting()) this.#services.fail(call, reason);
     } finally {
       this.#starting = false;

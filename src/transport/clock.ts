@@ -15,11 +15,19 @@ export interface Clock {
   after(delayMs: number, action: () => void): Timer;
 }
 
+/** What `setTimeout` takes: it fires at once where it is asked for more. */
+const timeoutMsMax = 0x7fff_ffff;
+
 /** The machine's monotonic clock. */
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   after(delayMs, action) {
-    const handle = setTimeout(action, delayMs);
+    let handle: ReturnType<typeof setTimeout>;
+    const wait = (restMs: number): void => {
+      const stageMs = Math.min(restMs, timeoutMsMax);
+      handle = setTimeout(() => (restMs > stageMs ? wait(restMs - stageMs) : action()), stageMs);
+    };
+    wait(delayMs);
     return { cancel: () => clearTimeout(handle) };
   },
 };

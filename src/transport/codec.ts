@@ -19,8 +19,12 @@ const depthMaxDefault = 128;
  * @throws AirlockError `value_unsupported`, naming the path to the part that cannot cross.
  */
 export function encode(value: unknown, depthMax: number = depthMaxDefault): Uint8Array {
+  return encodePart(value, "value", depthMax);
+}
+
+function encodePart(value: unknown, path: string, room: number): Uint8Array {
   // msgpackr reuses its buffer for the next value, so the bytes are copied out.
-  return packr.pack(packable(value, "value", depthMax)).slice();
+  return packr.pack(packable(value, path, room)).slice();
 }
 
 /**
@@ -46,22 +50,25 @@ export function decode(bytes: Uint8Array, depthMax: number = depthMaxDefault): u
  */
 export function encodeParts(value: unknown): Uint8Array[] {
   const parts: Uint8Array[] = [];
-  appendParts(value, parts);
+  appendParts(value, "value", depthMaxDefault, parts);
   return parts;
 }
 
-function appendParts(value: unknown, parts: Uint8Array[]): void {
-  if (value instanceof RawValue) parts.push(value.bytes);
-  else if (!holdsRaw(value)) parts.push(encode(value));
+function appendParts(value: unknown, path: string, room: number, parts: Uint8Array[]): void {
+  if (value instanceof RawValue) {
+    // Bytes that end early or late would change the meaning of what stands after them.
+    checkValue(value.bytes, room);
+    parts.push(value.bytes);
+  } else if (!holdsRaw(value, room)) parts.push(encodePart(value, path, room));
   else if (Array.isArray(value)) {
     parts.push(containerHead(0x90, 0xdd, value.length));
-    for (const item of value) appendParts(item, parts);
+    for (const [index, item] of value.entries()) appendParts(item, `${path}[${index}]`, room - 1, parts);
   } else {
-    const entries = Object.entries(value as Record<string, unknown>);
+    const entries = presentEntries(value as Record<string, unknown>);
     parts.push(containerHead(0x80, 0xdf, entries.length));
     for (const [key, item] of entries) {
-      parts.push(encode(key));
-      appendParts(item, parts);
+      parts.push(encodePart(key, `${path} key`, room));
+      appendParts(item, `${path}.${key}`, room - 1, parts);
     }
   }
 }
@@ -72,10 +79,17 @@ function containerHead(short: number, long: number, length: number): Uint8Array 
   return Uint8Array.of(long, length >>> 24, length >>> 16, length >>> 8, length);
 }
 
-function holdsRaw(value: unknown): boolean {
+/** Looks no deeper than `room`: what lies below is refused as too deep in any case. */
+function holdsRaw(value: unknown, room: number): boolean {
   if (value instanceof RawValue) return true;
-  if (Array.isArray(value) && !(value instanceof Tuple)) return value.some(holdsRaw);
-  return isPlainObject(value) && Object.values(value).some(holdsRaw);
+  if (room <= 0) return false;
+  if (Array.isArray(value) && !(value instanceof Tuple)) return value.some((item) => holdsRaw(item, room - 1));
+  return isPlainObject(value) && Object.values(value).some((item) => holdsRaw(item, room - 1));
+}
+
+/** As in JSON, a field that is undefined is a field that is not there. */
+function presentEntries(value: Record<string, unknown>): [string, unknown][] {
+  return Object.entries(value).filter(([, item]) => item !== undefined);
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {
@@ -85,32 +99,64 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
 }
 
 /**
- * The value as msgpackr should see it: checked, and with whole numbers beyond 32 bits as bigint, because msgpackr would
- * send those as floats and a seed would change its type.
+ * The value as msgpackr should see it: checked, and with each number in the form that keeps its type.
+ *
+ * @param room how many arrays, maps and extensions may lie inside one another from here on, counted as the scan does.
  */
 function packable(value: unknown, path: string, room: number): unknown {
-  if (typeof value === "number") {
-    return Number.isSafeInteger(value) && (value > 0xffff_ffff || value < -0x8000_0000) ? BigInt(value) : value;
+  if (typeof value === "object" && value !== null) return packableObject(value, path, room);
+  if (typeof value === "number") return packableNumber(value);
+  if (typeof value === "string" && !value.isWellFormed()) {
+    throw new AirlockError("value_unsupported", `${path} is a string with half of a surrogate pair, which no text has`);
   }
   if (typeof value === "function" || typeof value === "symbol") throw unsupported(path, typeof value);
-  if (typeof value !== "object" || value === null) return value ?? null;
-  if (room < 0) throw new AirlockError("value_unsupported", `${path} is nested too deep, or contains itself`);
-  if (value instanceof Uint8Array || value instanceof Complex || value instanceof Float || value instanceof Date)
-    return value;
-  if (value instanceof NdArray) return checkedArray(value, path);
-  if (value instanceof Named) return new Named(value.name, packable(value.state, `${path}.state`, room - 2));
-  if (Array.isArray(value) || value instanceof Set) return packableItems(value, path, room - 2);
+  return value ?? null;
+}
+
+/**
+ * msgpackr would send whole numbers beyond 32 bits as floats, and a seed would change its type; and it would send -0 as
+ * the int 0, where only a float has a sign of zero.
+ */
+function packableNumber(value: number): unknown {
+  if (Object.is(value, -0)) return new Float(value);
+  return Number.isSafeInteger(value) && (value > 0xffff_ffff || value < -0x8000_0000) ? BigInt(value) : value;
+}
+
+function packableObject(value: object, path: string, room: number): unknown {
+  if (value instanceof Uint8Array || value instanceof Complex || value instanceof Float) return value;
+  if (room < levels(value)) {
+    throw new AirlockError("value_unsupported", `${path} is nested too deep, or contains itself`);
+  }
+  if (value instanceof Date) return packableDate(value, path);
+  const inside = room - levels(value);
+  if (value instanceof NdArray) return packableArray(value, path, inside);
+  if (value instanceof Named) {
+    return new Named(
+      packable(value.name, `${path}.name`, inside) as string,
+      packable(value.state, `${path}.state`, inside),
+    );
+  }
+  if (Array.isArray(value) || value instanceof Set) return packableItems(value, path, inside);
   if (value instanceof Map) {
     const entries = [...value].map(([key, item]) => [
-      packable(key, `${path} key`, room - 1),
-      packable(item, `${path}[${String(key)}]`, room - 1),
+      packable(key, `${path} key`, inside),
+      packable(item, `${path}[${String(key)}]`, inside),
     ]);
     return new Map(entries as [unknown, unknown][]);
   }
   if (!isPlainObject(value)) throw unsupported(path, value.constructor?.name ?? "object");
-  // As in JSON, a field that is undefined is a field that is not there.
-  const present = Object.entries(value).filter(([, item]) => item !== undefined);
-  return new Map(present.map(([key, item]) => [key, packable(item, `${path}.${key}`, room - 1)]));
+  return new Map(
+    presentEntries(value).map(([key, item]) => [
+      packable(key, `${path} key`, inside),
+      packable(item, `${path}.${key}`, inside),
+    ]),
+  );
+}
+
+/** How many levels of nesting a value opens on the wire: an extension is one, and the array in it another. */
+function levels(value: object): number {
+  if (value instanceof Tuple || value instanceof Set || value instanceof Named || value instanceof Date) return 2;
+  return value instanceof NdArray ? 2 : 1;
 }
 
 function packableItems(value: readonly unknown[] | Set<unknown>, path: string, room: number): unknown {
@@ -126,9 +172,20 @@ function unsupported(path: string, type: string): AirlockError {
   });
 }
 
-function checkedArray(array: NdArray, path: string): NdArray {
-  if (array.shape.every((length) => Number.isSafeInteger(length) && length >= 0)) return array;
-  throw new AirlockError("value_unsupported", `${path} has the shape [${array.shape.join(", ")}], which no array has`);
+function packableDate(date: Date, path: string): Date {
+  if (!Number.isNaN(date.getTime())) return date;
+  throw new AirlockError("value_unsupported", `${path} is a Date that stands for no time`);
+}
+
+function packableArray(array: NdArray, path: string, room: number): NdArray {
+  if (!array.shape.every((length) => Number.isSafeInteger(length) && length >= 0)) {
+    throw new AirlockError(
+      "value_unsupported",
+      `${path} has the shape [${array.shape.join(", ")}], which no array has`,
+    );
+  }
+  const shape = packable([...array.shape], `${path}.shape`, room) as number[];
+  return new NdArray(array.kind, packable(array.dtype, `${path}.dtype`, room), shape, array.data, array.order);
 }
 
 /** dict in Python: a plain object where every key is a harmless string, else a Map. */
@@ -141,6 +198,8 @@ function objectsFromMaps(value: unknown): unknown {
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) value[index] = objectsFromMaps(value[index]);
   }
+  // msgpackr gives every int of the bigint extension as a bigint, small ones included.
+  if (typeof value === "bigint" && Number.isSafeInteger(Number(value))) return Number(value);
   return value;
 }
 
@@ -255,8 +314,9 @@ function arrayFromWire([kind, dtype, shape, order, data, ...rest]: unknown[]): N
   return new NdArray(kind as ArrayKind, dtype, shape as number[], data as Uint8Array, order as "C" | "F");
 }
 
-function namedFromWire([name, state, ...rest]: unknown[]): Named {
-  if (typeof name !== "string" || rest.length > 0)
+function namedFromWire(items: unknown[]): Named {
+  const [name, state] = items;
+  if (typeof name !== "string" || items.length !== 2)
     throw new AirlockError("value_invalid", "a named value needs name and state");
   return new Named(name, state);
 }

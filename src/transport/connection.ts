@@ -76,7 +76,7 @@ export class Connection implements FrameSink {
     if (this.#outbox.length === 0) this.#socket.end();
   }
 
-  abort(cause?: AirlockError): void {
+  abort(cause: AirlockError | undefined = this.#cause): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#outbox = [];
@@ -87,12 +87,14 @@ export class Connection implements FrameSink {
 
   /** To be called with each chunk that the socket reads. */
   handleData(chunk: Uint8Array): void {
+    // Nothing of a stream that is over, or was broken, is looked at or held back.
+    if (this.#closed || this.#ending) return;
     try {
       this.#assembler.push(chunk, (frame) => {
         if (!this.#closed && !this.#ending) this.#events.onFrame(frame);
       });
     } catch (error) {
-      this.#events.onBroken(toAirlockError(error));
+      if (!this.#closed && !this.#ending) this.#events.onBroken(toAirlockError(error));
     }
   }
 

@@ -100,7 +100,7 @@ export function errorToWire(error: AirlockError): Record<string, unknown> {
 export function errorFromWire(body: unknown): AirlockError {
   const fields = typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
   const { code, message, ...rest } = fields;
-  if (typeof code !== "string" || !(code in errorCodes) || typeof message !== "string") {
+  if (typeof code !== "string" || !Object.hasOwn(errorCodes, code) || typeof message !== "string") {
     return new AirlockError("protocol_error", "the peer sent an error without a known code and a message");
   }
   const details: { -readonly [Key in keyof ErrorDetails]: ErrorDetails[Key] } = {};

@@ -2,8 +2,10 @@
  * Walks msgpack without decoding it: finds where a value ends, and cuts containers into their still encoded elements.
  *
  * Every body is scanned before msgpackr sees it, because msgpackr has neither a depth limit nor a closed set of
- * extensions (its own ones can carry regular expressions and object graphs). The scan allocates nothing per value.
+ * extensions (its own ones can carry regular expressions and object graphs), and repairs text that is not UTF-8, which
+ * Python refuses. The scan allocates nothing per value, but for longer strings.
  */
+import { isUtf8 } from "node:buffer";
 import { AirlockError } from "./errors.ts";
 import { Extension, nestedExtensions } from "./extensions.ts";
 import { RawValue } from "./values.ts";
@@ -18,6 +20,8 @@ interface Head {
   children: number;
   /** The extension code, or `undefined`. */
   extension: number | undefined;
+  /** Whether the payload is a string. */
+  isText: boolean;
 }
 
 function truncated(): AirlockError {
@@ -72,11 +76,14 @@ function readHead(bytes: Uint8Array, at: number, head: Head): void {
   head.payload = 0;
   head.children = 0;
   head.extension = undefined;
+  head.isText = false;
   if (type < 0x80 || type >= 0xe0) return;
   if (type < 0x90) head.children = (type & 0x0f) * 2;
   else if (type < 0xa0) head.children = type & 0x0f;
-  else if (type < 0xc0) head.payload = type & 0x1f;
-  else if (type >= 0xd4 && type <= 0xd8) {
+  else if (type < 0xc0) {
+    head.payload = type & 0x1f;
+    head.isText = true;
+  } else if (type >= 0xd4 && type <= 0xd8) {
     head.payload = 1 << (type - 0xd4);
     head.extension = readExtensionCode(bytes, at + 1);
     head.start = at + 2;
@@ -97,6 +104,7 @@ function readLongHead(bytes: Uint8Array, at: number, type: number, head: Head): 
   if (type >= 222) head.children = length * 2;
   else if (type >= 220) head.children = length;
   else head.payload = length;
+  head.isText = type >= 217 && type <= 219;
   if (type >= 199 && type <= 201) {
     head.extension = readExtensionCode(bytes, head.start);
     head.start += 1;
@@ -110,7 +118,19 @@ function readExtensionCode(bytes: Uint8Array, at: number): number {
 }
 
 function newHead(): Head {
-  return { start: 0, payload: 0, children: 0, extension: undefined };
+  return { start: 0, payload: 0, children: 0, extension: undefined, isText: false };
+}
+
+/** Texts up to this length are looked at byte by byte: most are ASCII, and that needs no view. */
+const shortTextBytesMax = 32;
+
+function checkText(bytes: Uint8Array, start: number, end: number): void {
+  if (end - start <= shortTextBytesMax) {
+    let at = start;
+    while (at < end && (bytes[at] ?? 0) < 0x80) at += 1;
+    if (at === end) return;
+  }
+  if (!isUtf8(bytes.subarray(start, end))) throw new AirlockError("value_invalid", "a string is not UTF-8");
 }
 
 /**
@@ -133,6 +153,7 @@ export function skipValue(bytes: Uint8Array, at: number, depthMax: number): numb
     remaining[remaining.length - 1] = left - 1;
     readHead(bytes, offset, head);
     offset = head.start + head.payload;
+    if (head.isText) checkText(bytes, head.start, offset);
     const room = depthMax - (remaining.length - 1);
     if (head.extension !== undefined) checkExtension(bytes, head.start, offset, head.extension, room - 1);
     if (head.children > 0) {
@@ -169,18 +190,23 @@ function openContainer(raw: RawValue): { kind: RawKind; bytes: Uint8Array; start
   const head = newHead();
   readHead(raw.bytes, 0, head);
   if (head.extension === Extension.tuple) {
-    const inner = openContainer(new RawValue(raw.bytes.subarray(head.start, head.start + head.payload)));
-    return { ...inner, kind: "tuple" };
+    const inner = new RawValue(raw.bytes.subarray(head.start, head.start + head.payload));
+    // Not by recursion: a tuple's payload is an array, and bytes from a peer could nest for ever.
+    if (!isList(inner.bytes[0])) throw new AirlockError("value_invalid", "an extension's payload is not an array");
+    return { ...openContainer(inner), kind: "tuple" };
   }
   const type = raw.bytes[0] ?? 0;
   const isMap = (type >= 0x80 && type < 0x90) || (type >= 222 && type <= 223);
-  const isList = (type >= 0x90 && type < 0xa0) || (type >= 220 && type <= 221);
   return {
-    kind: isMap ? "map" : isList ? "list" : "other",
+    kind: isMap ? "map" : isList(type) ? "list" : "other",
     bytes: raw.bytes,
     start: head.start,
     children: head.children,
   };
+}
+
+function isList(type: number | undefined): boolean {
+  return type !== undefined && ((type >= 0x90 && type < 0xa0) || type === 220 || type === 221);
 }
 
 export function rawKind(raw: RawValue): RawKind {
@@ -188,7 +214,7 @@ export function rawKind(raw: RawValue): RawKind {
 }
 
 /** The elements of a raw list or tuple; of a map, its keys and values in turn. Anything else has none. */
-export function rawElements(raw: RawValue, depthMax: number): RawValue[] {
+export function rawElements(raw: RawValue, depthMax = 128): RawValue[] {
   const { bytes, start, children } = openContainer(raw);
   const elements: RawValue[] = [];
   let at = start;

@@ -11,6 +11,9 @@ import { join } from "node:path";
 const logBytesMax = 10 * 1024 * 1024;
 const logsKept = 3;
 
+/** A current log's file name; its first group is the pack. */
+export const logNamePattern = /^(.+)-[0-9a-f]{8}\.log$/;
+
 /** The log file's path: readable by name, told apart by folder where two packs share a name. */
 export function logPath(folder: string, packName: string, packFolder: string): string {
   const readable =

@@ -1,0 +1,13 @@
+#!/usr/bin/env node
+/** The `airlock` command: finds Bun and hands over to src/cli/main.ts. */
+import { join } from "node:path";
+import { becomeBun, findBun, packageFolder } from "./bun.mjs";
+
+const bun = findBun();
+if (bun === undefined) {
+  console.error(
+    "airlock: Bun is not installed here.\n→ run `npm install` in the package's folder; Bun comes with it as @oven/bun-*",
+  );
+  process.exit(1);
+}
+becomeBun(bun, [join(packageFolder, "src", "cli", "main.ts"), ...process.argv.slice(2)]);

@@ -1,0 +1,53 @@
+/**
+ * The Python environments that checks and tests run in, made by uv from hashed requirements and kept until those change.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { findUv, uvVariables } from "../src/server/environments/uv.ts";
+import { root } from "./steps.ts";
+
+const requirements = join(root, "requirements", "dev.txt");
+
+/** A CPU build by its local version: the plain one of PyPI would bring gigabytes of CUDA. */
+const torch = "torch==2.13.0+cpu";
+
+/** The environment with the tools and libraries of requirements/dev.txt; returns its folder. */
+export async function makeTestEnvironment(): Promise<string> {
+  const made = await makeEnvironment("test", []);
+  if (made.problem !== undefined) throw new Error(`the test environment could not be made:\n${made.problem}`);
+  return made.folder;
+}
+
+/** The same with a CPU build of torch. `problem` says why there is none. */
+export async function makeTorchEnvironment(): Promise<{ folder: string; problem: string | undefined }> {
+  return await makeEnvironment("torch", [torch]);
+}
+
+async function makeEnvironment(
+  name: string,
+  extra: readonly string[],
+): Promise<{ folder: string; problem: string | undefined }> {
+  const folder = join(root, ".venvs", name);
+  const stamp = join(folder, ".airlock");
+  const hash = createHash("sha256").update(readFileSync(requirements)).update(extra.join("\n")).digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return { folder, problem: undefined };
+  rmSync(folder, { recursive: true, force: true });
+  const python = join(folder, "bin", "python");
+  const problem =
+    (await uv(["venv", "--quiet", "--python", join(root, ".venv", "bin", "python"), folder])) ??
+    (await uv(["pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", requirements])) ??
+    (extra.length > 0 ? await uv(["pip", "install", "--quiet", "--python", python, ...extra]) : undefined);
+  if (problem === undefined) writeFileSync(stamp, hash);
+  return { folder, problem };
+}
+
+/** Runs uv; returns what it said where it failed. */
+async function uv(args: readonly string[]): Promise<string | undefined> {
+  const variables = uvVariables(process.env);
+  // Where no folder of wheels is named, PyTorch's own index of CPU builds is asked.
+  const env = { ...variables, ...(variables["UV_FIND_LINKS"] ? {} : { UV_TORCH_BACKEND: "cpu" }) };
+  const child = Bun.spawn([await findUv(), ...args], { cwd: root, env, stdio: ["ignore", "ignore", "pipe"] });
+  const said = await new Response(child.stderr).text();
+  return (await child.exited) === 0 ? undefined : said.trim();
+}

@@ -1,0 +1,68 @@
+/**
+ * All checks and tests, one command: `npm test`. Ends with a line `N passed, N failed, N skipped`.
+ *
+ * `--only NAME` runs the parts whose title contains NAME.
+ */
+import { join } from "node:path";
+import { runChecks } from "./check.ts";
+import { makeTestEnvironment, makeTorchEnvironment } from "./python.ts";
+import { root, runTests, type Tally } from "./steps.ts";
+
+interface Part {
+  readonly title: string;
+  run(): Promise<Tally>;
+}
+
+const bunTest = (title: string, folder: string): Part => ({
+  title,
+  run: () =>
+    runTests(title, (report) => [
+      process.execPath,
+      "test",
+      folder,
+      "--timeout=120000",
+      "--reporter=junit",
+      `--reporter-outfile=${report}`,
+    ]),
+});
+
+const pytest = (title: string, environment: string, paths: readonly string[]): Promise<Tally> =>
+  runTests(
+    title,
+    (report) => [join(environment, "bin", "python"), "-m", "pytest", ...paths, "-q", "-rs", `--junitxml=${report}`],
+    {
+      env: { PYTHONPATH: join(root, "worker", "src"), PYTHONDONTWRITEBYTECODE: "1" },
+    },
+  );
+
+const parts: readonly Part[] = [
+  { title: "static checks", run: runChecks },
+  bunTest("bun: unit tests", "tests/unit"),
+  { title: "pytest", run: async () => await pytest("pytest", await makeTestEnvironment(), ["tests/python"]) },
+  { title: "pytest with torch", run: runTorchTests },
+  bunTest("bun: integration tests", "tests/integration"),
+];
+
+/** Tests that need torch. Where CI runs it must be there; elsewhere its absence is a skip with its reason. */
+async function runTorchTests(): Promise<Tally> {
+  const { folder, problem } = await makeTorchEnvironment();
+  if (problem === undefined) return await pytest("pytest with torch", folder, ["tests/python/torch"]);
+  console.log(`\n── pytest with torch: no CPU build of torch could be installed:\n${problem}`);
+  return process.env["CI"] ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 1 };
+}
+
+const only = Bun.argv[Bun.argv.indexOf("--only") + 1];
+const chosen = Bun.argv.includes("--only") ? parts.filter((part) => part.title.includes(only ?? "")) : parts;
+const total: Tally = { passed: 0, failed: 0, skipped: 0 };
+const failures: string[] = [];
+for (const part of chosen) {
+  const tally = await part.run();
+  if (tally.failed > 0) failures.push(`${part.title}: ${tally.failed} failed`);
+  total.passed += tally.passed;
+  total.failed += tally.failed;
+  total.skipped += tally.skipped;
+}
+if (chosen.length === 0) failures.push(`no part's title contains ${JSON.stringify(only)}`);
+console.log(failures.length > 0 ? `\n${failures.join("\n")}` : "");
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exit(failures.length === 0 ? 0 : 1);

@@ -1,0 +1,100 @@
+/**
+ * A pack in a worker as a workflow sees it: node definitions, and calls whose results stay encoded.
+ *
+ * Outputs go from one node into the next as the bytes that they came as, so every value keeps its exact type, and images
+ * are never decoded here. Only as much of a result is opened as ComfyUI's list semantics need.
+ */
+import type { Pack } from "../client/pack.ts";
+import { decode } from "../transport/codec.ts";
+import { AirlockError } from "../transport/errors.ts";
+import { rawElements, rawKind } from "../transport/scan.ts";
+import type { RawValue } from "../transport/values.ts";
+import { type NodeDefinition, parseNodeDefinition } from "../workflow/node-definition.ts";
+import type { WorkflowPack } from "../workflow/pack.ts";
+
+/** What a worker says of its own process. */
+export interface WorkerIdentity {
+  readonly pid: number;
+  /** Version of its Python. */
+  readonly python: string;
+  /** Version of the numpy that is loaded there, if one is. */
+  readonly numpy: string | undefined;
+}
+
+export class IsolatedPack implements WorkflowPack {
+  readonly name: string;
+  readonly folder: string;
+  readonly nodes: ReadonlyMap<string, NodeDefinition>;
+  /** Nodes that could not be described, with the reason. */
+  readonly broken: readonly string[];
+  readonly #pack: Pack;
+
+  private constructor(pack: Pack, nodes: ReadonlyMap<string, NodeDefinition>, broken: readonly string[]) {
+    this.#pack = pack;
+    this.name = pack.name;
+    this.folder = pack.folder;
+    this.nodes = nodes;
+    this.broken = broken;
+  }
+
+  /** Starts the pack's worker and asks it for its nodes. */
+  static async load(pack: Pack, signal: AbortSignal): Promise<IsolatedPack> {
+    const described = fieldsOf(await pack.describe({ signal }), pack.name);
+    const definitions = listOf(described["nodes"]).map((node) => parseNodeDefinition(node, pack.name));
+    const broken = listOf(described["broken"]).map((each) => {
+      const { name, reason } = fieldsOf(each, pack.name);
+      return `${String(name)}: ${String(reason)}`;
+    });
+    return new IsolatedPack(pack, new Map(definitions.map((each) => [each.name, each])), broken);
+  }
+
+  /** The worker as it is now; it may be another process than before where one died. */
+  async identity(signal: AbortSignal): Promise<WorkerIdentity> {
+    const { pid, python, modules } = fieldsOf(await this.#pack.describe({ signal }), this.name);
+    const numpy = fieldsOf(modules, this.name)["numpy"];
+    return { pid: Number(pid), python: String(python), numpy: typeof numpy === "string" ? numpy : undefined };
+  }
+
+  async call(node: string, inputs: Record<string, unknown>, options: { signal?: AbortSignal }): Promise<unknown> {
+    const raw = await this.#pack.callRaw(node, inputs, options);
+    const definition = this.nodes.get(node);
+    if (rawKind(raw) === "map") return openDict(raw, definition);
+    return openOutputs(raw, definition);
+  }
+}
+
+/** A dict that a node returned: `result` is outputs, all else is for the front end. */
+function openDict(raw: RawValue, definition: NodeDefinition | undefined): Record<string, unknown> {
+  const elements = rawElements(raw);
+  const dict: Record<string, unknown> = {};
+  for (let index = 0; index + 1 < elements.length; index += 2) {
+    const [key, value] = [elements[index], elements[index + 1]];
+    if (key === undefined || value === undefined) continue;
+    const name = String(decode(key.bytes));
+    dict[name] = name === "result" ? openOutputs(value, definition) : decode(value.bytes);
+  }
+  return dict;
+}
+
+/** A tuple of outputs, each still encoded; those declared as lists are opened one level more. */
+function openOutputs(raw: RawValue, definition: NodeDefinition | undefined): unknown {
+  const kind = rawKind(raw);
+  if (kind !== "tuple" && kind !== "list") return decode(raw.bytes);
+  return rawElements(raw).map((output, index) => {
+    const isList = definition?.outputIsList[index] === true;
+    return isList && (rawKind(output) === "list" || rawKind(output) === "tuple") ? rawElements(output) : output;
+  });
+}
+
+function fieldsOf(value: unknown, pack: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new AirlockError(
+    "node_invalid",
+    `the worker of pack ${pack} described itself in a form that is not known here`,
+    { pack },
+  );
+}
+
+function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}

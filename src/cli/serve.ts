@@ -1,0 +1,76 @@
+/**
+ * `airlock serve`: a server in the foreground, until it is told to stop.
+ */
+import type { ServerEvent } from "../server/events.ts";
+import { serve } from "../server/serve.ts";
+import { type Command, readArguments } from "./command.ts";
+
+export const serveCommand: Command = {
+  name: "serve",
+  summary: "Runs a server that hosts connect to.",
+  usage: "serve [--socket PATH] [--python PATH] [--quiet]",
+  options: [
+    "  --socket PATH          the Unix socket (AIRLOCK_SOCKET, else the user's own)",
+    "  --python PATH          the Python that packs run on unless they need another (AIRLOCK_PYTHON, else python3)",
+    "  --quiet                say nothing of peers and workers that come and go",
+    "  --announce             print the socket's path to standard output once listening",
+    "  --until-stdin-closes   stop when standard input ends: for a program that starts a server of its own",
+  ].join("\n"),
+  examples: ["airlock serve", "AIRLOCK_SOCKET=/tmp/me/air.sock airlock serve --python python3.12"],
+  run: runServe,
+};
+
+async function runServe(args: readonly string[]): Promise<number> {
+  const { values } = readArguments(args, {
+    options: {
+      socket: { type: "string" },
+      python: { type: "string" },
+      quiet: { type: "boolean", default: false },
+      announce: { type: "boolean", default: false },
+      "until-stdin-closes": { type: "boolean", default: false },
+    },
+  });
+  const quiet = values.quiet || values["until-stdin-closes"];
+  // Ready to be stopped before there is anything to stop: a signal must never leave a socket file behind.
+  const stopped = untilToldToStop(values["until-stdin-closes"]);
+  const server = await serve({
+    ...(values.socket !== undefined && { socket: values.socket }),
+    ...(values.python !== undefined && { python: values.python }),
+    onEvent: (event) => {
+      if (!quiet) console.error(describeEvent(event));
+    },
+  });
+  if (values.announce) console.log(server.socketPath);
+  if (!quiet) console.error(`listening at ${server.socketPath}`);
+  const reason = await stopped;
+  if (!quiet) console.error(`stopping: ${reason}`);
+  await server.stop();
+  return 0;
+}
+
+/** Waits for SIGINT or SIGTERM, and for the end of standard input where that counts. */
+function untilToldToStop(stdinCounts: boolean): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve(signal));
+  if (stdinCounts) void stdinEnded().then(() => resolve("standard input closed"));
+  return promise;
+}
+
+async function stdinEnded(): Promise<void> {
+  for await (const _ of Bun.stdin.stream());
+}
+
+function describeEvent(event: ServerEvent): string {
+  switch (event.type) {
+    case "peer_connected":
+      return `peer ${event.peer}: ${event.role} ${event.name} (pid ${event.pid}) connected`;
+    case "peer_closed":
+      return `peer ${event.peer}: ${event.name} is gone${event.cause === undefined ? "" : `: ${event.cause.message}`}`;
+    case "peer_refused":
+      return `process ${event.pid} was refused: ${event.cause.message}`;
+    case "worker_started":
+      return `pack ${event.pack}: worker ${event.pid} ready after ${Math.round(event.startMs)} ms`;
+    case "worker_ended":
+      return `pack ${event.pack}: worker ${event.pid} ended${event.expected ? "" : " unexpectedly"}: ${event.exit}`;
+  }
+}

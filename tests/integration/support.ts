@@ -1,0 +1,123 @@
+/**
+ * A server and clients for tests with real processes, and the proof that nothing of them is left.
+ */
+import { afterEach, beforeEach, expect } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Airlock, connect, type Pack, type ServeOptions, type Server, serve } from "../../src/index.ts";
+
+export const root = join(import.meta.dir, "..", "..");
+export const packs = join(root, "tests", "packs");
+/** Environments outlive the tests: making them is tested elsewhere. */
+const environments = join(root, ".airlock", "test-environments");
+
+/** In the environment of every process that a test starts, also through a worker's. */
+const mark = `AIRTEST_${process.pid}`;
+process.env[mark] = "1";
+
+/** Processes that tests started and that have not ended; zombies count as ended. */
+export function processesLeft(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .map(Number)
+    .filter((pid) => isOurs(pid) && isAlive(pid));
+}
+
+function isOurs(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "latin1").includes(`${mark}=1`);
+  } catch {
+    return false;
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/** Waits until `condition` holds; fails with `what` after ten seconds. */
+export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`waited in vain until ${what}`);
+    await Bun.sleep(5);
+  }
+}
+
+function descriptors(): string[] {
+  return readdirSync("/proc/self/fd");
+}
+
+export interface World {
+  /** A folder of the test's own, removed after it. */
+  readonly folder: string;
+  readonly socket: string;
+  serve(options?: ServeOptions): Promise<Server>;
+  connect(server: Server): Promise<Airlock>;
+  /** A server, a client, and the probe pack. */
+  probe(options?: ServeOptions): Promise<{ server: Server; airlock: Airlock; pack: Pack }>;
+  /** Variables for a server in a process of its own. */
+  variables(): Record<string, string>;
+}
+
+/** To be called once in a describe block or file: makes a world before each test, and ends it after. */
+export function useWorld(): World {
+  let folder = "";
+  let open: (Server | Airlock)[] = [];
+  let before = 0;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "air-"));
+    open = [];
+    before = descriptors().length;
+  });
+  afterEach(async () => {
+    for (const each of open.reverse()) await each[Symbol.asyncDispose]();
+    await until(() => processesLeft().length === 0, `no process is left (${processesLeft().join(", ")})`);
+    await until(() => descriptors().length <= before, "no descriptor is left");
+    expect(existsSync(join(folder, "server.sock"))).toBe(false);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const world: World = {
+    get folder() {
+      return folder;
+    },
+    get socket() {
+      return join(folder, "server.sock");
+    },
+    async serve(options = {}) {
+      const server = await serve({
+        socket: world.socket,
+        environments,
+        logs: join(folder, "logs"),
+        limits: { drainMsMax: 200 },
+        ...options,
+      });
+      open.push(server);
+      return server;
+    },
+    async connect(server) {
+      const airlock = await connect({ socket: server.socketPath, name: "test" });
+      open.push(airlock);
+      return airlock;
+    },
+    async probe(options) {
+      const server = await world.serve(options);
+      const airlock = await world.connect(server);
+      return { server, airlock, pack: await airlock.open(join(packs, "probe")) };
+    },
+    variables() {
+      const cache = join(root, ".airlock", "test-cache");
+      return {
+        ...(process.env as Record<string, string>),
+        XDG_CACHE_HOME: cache,
+        XDG_STATE_HOME: join(folder, "state"),
+      };
+    },
+  };
+  return world;
+}

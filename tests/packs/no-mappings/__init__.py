@@ -1,0 +1,1 @@
+"""A pack that forgot its NODE_CLASS_MAPPINGS."""

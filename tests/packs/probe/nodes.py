@@ -1,0 +1,177 @@
+"""The nodes of the probe pack. Each takes what its test gives it; types are ANY throughout."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Mesh:
+    """A type that only this pack has."""
+
+    vertices: list[int]
+
+
+class ProbeError(ValueError):
+    """An exception that only this pack has."""
+
+
+class _Node:
+    RETURN_TYPES: tuple[str, ...] = ("*",)
+    FUNCTION = "run"
+    CATEGORY = "probe"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}, "optional": {"value": ("*",)}}
+
+
+class Echo(_Node):
+    def run(self, value: Any = None) -> tuple[Any]:
+        return (value,)
+
+
+class AsyncEcho(_Node):
+    async def run(self, value: Any = None, seconds: float = 0.0) -> tuple[Any]:
+        await asyncio.sleep(seconds)
+        return (value,)
+
+
+class Describe(_Node):
+    """The value's type and repr, as seen in the worker."""
+
+    def run(self, value: Any = None) -> tuple[str, str]:
+        return (f"{type(value).__module__}.{type(value).__qualname__}", repr(value))
+
+
+class Raise(_Node):
+    def run(self, message: str = "as asked", own: bool = False) -> tuple[()]:
+        if own:
+            raise ProbeError(message, 7)
+        raise KeyError(message)
+
+
+class MakeMesh(_Node):
+    def run(self) -> tuple[Mesh]:
+        return (Mesh([1, 2, 3]),)
+
+
+class CountVertices(_Node):
+    def run(self, mesh: Mesh) -> tuple[int]:
+        return (len(mesh.vertices),)
+
+
+class Sleep(_Node):
+    def run(self, seconds: float) -> tuple[float]:
+        time.sleep(seconds)
+        return (seconds,)
+
+
+class SleepHoldingGil(_Node):
+    """Sleeps in C without giving up the interpreter's lock."""
+
+    def run(self, seconds: int) -> tuple[int]:
+        ctypes.PyDLL(None).sleep(seconds)
+        return (seconds,)
+
+
+class End(_Node):
+    """Ends the worker: by a signal, by exit, by os._exit, or by a fault in C."""
+
+    def run(self, how: str) -> tuple[()]:
+        print(f"about to end by {how}")
+        if how == "exit":
+            sys.exit(0)
+        if how == "_exit":
+            os._exit(3)
+        if how == "fault":
+            ctypes.string_at(0)
+        os.kill(os.getpid(), getattr(signal, how))
+        time.sleep(60)
+        return ()
+
+
+class Fork(_Node):
+    """Leaves a child behind that holds all of the worker's descriptors; answers its process id."""
+
+    def run(self) -> tuple[int]:
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+            os._exit(0)
+        return (child,)
+
+
+class Spawn(_Node):
+    """Starts a program that outlives the call; answers its process id."""
+
+    def run(self) -> tuple[int]:
+        return (subprocess.Popen(["sleep", "600"]).pid,)
+
+
+class Print(_Node):
+    def run(self, text: str) -> tuple[()]:
+        print(text)
+        os.write(2, f"{text} on descriptor 2\n".encode())
+        return ()
+
+
+class Environment(_Node):
+    """What the worker can see of where it runs."""
+
+    def run(self) -> tuple[dict[str, Any]]:
+        variables = {name: value for name, value in os.environ.items() if name.startswith(("AIRLOCK", "PYTHON"))}
+        return ({"executable": sys.executable, "path": sys.path, "variables": variables, "cwd": os.getcwd()},)
+
+
+class ImageMean(_Node):
+    """An IMAGE's type and mean, and the image itself."""
+
+    RETURN_TYPES = ("STRING", "FLOAT", "IMAGE")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": ("IMAGE",)}}
+
+    def run(self, image: Any) -> tuple[str, float, Any]:
+        return (type(image).__module__.partition(".")[0], float(image.mean()), image)
+
+
+class Unsendable(_Node):
+    def run(self) -> tuple[object]:
+        return ({"where": [object()]},)
+
+
+class NoFunction:
+    RETURN_TYPES = ()
+
+
+NODE_CLASS_MAPPINGS = {
+    cls.__name__: cls
+    for cls in (
+        Echo,
+        AsyncEcho,
+        Describe,
+        Raise,
+        MakeMesh,
+        CountVertices,
+        Sleep,
+        SleepHoldingGil,
+        End,
+        Fork,
+        Spawn,
+        Print,
+        Environment,
+        ImageMean,
+        Unsendable,
+        NoFunction,
+    )
+}
