@@ -77,7 +77,9 @@ export class Worker {
   connectionClosed(cause: AirlockError | undefined): void {
     this.#listening = false;
     this.#connectionClosed.resolve();
-    if (cause !== undefined) this.kill(`ended by the server: ${cause.message}`);
+    // A connection that merely broke says nothing that the exit of the process doesn't say better.
+    const brokeRules = cause !== undefined && cause.code !== "disconnected";
+    if (brokeRules) this.kill(`ended by the server: ${cause.message}`);
     else this.#clock.after(lastWordsMs, () => this.kill());
   }
 

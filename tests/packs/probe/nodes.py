@@ -118,6 +118,10 @@ class Spawn(_Node):
 
 
 class Print(_Node):
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"text": ("STRING",)}}
+
     def run(self, text: str) -> tuple[()]:
         print(text)
         os.write(2, f"{text} on descriptor 2\n".encode())

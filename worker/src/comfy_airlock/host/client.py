@@ -105,8 +105,9 @@ class Airlock:
         number = connection.call(waiter, peer, body, _deadline_ms(timeout))
         try:
             return waiter.wait()
-        except KeyboardInterrupt:
-            connection.cancel(peer, number)
+        except BaseException:
+            # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
+            _cancel_quietly(connection, peer, number)
             raise
 
     async def acall_peer(

@@ -28,7 +28,7 @@ def answer_of(frame: Frame, codec: Codec) -> Any:
     remote = body.get("exception") if isinstance(body, dict) else None
     if isinstance(remote, dict):
         raise rebuild(remote)
-    raise AirlockError.from_wire(body if isinstance(body, dict) else {})
+    raise AirlockError.from_wire(body)
 
 
 class ThreadWaiter:
@@ -41,10 +41,15 @@ class ThreadWaiter:
         self._done.acquire()
         self._frame: Frame | None = None
         self._error: AirlockError | None = None
+        self._listener_error: Exception | None = None
 
     def progressed(self, body: bytes | memoryview) -> None:
-        if self._on_progress is not None:
+        if self._on_progress is None:
+            return
+        try:
             self._on_progress(self._codec.decode(body))
+        except Exception as error:  # noqa: BLE001: a listener's fault is its own call's, not the connection's.
+            self._listener_error = self._listener_error or error
 
     def answered(self, frame: Frame) -> None:
         self._frame = frame
@@ -55,11 +60,12 @@ class ThreadWaiter:
         self._done.release()
 
     def wait(self) -> Any:
-        """Blocks for the answer; decodes it in this thread."""
+        """Blocks for the answer; decodes it in this thread. What the progress listener raised is raised here too."""
         self._done.acquire()
+        if self._listener_error is not None:
+            raise self._listener_error
         if self._frame is None:
-            # A fresh traceback for each caller: the error is shared by all calls of the connection.
-            raise self._error.with_traceback(None) if self._error else AssertionError("neither answer nor error")
+            raise self._error or AssertionError("neither answer nor error")
         return answer_of(self._frame, self._codec)
 
 
@@ -74,7 +80,11 @@ class LoopWaiter:
 
     def progressed(self, body: bytes | memoryview) -> None:
         if self._on_progress is not None:
-            self._post(self._on_progress, self._codec.decode(body))
+            self._post(self._report, body)
+
+    def _report(self, body: bytes | memoryview) -> None:
+        assert self._on_progress is not None
+        self._on_progress(self._codec.decode(body))
 
     def answered(self, frame: Frame) -> None:
         self._post(self._settle, frame)

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from comfy_airlock.runtime.inference import InferenceMode
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Cancelled
 from comfy_airlock.wire.exceptions import take_apart
 from comfy_airlock.wire.frame import Frame, build_frame
-from comfy_airlock.wire.optional import loaded, standard
+from comfy_airlock.wire.optional import standard
 
 Method = Callable[..., Any]
 
@@ -24,30 +25,41 @@ Method = Callable[..., Any]
 class Executor:
     """The queue of calls, and the thread that works it off."""
 
-    def __init__(self, pack: str, codec: Codec, send: Callable[[bytes], None], methods: dict[str, Method]) -> None:
+    def __init__(
+        self,
+        pack: str,
+        codec: Codec,
+        send: Callable[[bytes], None],
+        methods: dict[str, Method],
+        inference: InferenceMode | None = None,
+    ) -> None:
         """
         Args:
             pack: the pack's name, for errors.
             send: sends a frame; called on the main thread.
             methods: what can be called, by name. A method may return an awaitable.
+            inference: entered before each call, where torch is there.
         """
         self._pack = pack
         self._codec = codec
         self._send = send
         self._methods = methods
+        self._inference = inference or InferenceMode()
         self._queue: SimpleQueue[Frame | None] = SimpleQueue()
+        self._unanswered: set[int] = set()
         self._cancelled: set[int] = set()
         self._tasks: dict[int, Any] = {}
         self._loop: Any = None
-        self._inference_mode: Any = None
 
     def submit(self, frame: Frame) -> None:
         """Takes a CALL or a CANCEL. Called on the reader thread."""
         if frame.kind == frames.CANCEL:
-            self._cancelled.add(frame.call)
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._cancel_task, frame.call)
+            # A cancel may cross the answer to its call.
+            if frame.call in self._unanswered:
+                self._cancelled.add(frame.call)
+                self._post(self._cancel_task, frame.call)
         else:
+            self._unanswered.add(frame.call)
             self._enqueue(frame)
 
     def stop(self) -> None:
@@ -56,8 +68,16 @@ class Executor:
 
     def _enqueue(self, job: Frame | None) -> None:
         self._queue.put(job)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._drain)
+        self._post(self._drain)
+
+    def _post(self, action: Callable[..., None], *args: object) -> None:
+        """Has the event loop do something, where there is one by now."""
+        if self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(action, *args)
+        except RuntimeError:
+            pass  # The loop was closed: this process is about to end.
 
     def run(self) -> None:
         """Works off calls until :meth:`stop`."""
@@ -73,7 +93,6 @@ class Executor:
     def _begin(self, frame: Frame) -> Awaitable[Any] | None:
         """Runs a call as far as it goes without waiting. Returns what is left to be awaited, if anything is."""
         if frame.call in self._cancelled:
-            self._cancelled.discard(frame.call)
             self._answer_error(frame, Cancelled("the call was cancelled before it ran"))
             return None
         try:
@@ -88,20 +107,15 @@ class Executor:
         return None
 
     def _decode(self, frame: Frame) -> tuple[Method, list[Any], dict[str, Any]]:
-        self._enter_inference_mode()
+        self._inference.enter()
         body = self._codec.decode(frame.body)
+        # Decoding the first tensor is what imports torch, where the pack doesn't.
+        self._inference.enter()
         name, args, keywords = body
         method = self._methods.get(name)
         if method is None:
             raise AirlockError(f"a worker has no method {name!r}", code="bad_request", pack=self._pack)
         return method, args, keywords
-
-    def _enter_inference_mode(self) -> None:
-        """ComfyUI runs nodes in torch's inference mode, a property of the thread; entered once torch is there."""
-        torch = None if self._inference_mode else loaded("torch")
-        if torch is not None and hasattr(torch, "inference_mode"):
-            self._inference_mode = torch.inference_mode()
-            self._inference_mode.__enter__()
 
     def _answer(self, frame: Frame, result: Any) -> None:
         try:
@@ -109,12 +123,15 @@ class Executor:
         except AirlockError as error:
             self._answer_error(frame, error)
             return
-        self._cancelled.discard(frame.call)
-        self._send(build_frame(frames.RESULT, frame.peer, frame.call, body))
+        self._send_answer(frames.RESULT, frame, body)
 
     def _answer_error(self, frame: Frame, error: Exception) -> None:
+        self._send_answer(frames.ERROR, frame, self._codec.encode(self._error_body(error)))
+
+    def _send_answer(self, kind: int, frame: Frame, body: bytes) -> None:
+        self._unanswered.discard(frame.call)
         self._cancelled.discard(frame.call)
-        self._send(build_frame(frames.ERROR, frame.peer, frame.call, self._codec.encode(self._error_body(error))))
+        self._send(build_frame(kind, frame.peer, frame.call, body))
 
     def _error_body(self, error: Exception) -> dict[str, Any]:
         if isinstance(error, AirlockError):

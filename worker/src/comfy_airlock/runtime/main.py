@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 from comfy_airlock.runtime.executor import Executor
+from comfy_airlock.runtime.inference import InferenceMode
 from comfy_airlock.runtime.lifeline import hold
 from comfy_airlock.runtime.node_pack import Node, NodePack
 from comfy_airlock.runtime.node_values import inputs_for, outputs_of
@@ -24,12 +25,15 @@ _PYTHON_VERSION: Final = ".".join(map(str, sys.version_info[:3]))
 class Worker:
     """What a worker can be called for."""
 
-    def __init__(self, pack: NodePack) -> None:
+    def __init__(self, pack: NodePack, inference: InferenceMode) -> None:
         self._pack = pack
+        self._inference = inference
 
     def run(self, node_name: str, /, **inputs: Any) -> Any:
         """Calls a node's function; returns what it returned, or an awaitable of that."""
         node = self._pack.node(node_name)
+        # The pack may have been imported just now, and torch by it.
+        self._inference.enter()
         result = node.function(**inputs_for(node, inputs))
         return self._awaited(node, result) if hasattr(result, "__await__") else outputs_of(node, result)
 
@@ -73,8 +77,10 @@ def main() -> None:
     }
     connection = Connection(path, hello, codec)
     pack = NodePack(connection.welcome["pack"]["name"], connection.welcome["pack"]["folder"])
-    worker = Worker(pack)
-    executor = Executor(pack.name, codec, connection.send, {"run": worker.run, "describe": worker.describe})
+    inference = InferenceMode()
+    worker = Worker(pack, inference)
+    methods = {"run": worker.run, "describe": worker.describe}
+    executor = Executor(pack.name, codec, connection.send, methods, inference)
     connection.start(_Events(executor), "airlock-reader")
     try:
         executor.run()

@@ -12,6 +12,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any, Final
 
 from comfy_airlock.wire.errors import NodeInvalid, NodeNotFound
+from comfy_airlock.wire.exceptions import text_of
 from comfy_airlock.wire.optional import standard
 
 _NAMES_SHOWN: Final = 12
@@ -153,8 +154,8 @@ class NodePack:
         for name in self.load():
             try:
                 nodes.append(self.node(name).describe(self._display_names.get(name, name)))
-            except Exception as error:  # INPUT_TYPES is the pack's code.
-                broken.append({"name": name, "reason": f"{type(error).__name__}: {error}"})
+            except Exception as error:  # noqa: BLE001: INPUT_TYPES is the pack's code.
+                broken.append({"name": name, "reason": f"{type(error).__name__}: {text_of(error)}"})
         return {"nodes": nodes, "broken": broken}
 
 

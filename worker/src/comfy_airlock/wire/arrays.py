@@ -104,7 +104,8 @@ def rebuild_named(name: str, state: Any) -> Any:
     """
     if name == "numpy.scalar":
         description, data = state
-        return _need("numpy", name).frombuffer(data, dtype=_numpy_dtype(description))[0]
+        (scalar,) = _need("numpy", name).frombuffer(data, dtype=_numpy_dtype(description))
+        return scalar
     if name == "numpy.dtype":
         _need("numpy", name)
         return _numpy_dtype(state)
@@ -137,12 +138,17 @@ def _describe(numpy: Any, dtype: Any) -> Any:
         raise ValueUnsupported(
             "an array of Python objects cannot cross", hint="convert it to a plain element type, or to a list"
         )
-    return numpy.lib.format.dtype_to_descr(dtype)
+    described = numpy.lib.format.dtype_to_descr(dtype)
+    if dtype.itemsize == 0 or numpy.lib.format.descr_to_dtype(described) != dtype:
+        raise ValueUnsupported(
+            f"an array of {dtype.name} cannot cross", hint="convert it to an element type that numpy has by itself"
+        )
+    return described
 
 
 def _numpy_dtype(description: Any) -> Any:
     numpy = _need("numpy", "numpy array")
-    if description in EXTRA_DTYPES if isinstance(description, str) else False:
+    if isinstance(description, str) and description in EXTRA_DTYPES:
         ml_dtypes = installed("ml_dtypes")
         if ml_dtypes is None or not hasattr(ml_dtypes, description):
             raise ValueInvalid(
@@ -154,8 +160,8 @@ def _numpy_dtype(description: Any) -> Any:
         dtype = numpy.lib.format.descr_to_dtype(description)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise ValueInvalid(f"{description!r} describes no element type: {error}") from error
-    if dtype.hasobject:
-        raise ValueInvalid("an array of Python objects arrived, which is never sent")
+    if dtype.hasobject or dtype.itemsize == 0:
+        raise ValueInvalid(f"an array of {dtype} arrived, which is never sent")
     return dtype
 
 

@@ -7,16 +7,20 @@ Nothing is guessed: a value that has no form on the wire is refused, by the path
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import Any, Final
 
 import msgpack
 
 from comfy_airlock.wire import arrays, exceptions, extensions, standard_types
 from comfy_airlock.wire.errors import AirlockError, ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.limits import VALUE_EXTENSIONS_DEEP_MAX
 from comfy_airlock.wire.registry import Opaque, Registry, process_registry
 
 _COMPLEX: Final = struct.Struct("<dd")
-_MALFORMED: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, msgpack.UnpackException)
+
+_STACK_LEVELS_MAX: Final = 4
+"""How deep extensions are decoded on the C stack, of which msgpack takes 45 KB for each; deeper ones on the heap."""
 
 
 class Codec:
@@ -32,12 +36,12 @@ class Codec:
             ValueUnsupported: a part of it cannot cross; says which.
         """
         try:
-            data: bytes = msgpack.packb(value, default=self._extend, strict_types=True)
+            return self._pack(value, 0)
         except ValueUnsupported as error:
             raise self._located(value, error) from error
-        except (UnicodeEncodeError, ValueError, RecursionError, OverflowError) as error:
-            raise ValueUnsupported(f"the value cannot be encoded: {error}") from error
-        return data
+        except Exception as error:  # noqa: BLE001: what takes a registered type apart may raise anything.
+            failure = ValueUnsupported(f"it cannot be encoded: {type(error).__name__}: {error}")
+            raise self._located(value, failure) from error
 
     def decode(self, data: bytes | bytearray | memoryview) -> Any:
         """The value that the bytes are, built in the calling thread.
@@ -46,50 +50,53 @@ class Codec:
             ValueInvalid: they are not exactly one well-formed value, or one that cannot be held here.
         """
         try:
-            return msgpack.unpackb(data, ext_hook=self._restore, strict_map_key=False)
-        except AirlockError:
+            return msgpack.unpackb(data, ext_hook=partial(self._restore, 1), strict_map_key=False)
+        except ValueInvalid:
             raise
-        except _MALFORMED as error:
+        except Exception as error:  # noqa: BLE001: what rebuilds a type is fed a stranger's state, and may raise anything.
             raise ValueInvalid(f"the bytes are no value: {type(error).__name__}: {error}") from error
 
     def crosses(self, value: Any) -> bool:
         """Whether the value can be encoded."""
         try:
-            self.encode(value)
-        except ValueUnsupported:
+            self._pack(value, 0)
+        except Exception:  # noqa: BLE001: as in encode.
             return False
         return True
 
-    def _pack(self, value: Any) -> bytes:
-        data: bytes = msgpack.packb(value, default=self._extend, strict_types=True)
+    def _pack(self, value: Any, depth: int) -> bytes:
+        data: bytes = msgpack.packb(value, default=partial(self._extend, depth + 1), strict_types=True)
         return data
 
-    def _extend(self, value: Any) -> Any:
+    def _pack_items(self, code: int, items: list[Any], depth: int) -> msgpack.ExtType:
+        if depth > VALUE_EXTENSIONS_DEEP_MAX:
+            raise ValueUnsupported("it is nested too deep, or contains itself")
+        return msgpack.ExtType(code, self._pack(items, depth))
+
+    def _extend(self, depth: int, value: Any) -> Any:
         cls: type = type(value)
         if cls is tuple:
-            return msgpack.ExtType(extensions.TUPLE, self._pack(list(value)))
+            return self._pack_items(extensions.TUPLE, list(value), depth)
         if cls is set:
-            return msgpack.ExtType(extensions.SET, self._pack(list(value)))
+            return self._pack_items(extensions.SET, list(value), depth)
         if cls is frozenset:
-            return msgpack.ExtType(extensions.FROZENSET, self._pack(list(value)))
+            return self._pack_items(extensions.FROZENSET, list(value), depth)
         if cls is int:
-            length = value.bit_length() // 8 + 1
+            length = (value if value >= 0 else ~value).bit_length() // 8 + 1
             return msgpack.ExtType(extensions.BIGINT, value.to_bytes(length, "big", signed=True))
         if cls is complex:
             return msgpack.ExtType(extensions.COMPLEX, _COMPLEX.pack(value.real, value.imag))
-        return self._extend_array(value) or self._extend_named(value, cls)
-
-    def _extend_array(self, value: Any) -> Any:
-        if type(value) is arrays.AsTensor:
+        if cls is arrays.AsTensor:
             parts = arrays.take_apart(value.value)
-            if parts is None:
-                return value.value
-            return msgpack.ExtType(extensions.ARRAY, self._pack(list(parts._replace(kind="tensor"))))
+            # What is no array after all crosses as it is.
+            return value.value if parts is None else self._pack_array(parts._replace(kind="tensor"), depth)
         parts = arrays.take_apart(value)
-        return None if parts is None else msgpack.ExtType(extensions.ARRAY, self._pack(list(parts)))
+        if parts is not None:
+            return self._pack_array(parts, depth)
+        return self._pack_items(extensions.NAMED, self._name_and_state(value, cls), depth)
 
-    def _extend_named(self, value: Any, cls: type) -> Any:
-        return msgpack.ExtType(extensions.NAMED, self._pack(self._name_and_state(value, cls)))
+    def _pack_array(self, parts: arrays.Parts, depth: int) -> msgpack.ExtType:
+        return self._pack_items(extensions.ARRAY, list(parts), depth)
 
     def _name_and_state(self, value: Any, cls: type) -> list[Any]:
         if cls is Opaque:
@@ -107,25 +114,37 @@ class Codec:
             hint="register it on both sides with comfy_airlock.register, or send what it is made of",
         )
 
-    def _restore(self, code: int, payload: bytes) -> Any:
+    def _restore(self, depth: int, code: int, payload: bytes) -> Any:
         if code == extensions.TUPLE:
-            return tuple(self._items(payload))
+            return tuple(self._items(payload, depth))
         if code == extensions.NAMED:
-            return self._restore_named(*self._items(payload))
+            return self._restore_named(*self._items(payload, depth))
         if code == extensions.ARRAY:
-            return arrays.rebuild(self._items(payload))
+            return arrays.rebuild(self._items(payload, depth))
         if code == extensions.SET:
-            return set(self._items(payload))
+            return set(self._items(payload, depth))
         if code == extensions.FROZENSET:
-            return frozenset(self._items(payload))
+            return frozenset(self._items(payload, depth))
         if code == extensions.COMPLEX:
             return complex(*_COMPLEX.unpack(payload))
         if code == extensions.BIGINT:
             return int.from_bytes(payload, "big", signed=True)
         raise ValueInvalid(f"unknown extension {code}")
 
-    def _items(self, payload: bytes) -> list[Any]:
-        items = msgpack.unpackb(payload, ext_hook=self._restore, strict_map_key=False)
+    def _items(self, payload: bytes, depth: int) -> list[Any]:
+        if depth > VALUE_EXTENSIONS_DEEP_MAX:
+            raise ValueInvalid("the value is nested too deep")
+        restore = partial(self._restore, depth + 1)
+        if depth <= _STACK_LEVELS_MAX:
+            items = msgpack.unpackb(payload, ext_hook=restore, strict_map_key=False)
+        else:
+            unpacker = msgpack.Unpacker(
+                ext_hook=restore, strict_map_key=False, max_buffer_size=max(1, len(payload)), read_size=1
+            )
+            unpacker.feed(payload)
+            items = unpacker.unpack()
+            if unpacker.tell() != len(payload):
+                raise ValueInvalid("an extension has trailing bytes")
         if not isinstance(items, list):
             raise ValueInvalid("an extension's payload is not an array")
         return items
@@ -148,9 +167,9 @@ class Codec:
     def _path_to_fault(self, value: Any, path: str, depth: int) -> str:
         """Where in ``value`` the part lies that cannot cross. Slow, and only walked once something failed."""
         children: list[tuple[str, Any]] = []
-        if isinstance(value, dict):
+        if type(value) is dict:
             children = [(f"{path}[{key!r}]", item) for key, item in value.items()]
-        elif isinstance(value, (list, tuple)):
+        elif type(value) in (list, tuple):
             children = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
         if depth < 64:
             for child_path, child in children:

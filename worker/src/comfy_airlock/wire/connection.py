@@ -117,7 +117,8 @@ class Connection:
         if frame.kind == frames.ERROR and frame.call == 0:
             raise AirlockError.from_wire(self.codec.decode(frame.body))
         if frame.kind in (frames.RESULT, frames.ERROR):
-            call = self._pending.pop(frame.call, None)
+            with self._state:
+                call = self._pending.pop(frame.call, None)
             # An answer may cross the cancel of its call.
             if call is not None:
                 call.answered(frame)
@@ -134,7 +135,7 @@ class Connection:
                 self._reason = reason
             pending, self._pending = self._pending, {}
         for call in pending.values():
-            call.failed(self._reason)
+            call.failed(self._reason.fresh())
         self._shut()
 
     def _shut(self) -> None:
@@ -154,7 +155,8 @@ class Connection:
             with self._sending:
                 self._socket.sendall(frame)
         except OSError as error:
-            raise self._reason or Disconnected(f"the connection to the server broke: {error}") from error
+            reason = self._reason or Disconnected(f"the connection to the server broke: {error}")
+            raise reason.fresh() from error
 
     def check_process(self) -> None:
         """Raises Disconnected in a forked child: the connection is its parent's, and two readers would tear it apart."""
@@ -166,15 +168,18 @@ class Connection:
 
     def call(self, pending: PendingCall, peer: int, body: bytes, deadline_ms: float | None = None) -> int:
         """Sends a call; its answer goes to ``pending``. Returns the call's number, for :meth:`cancel`."""
+        # Before the lock, which another thread may have held when this process was forked.
+        self.check_process()
         with self._state:
             if self._reason is not None:
-                raise self._reason
+                raise self._reason.fresh()
             number = self._free_number()
             self._pending[number] = pending
         try:
             self.send(build_frame(frames.CALL, peer, number, body, deadline_ms))
         except BaseException:
-            self._pending.pop(number, None)
+            with self._state:
+                self._pending.pop(number, None)
             raise
         return number
 
@@ -186,7 +191,9 @@ class Connection:
 
     def cancel(self, peer: int, number: int) -> None:
         """Gives up a call: nobody waits for its answer, and the callee is told."""
-        if self._pending.pop(number, None) is not None:
+        with self._state:
+            call = self._pending.pop(number, None)
+        if call is not None:
             self.send(build_frame(frames.CANCEL, peer, number))
 
     def close(self) -> None:

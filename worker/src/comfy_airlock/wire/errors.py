@@ -5,7 +5,7 @@ An exception raised by a node is not one of these: it is rebuilt as its own type
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 ERROR_CODES: Final = frozenset(
     {
@@ -92,13 +92,18 @@ class AirlockError(Exception):
                 wire[name] = value
         return wire
 
+    def fresh(self) -> AirlockError:
+        """The same error without a traceback, to be raised to one of several callers."""
+        return AirlockError.from_wire(self.to_wire())
+
     @staticmethod
-    def from_wire(body: dict[str, Any]) -> AirlockError:
+    def from_wire(body: object) -> AirlockError:
         """The error that an ERROR frame's decoded body stands for, as the class of its code."""
-        code, message = body.get("code"), body.get("message")
-        if code not in ERROR_CODES or not isinstance(message, str):
+        fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+        code, message = fields.get("code"), fields.get("message")
+        if not isinstance(code, str) or code not in ERROR_CODES or not isinstance(message, str):
             return ProtocolError("the peer sent an error without a known code and a message")
-        details = {name: body[name] for name in _DETAILS if isinstance(body.get(name), str)}
+        details = {name: fields[name] for name in _DETAILS if isinstance(fields.get(name), str)}
         return AirlockError._by_code.get(code, AirlockError)(message, code=code, **details)
 
 

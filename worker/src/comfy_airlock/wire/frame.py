@@ -5,11 +5,12 @@ Owns the layout of PROTOCOL.md, "Frames". Twin of ``src/transport/frame.ts``; bo
 
 from __future__ import annotations
 
+from math import ceil
 from struct import Struct
 from typing import Final, NamedTuple
 
 from comfy_airlock.wire.errors import LimitExceeded, ProtocolError
-from comfy_airlock.wire.limits import FRAME_BYTES_MAX
+from comfy_airlock.wire.limits import FRAME_ATTACHMENTS_MAX, FRAME_BYTES_MAX
 
 _HEADER: Final = Struct("<IBBHII")
 _DEADLINE: Final = Struct("<I")
@@ -45,7 +46,8 @@ def build_frame(kind: int, peer: int, call: int, body: bytes = b"", deadline_ms:
     """One frame without attachments, ready to be sent."""
     if deadline_ms is None:
         return _HEADER.pack(len(body), kind, 0, 0, peer, call) + body
-    left = _DEADLINE.pack(min(_DEADLINE_MS_MAX, max(0, int(deadline_ms))))
+    # Rounded up, so that a deadline still to come never reads as one that has passed.
+    left = _DEADLINE.pack(ceil(min(_DEADLINE_MS_MAX, max(0, deadline_ms))))
     return _HEADER.pack(len(left) + len(body), kind, _FLAG_DEADLINE, 0, peer, call) + left + body
 
 
@@ -125,6 +127,8 @@ class FrameAssembler:
             raise ProtocolError(f"unknown frame flags {flags:#x}")
         if flags and kind != CALL:
             raise ProtocolError("only a call may have a deadline")
+        if attachments > FRAME_ATTACHMENTS_MAX:
+            raise LimitExceeded(f"{attachments} attachments are over the limit of {FRAME_ATTACHMENTS_MAX}")
         if attachments:
             raise ProtocolError("attachments were not negotiated on this connection")
         if flags and length < _DEADLINE.size:

@@ -5,5 +5,11 @@ from typing import Final
 FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 """Bytes of one frame after its header: bounds what a receiver buffers for it."""
 
+FRAME_ATTACHMENTS_MAX: Final = 4096
+"""Attachments of one frame: bounds the work that one header can ask for."""
+
+VALUE_EXTENSIONS_DEEP_MAX: Final = 64
+"""Extensions inside one another: bounds the decoder's stack. Each holds a list, so this is the other side's depth of 128."""
+
 SOCKET_PATH_BYTES_MAX: Final = 107
 """Bytes of a Unix socket's path, without its terminating zero."""

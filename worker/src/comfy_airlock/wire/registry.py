@@ -59,6 +59,7 @@ class Registry:
     def __init__(self) -> None:
         self._by_type: dict[type, Serializer] = {}
         self._by_name: dict[str, Rebuild] = {}
+        self._types: dict[str, type] = {}
 
     def add(self, cls: type[T], name: str, take_apart: TakeApart, rebuild: Rebuild) -> None:
         """Lets values of exactly ``cls`` cross under ``name``.
@@ -69,10 +70,13 @@ class Registry:
         known = self._by_type.get(cls)
         if known is not None and known.name != name:
             raise BadRequest(f"{cls.__qualname__} is registered already, as {known.name!r}")
-        if known is None and name in self._by_name:
+        owner = self._types.get(name, cls)
+        # A pack that is imported again, after its first import failed, makes its types anew.
+        if (owner.__module__, owner.__qualname__) != (cls.__module__, cls.__qualname__):
             raise BadRequest(f"the name {name!r} is registered for another type already")
         self._by_type[cls] = Serializer(name, take_apart, rebuild)
         self._by_name[name] = rebuild
+        self._types[name] = cls
 
     def for_type(self, cls: type) -> Serializer | None:
         return self._by_type.get(cls)

@@ -64,6 +64,9 @@ _REBUILD: Final[dict[str, Rebuild]] = {
 }
 
 
+_BUILTIN_CONTENT: Final = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, complex)
+
+
 def serializer_for(cls: type) -> Serializer | None:
     """How a standard type, an enum, a dataclass or a named tuple crosses."""
     known = _TAKE_APART.get(f"{cls.__module__}.{cls.__qualname__}")
@@ -72,7 +75,8 @@ def serializer_for(cls: type) -> Serializer | None:
     enum = loaded("enum")
     if enum is not None and issubclass(cls, enum.Enum):
         return Serializer("enum", _take_apart_enum, _rebuild_enum)
-    if hasattr(cls, "__dataclass_fields__"):
+    # One that is an exception too crosses as an exception; one that is also a dict or a list is more than its fields.
+    if hasattr(cls, "__dataclass_fields__") and not issubclass(cls, (BaseException, *_BUILTIN_CONTENT)):
         return Serializer("dataclass", _take_apart_dataclass, _rebuild_dataclass)
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return Serializer("namedtuple", _take_apart_namedtuple, _rebuild_namedtuple)
@@ -96,7 +100,9 @@ def find_class(module: object, qualified_name: object) -> type | None:
 
 def _take_apart_enum(value: Any) -> list[object]:
     cls = type(value)
-    return [cls.__module__, cls.__qualname__, value.name, value.value]
+    # A combination of flags is no member; what its name is depends on Python's version.
+    name = value.name if value.name in cls.__members__ else None
+    return [cls.__module__, cls.__qualname__, name, value.value]
 
 
 def _rebuild_enum(state: Any) -> object:

@@ -12,7 +12,7 @@ import msgpack
 from comfy_airlock.wire import extensions
 from comfy_airlock.wire.codec import Codec
 
-FOLDER = Path(__file__).resolve().parent.parent / "vectors"
+FOLDER = Path(__file__).resolve().parents[2] / "vectors"
 
 _CONTAINERS = {"tuple": extensions.TUPLE, "set": extensions.SET, "frozenset": extensions.FROZENSET}
 

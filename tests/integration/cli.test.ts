@@ -1,0 +1,141 @@
+/** The `airlock` command as a person uses it. */
+import { describe, expect, test } from "bun:test";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { runAirlock } from "./processes.ts";
+import { packs, root, useWorld } from "./support.ts";
+
+const world = useWorld();
+const examples = join(root, "examples");
+
+function workflow(nodes: object): string {
+  const path = join(world.folder, "workflow.json");
+  writeFileSync(path, JSON.stringify(nodes));
+  return path;
+}
+
+describe("airlock", () => {
+  test("explains itself, with examples", async () => {
+    for (const args of [["--help"], ["help"], ["run", "--help"], ["help", "serve"], ["logs", "-h"]]) {
+      const { code, stdout } = await runAirlock(args, world);
+      expect(code).toBe(0);
+      expect(stdout).toContain("Usage: airlock");
+      expect(stdout).toContain("Examples:");
+    }
+    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    expect((await runAirlock(["--version"], world)).stdout.trim()).toBe(version);
+  });
+
+  test.each([
+    [[], 2],
+    [["fly"], 2],
+    [["run"], 2],
+    [["run", "a.json", "b.json"], 2],
+    [["run", "a.json", "--no-such-option"], 2],
+    [["run", "missing.json"], 2],
+    [["logs", "nobody"], 1],
+    [["serve", "--socket", `/tmp/${"x".repeat(200)}`], 2],
+  ] as const)("%j is refused with exit code %d and a message", async (args, code) => {
+    const outcome = await runAirlock(args, world);
+    expect(outcome.code).toBe(code);
+    expect(outcome.stderr + outcome.stdout).toContain("airlock");
+  });
+});
+
+describe("airlock run", () => {
+  test("runs two packs that cannot live together over one photograph, each with its own numpy", async () => {
+    const output = join(world.folder, "out");
+    const args = [
+      "run",
+      join(examples, "workflows", "photo.json"),
+      "--packs",
+      join(examples, "packs"),
+      "--output",
+      output,
+      "--json",
+    ];
+    const { code, stdout, stderr } = await runAirlock(args, world);
+    expect(stderr).not.toContain("error");
+    expect(code).toBe(0);
+    const { nodes, files } = JSON.parse(stdout) as {
+      nodes: { pack: string; pid: number; numpy: string }[];
+      files: string[];
+    };
+    const seen = new Map(nodes.map((node) => [node.pack, node]));
+    expect(seen.get("superpixels")?.numpy).toBe("1.26.4");
+    expect(seen.get("inkwork")?.numpy).toStartWith("2.");
+    expect(new Set(nodes.map((node) => node.pid)).size).toBe(3);
+    expect(files).toEqual([join(output, "photo_00001_.png")]);
+    const png = readFileSync(files[0] as string);
+    expect(png.subarray(1, 4).toString()).toBe("PNG");
+    expect(png.byteLength).toBeGreaterThan(50_000);
+  }, 120_000);
+
+  test("loads an image of the user's, and prints a table", async () => {
+    const output = join(world.folder, "out");
+    const input = join(world.folder, "in");
+    mkdirSync(input);
+    copyFileSync(join(root, "docs", "images", "photo.png"), join(input, "example.png"));
+    const args = ["run", join(examples, "workflows", "load.json"), "--packs", join(examples, "packs", "inkwork")];
+    const { code, stdout } = await runAirlock([...args, "--input", input, "--output", output], world);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/node +pack +pid +python +numpy +ms/);
+    expect(existsSync(/^wrote (.*)$/m.exec(stdout)?.[1] as string)).toBe(true);
+  });
+
+  test("says which node of which pack failed, with the remote traceback", async () => {
+    const path = workflow({
+      "1": { class_type: "Raise", inputs: {} },
+      "2": { class_type: "PreviewImage", inputs: { images: ["1", 0] } },
+    });
+    const { code, stderr } = await runAirlock(["run", path, "--packs", join(packs, "probe")], world);
+    expect(code).toBe(1);
+    expect(stderr).toContain("Raise");
+    expect(stderr).toContain("raise KeyError(message)");
+  });
+
+  test("names both packs that offer one class name", async () => {
+    const twin = join(world.folder, "twin");
+    mkdirSync(twin);
+    for (const name of ["__init__.py", "nodes.py"]) copyFileSync(join(packs, "probe", name), join(twin, name));
+    const manifest = readFileSync(join(packs, "probe", "pyproject.toml"), "utf8");
+    writeFileSync(join(twin, "pyproject.toml"), manifest.replace('"probe"', '"twin"'));
+    const path = workflow({ "1": { class_type: "Echo", inputs: {} } });
+    const { code, stderr } = await runAirlock(["run", path, "--packs", join(packs, "probe"), "--packs", twin], world);
+    expect(code).toBe(2);
+    expect(stderr).toContain("probe");
+    expect(stderr).toContain("twin");
+    expect(stderr).toContain("Echo");
+  });
+
+  test("refuses what is no workflow before it makes any environment", async () => {
+    const path = join(world.folder, "broken.json");
+    writeFileSync(path, '{"1": ');
+    const { code, stderr } = await runAirlock(["run", path, "--packs", join(packs, "probe")], world);
+    expect(code).toBe(2);
+    expect(stderr).not.toContain("choosing a Python");
+  });
+
+  test("goes on without a pack that it doesn't need, and names one that it does", async () => {
+    const broken = ["--packs", join(packs, "wrong-import"), "--packs", join(packs, "probe")];
+    const path = workflow({ "1": { class_type: "NotThere", inputs: {} } });
+    const { code, stderr } = await runAirlock(["run", path, ...broken], world);
+    expect(code).toBe(1);
+    expect(stderr).toContain("libmissing.so");
+    expect(stderr).toContain("NotThere");
+  });
+});
+
+describe("airlock logs", () => {
+  test("prints what a pack's workers wrote, and lists the packs that have logs", async () => {
+    const path = workflow({
+      "1": { class_type: "Print", inputs: { text: "written by a node" } },
+      "2": { class_type: "PreviewImage", inputs: { images: ["1", 0] } },
+    });
+    await runAirlock(["run", path, "--packs", join(packs, "probe")], world);
+    expect((await runAirlock(["logs"], world)).stdout).toMatch(/^probe\t/m);
+    const { code, stdout } = await runAirlock(["logs", "probe", "--lines", "2"], world);
+    expect(code).toBe(0);
+    expect(stdout).toBe("written by a node\nwritten by a node on descriptor 2\n");
+  });
+});

@@ -1,0 +1,212 @@
+/** Processes that die, at every place where one can: whoever waits is told, nothing stays, and the next call works. */
+import { describe, expect, test } from "bun:test";
+import { existsSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { AirlockError, connect, type ErrorCode, Tuple } from "../../src/index.ts";
+import { startHost, startServer } from "./processes.ts";
+import { isAlive, packs, until, useWorld } from "./support.ts";
+
+const world = useWorld();
+
+async function failure(promise: Promise<unknown>): Promise<AirlockError> {
+  const outcome = await promise.then(
+    (value) => value,
+    (error: unknown) => error,
+  );
+  if (outcome instanceof AirlockError) return outcome;
+  throw new Error(`expected an AirlockError, got ${Bun.inspect(outcome)}`);
+}
+
+describe("a worker that ends during a call", () => {
+  const ends: readonly (readonly [how: string, exit: string])[] = [
+    ["SIGKILL", "killed by SIGKILL"],
+    ["SIGSEGV", "killed by SIGSEGV"],
+    ["fault", "killed by SIGSEGV"],
+    ["SIGTERM", "killed by SIGTERM"],
+    ["exit", "exit code 0"],
+    ["_exit", "exit code 3"],
+  ];
+  test.each(ends)(
+    "by %s: its caller is told how, with the log's last lines; the next call has a fresh one",
+    async (how, exit) => {
+      const { pack } = await world.probe();
+      const before = (await pack.describe()) as { pid: number };
+      const error = await failure(pack.call("End", { how }));
+      expect(error.code).toBe("worker_died" satisfies ErrorCode);
+      expect(error.details.pack).toBe("probe");
+      expect(error.details.exit).toStartWith(exit);
+      expect(error.details.log).toContain(`about to end by ${how}`);
+      const after = (await pack.describe()) as { pid: number };
+      expect(after.pid).not.toBe(before.pid);
+      expect(isAlive(before.pid)).toBe(false);
+    },
+  );
+
+  test("fails all its calls, and none of another pack's", async () => {
+    const { server, pack } = await world.probe();
+    const other = await (await world.connect(server)).open(join(packs, "probe"));
+    await Promise.all([pack.describe(), other.describe()]);
+    const slow = other.call("AsyncEcho", { value: "unharmed", seconds: 0.5 });
+    const waiting = [pack.call("AsyncEcho", { seconds: 30 }), pack.call("AsyncEcho", { seconds: 30 })].map(failure);
+    await until(() => server.status().packs[0]?.worker?.calls === 2, "both calls are with the worker");
+    await failure(pack.call("End", { how: "SIGKILL" }));
+    for (const error of await Promise.all(waiting)) expect(error.code).toBe("worker_died");
+    expect(await slow).toEqual(Tuple.of("unharmed"));
+  });
+
+  test("takes what it forked and started along, though they hold its connection open", async () => {
+    const { pack } = await world.probe();
+    const children = [await pack.call("Fork"), await pack.call("Spawn")].map(
+      (result) => (result as number[])[0] as number,
+    );
+    const error = await failure(pack.call("End", { how: "SIGKILL" }));
+    expect(error.code).toBe("worker_died");
+    await until(() => !children.some(isAlive), "its children are gone");
+  });
+
+  test("is reported as such also while it was stopped", async () => {
+    const { pack } = await world.probe();
+    const { pid } = (await pack.describe()) as { pid: number };
+    process.kill(pid, "SIGSTOP");
+    const call = failure(pack.call("Echo", { value: 1 }));
+    process.kill(pid, "SIGKILL");
+    expect((await call).details.exit).toStartWith("killed by SIGKILL");
+  });
+
+  test("between calls is not an error: the next call has a fresh one", async () => {
+    const { pack } = await world.probe();
+    for (const signal of ["SIGKILL", "SIGSEGV"] as const) {
+      const { pid } = (await pack.describe()) as { pid: number };
+      process.kill(pid, signal);
+      await until(() => !isAlive(pid), "it is dead");
+      expect(await pack.call("Echo", { value: signal }).catch((error: AirlockError) => error.code)).toBeOneOf([
+        Tuple.of(signal),
+        // The call may have been on its way when the worker died: never sent twice.
+        "worker_died",
+      ]);
+    }
+  });
+});
+
+describe("a host that is killed", () => {
+  test.each(["SIGKILL", "SIGTERM"] as const)(
+    "with %s takes its worker along, also one in C code that holds the GIL",
+    async (signal) => {
+      const server = await world.serve();
+      const host = await startHost(world, "SleepHoldingGil", { seconds: 600 });
+      host.child.kill(signal);
+      await host.child.exited;
+      await until(() => !isAlive(host.worker), "its worker is gone");
+      expect(server.status().packs).toEqual([]);
+    },
+  );
+
+  test("leaves the workers of other hosts alone", async () => {
+    const { pack } = await world.probe();
+    const { pid } = (await pack.describe()) as { pid: number };
+    const host = await startHost(world, "Sleep", { seconds: 600 });
+    host.child.kill("SIGKILL");
+    await until(() => !isAlive(host.worker), "its worker is gone");
+    expect(((await pack.describe()) as { pid: number }).pid).toBe(pid);
+  });
+
+  test("ends a server of its own", async () => {
+    const airlock = join(world.folder, "airlock");
+    const entry = join(import.meta.dir, "..", "..", "bin", "airlock.mjs");
+    writeFileSync(airlock, `#!/bin/sh\nexec node ${entry} "$@"\n`, { mode: 0o755 });
+    const host = await startHost(
+      world,
+      "SleepHoldingGil",
+      { seconds: 600 },
+      { AIRLOCK_BIN: airlock, AIRLOCK_SOCKET: "" },
+    );
+    expect(existsSync(host.socket)).toBe(true);
+    host.child.kill("SIGKILL");
+    await until(() => !isAlive(host.worker), "its worker is gone");
+    await until(() => !existsSync(host.socket), "its server is gone");
+  });
+});
+
+describe("a server that is killed", () => {
+  test("takes its workers along, also one in C code that holds the GIL, and its hosts are told", async () => {
+    const server = await startServer(world);
+    const host = await startHost(world, "SleepHoldingGil", { seconds: 600 });
+    server.kill("SIGKILL");
+    expect((await host.outcome).error).toBe("disconnected");
+    await until(() => !isAlive(host.worker), "its worker is gone");
+    await host.child.exited;
+    // The socket file that it left is recognised as nobody's, and replaced.
+    expect(existsSync(world.socket)).toBe(true);
+    const { pack } = await world.probe();
+    expect(await pack.call("Echo", { value: 1 })).toEqual(Tuple.of(1));
+  });
+
+  test("rejects a TypeScript host's calls too", async () => {
+    const server = await startServer(world);
+    const airlock = await connect({ socket: world.socket });
+    const pack = await airlock.open(join(packs, "probe"));
+    await pack.describe();
+    const call = failure(pack.call("Sleep", { seconds: 600 }));
+    server.kill("SIGKILL");
+    expect((await call).code).toBe("disconnected");
+    expect((await failure(pack.call("Echo"))).code).toBe("disconnected");
+    await server.exited;
+    await (await world.serve()).stop();
+  });
+});
+
+describe("a server that is stopped", () => {
+  test("with SIGTERM lets a call finish, refuses new ones, and leaves no socket file", async () => {
+    const server = await startServer(world);
+    const airlock = await connect({ socket: world.socket });
+    const pack = await airlock.open(join(packs, "probe"));
+    await pack.describe();
+    const call = pack.call("AsyncEcho", { value: "finished", seconds: 0.5 });
+    await until(async () => (await airlock.status()).packs[0]?.worker?.calls === 1, "the call is under way");
+    server.kill("SIGTERM");
+    await until(async () => (await failure(pack.call("Echo"))).code === "server_stopping", "new calls are refused");
+    expect(await call).toEqual(Tuple.of("finished"));
+    expect(await server.exited).toBe(0);
+    expect(existsSync(world.socket)).toBe(false);
+    await airlock.close();
+  });
+
+  test("ends calls that outlast the grace", async () => {
+    const { server, pack } = await world.probe();
+    await pack.describe();
+    const call = failure(pack.call("Sleep", { seconds: 600 }));
+    await until(() => server.status().packs[0]?.worker?.calls === 1, "the call is under way");
+    await server.stop();
+    expect((await call).code).toBeOneOf(["worker_died", "server_stopping"]);
+  });
+});
+
+describe("a socket path", () => {
+  test("that a live server listens on is refused, and that server unharmed", async () => {
+    const { pack } = await world.probe();
+    expect((await failure(world.serve())).message).toContain("a server is running");
+    expect(await pack.call("Echo", { value: 1 })).toEqual(Tuple.of(1));
+  });
+
+  test("that is a file, or that a foreign program listens on, is refused and left as it is", async () => {
+    const file = join(world.folder, "file");
+    writeFileSync(file, "precious");
+    expect((await failure(world.serve({ socket: file }))).message).toContain("not a socket");
+    const foreign = createServer().listen(join(world.folder, "foreign.sock"));
+    expect((await failure(world.serve({ socket: join(world.folder, "foreign.sock") }))).code).toBe("bad_request");
+    foreign.close();
+  });
+
+  test("that is too long is refused with its length", async () => {
+    expect((await failure(world.serve({ socket: `/tmp/${"x".repeat(120)}` }))).message).toContain("125 bytes");
+  });
+
+  test("in a folder that others can write is refused", async () => {
+    const { chmodSync, mkdirSync } = await import("node:fs");
+    const shared = join(world.folder, "shared");
+    mkdirSync(shared);
+    chmodSync(shared, 0o777);
+    expect((await failure(world.serve({ socket: join(shared, "s.sock") }))).code).toBe("unauthorized");
+  });
+});

@@ -1,0 +1,72 @@
+/** Servers and Python hosts as processes of their own, for tests that end them. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Subprocess } from "bun";
+import { packs, root, until, type World } from "./support.ts";
+
+const entry = join(root, "src", "cli", "main.ts");
+/** Any Python with the one hard dependency of the package. */
+const python = join(root, ".venvs", "test", "bin", "python");
+
+type Piped = Subprocess<"pipe", "pipe", "pipe">;
+
+/** Runs the command to its end. */
+export async function runAirlock(args: readonly string[], world: World, env: Record<string, string> = {}) {
+  const child = Bun.spawn([process.execPath, entry, ...args], {
+    cwd: world.folder,
+    env: { ...world.variables(), ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, stdout, stderr };
+}
+
+/** A server in a process of its own, listening. */
+export async function startServer(world: World): Promise<Piped> {
+  const child = Bun.spawn([process.execPath, entry, "serve", "--socket", world.socket], {
+    env: world.variables(),
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  await until(() => existsSync(world.socket), "the server listens");
+  return child;
+}
+
+export interface HostProcess {
+  readonly child: Piped;
+  /** Its worker's process id. */
+  readonly worker: number;
+  /** Where its server listens. */
+  readonly socket: string;
+  /** How its call went. */
+  readonly outcome: Promise<{ result?: string; error?: string; message?: string }>;
+}
+
+/** A Python host that has its worker, and is making one call. */
+export async function startHost(
+  world: World,
+  node: string,
+  inputs: object,
+  env: Record<string, string> = { AIRLOCK_SOCKET: world.socket },
+): Promise<HostProcess> {
+  const child = Bun.spawn(
+    [python, join(import.meta.dir, "host.py"), join(packs, "probe"), node, JSON.stringify(inputs)],
+    {
+      env: { ...world.variables(), PYTHONPATH: join(root, "worker", "src"), ...env },
+      stdio: ["pipe", "pipe", "pipe"],
+    },
+  );
+  const lines = readLines(child.stdout);
+  const first = await lines.next();
+  if (first.done) throw new Error(`the host said nothing: ${await new Response(child.stderr).text()}`);
+  const { worker, socket } = JSON.parse(first.value);
+  return { child, worker, socket, outcome: lines.next().then((line) => (line.done ? {} : JSON.parse(line.value))) };
+}
+
+async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, undefined> {
+  let rest = "";
+  for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + chunk).split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines;
+  }
+}

@@ -1,0 +1,48 @@
+"""A server of the test session's own, in a process, and the packs that it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from comfy_airlock import Airlock, Pack, connect
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKS = ROOT / "tests" / "packs"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def airlock_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The ``airlock`` command of this checkout, with folders of its own."""
+    folder = tmp_path_factory.mktemp("command")
+    command = folder / "airlock"
+    node = shutil.which("node")
+    command.write_text(f'#!/bin/sh\nexec "{node}" "{ROOT}/bin/airlock.mjs" "$@"\n')
+    command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRLOCK_BIN", str(command))
+        patch.delenv("AIRLOCK_SOCKET", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(ROOT / ".airlock" / "test-cache"))
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        yield command
+
+
+@pytest.fixture(scope="module")
+def airlock() -> Iterator[Airlock]:
+    with connect() as connected:
+        yield connected
+
+
+@pytest.fixture
+def probe(airlock: Airlock) -> Pack:
+    return airlock.open(PACKS / "probe")
+
+
+@pytest.fixture
+def arrays(airlock: Airlock) -> Pack:
+    return airlock.open(os.fspath(PACKS / "arrays"))

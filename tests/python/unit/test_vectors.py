@@ -1,0 +1,166 @@
+"""The golden vectors: what Python writes and reads is what TypeScript does."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import UUID
+
+import pytest
+from same import same
+from vector_types import Access, Colour, Point, Size
+from vectors import build_msgpack, build_value, load, unhex
+
+from comfy_airlock.wire.arrays import AsTensor
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import ERROR_CODES, AirlockError, ValueInvalid
+from comfy_airlock.wire.extensions import ARRAY, NAMED
+from comfy_airlock.wire.frame import CALL, FrameAssembler, build_frame
+from comfy_airlock.wire.limits import FRAME_BYTES_MAX
+from comfy_airlock.wire.registry import Opaque
+
+NAMES: dict[str, Any] = {
+    each.__name__: each
+    for each in (
+        OrderedDict, date, datetime, time, timedelta, timezone, Decimal, Fraction, Path, PurePosixPath, UUID,
+        Access, Colour, Point, Size, Opaque,
+    )
+}  # fmt: skip
+
+VALUES = load("values.json")
+INVALID = load("invalid-values.json")
+FRAMES = load("frames.json")
+
+
+def named(cases: list[dict[str, Any]]) -> list[Any]:
+    return [pytest.param(case, id=case["name"]) for case in cases]
+
+
+def value_of(case: dict[str, Any]) -> Any:
+    needs = case.get("needs")
+    if needs is not None:
+        pytest.importorskip(needs, reason=f"{needs} is not installed")
+    if "python" in case:
+        modules = {name: import_module(name) for name in ("numpy", "torch") if find_spec(name) is not None}
+        return eval(case["python"], {**NAMES, **modules})
+    if "array" in (case["value"] if isinstance(case["value"], dict) else {}):
+        return array_of(case["value"]["array"])
+    return build_value(case["value"])
+
+
+def array_of(parts: dict[str, Any]) -> Any:
+    """Built by numpy and torch directly, not by the code under test."""
+    data, shape, dtype = bytearray(unhex(parts["data"])), parts["shape"], build_value(parts["dtype"])
+    if parts["kind"] == "tensor":
+        torch = import_module("torch")
+        element = getattr(torch, dtype)
+        flat = torch.frombuffer(data, dtype=element) if data else torch.empty(0, dtype=element)
+        return flat.reshape(shape)
+    numpy = import_module("numpy")
+    extra = isinstance(dtype, str) and dtype == "bfloat16"
+    element = import_module("ml_dtypes").bfloat16 if extra else dtype
+    return numpy.frombuffer(data, dtype=element).reshape(shape, order=parts["order"])
+
+
+@pytest.mark.parametrize("case", named([each for each in VALUES if not each.get("decodes_only")]))
+def test_value_encodes_to_its_vector(case: dict[str, Any]) -> None:
+    assert Codec().encode(value_of(case)).hex() == unhex(case["hex"]).hex()
+
+
+@pytest.mark.parametrize("field", ["hex", "typescript_hex"])
+@pytest.mark.parametrize("case", named(VALUES))
+def test_vector_decodes_to_its_value(case: dict[str, Any], field: str) -> None:
+    if field not in case:
+        return
+    expected = value_of(case)
+    assert same(Codec().decode(unhex(case[field])), expected)
+
+
+@pytest.mark.parametrize("case", named([each for each in VALUES if not each.get("decodes_only")]))
+def test_vector_is_what_its_description_says(case: dict[str, Any]) -> None:
+    assert build_msgpack(case["value"]).hex() == unhex(case["hex"]).hex()
+
+
+def test_vectors_have_unique_names() -> None:
+    for cases in (VALUES, INVALID, FRAMES["frames"], FRAMES["malformed"]):
+        names = [case["name"] for case in cases]
+        assert len(names) == len(set(names))
+
+
+def test_vectors_cover_every_extension() -> None:
+    text = str([case["value"] for case in VALUES])
+    for kind in ("tuple", "set", "frozenset", "complex", "array", "named", "repeat", "bytes"):
+        assert f"'{kind}'" in text
+    assert {ARRAY, NAMED} == {5, 6}
+
+
+@pytest.mark.parametrize("case", named([each for each in INVALID if "python" in each["refused_by"]]))
+def test_invalid_bytes_are_refused_and_the_codec_goes_on(case: dict[str, Any]) -> None:
+    codec = Codec()
+    with pytest.raises(ValueInvalid):
+        codec.decode(unhex(case["hex"]))
+    assert codec.decode(codec.encode((1, {"a": b"x"}))) == (1, {"a": b"x"})
+
+
+def fed(data: bytes, size: int, assembler: FrameAssembler | None = None) -> list[Any]:
+    assembler = assembler or FrameAssembler()
+    frames: list[Any] = []
+    while data:
+        room = assembler.writable()
+        count = min(size, len(data), len(room))
+        room[:count], data = data[:count], data[count:]
+        frames += assembler.advance(count)
+    return frames
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("case", named(FRAMES["frames"]))
+def test_frame_is_read_from_its_vector(case: dict[str, Any], size: int) -> None:
+    (frame,) = fed(unhex(case["hex"]), size)
+    assert (frame.kind, frame.peer, frame.call, frame.deadline_ms) == (
+        case["kind"], case["peer"], case["call"], case["deadline_ms"],
+    )  # fmt: skip
+    assert bytes(frame.body).hex() == case["body"]
+
+
+@pytest.mark.parametrize("case", named(FRAMES["frames"]))
+def test_frame_is_written_as_its_vector(case: dict[str, Any]) -> None:
+    body = unhex(case["body"])
+    assert build_frame(case["kind"], case["peer"], case["call"], body, case["deadline_ms"]).hex() == case["hex"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_frames_are_cut_out_of_one_stream(size: int) -> None:
+    stream = b"".join(unhex(case["hex"]) for case in FRAMES["frames"])
+    assert [bytes(frame.body).hex() for frame in fed(stream, size)] == [case["body"] for case in FRAMES["frames"]]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+@pytest.mark.parametrize("case", named(FRAMES["malformed"]))
+def test_malformed_frame_is_refused_with_its_code(case: dict[str, Any], size: int) -> None:
+    assembler = FrameAssembler(case.get("frame_bytes_max", FRAME_BYTES_MAX))
+    with pytest.raises(AirlockError) as caught:
+        fed(unhex(case["hex"]), size, assembler)
+    assert caught.value.code == case["code"]
+
+
+@pytest.mark.parametrize("case", FRAMES["deadlines"], ids=lambda case: str(case["deadline_ms"]))
+def test_deadline_is_rounded_up_and_bounded(case: dict[str, Any]) -> None:
+    assert build_frame(CALL, 0, 0, b"", case["deadline_ms"]).hex() == case["hex"]
+
+
+def test_error_codes_are_the_closed_list() -> None:
+    assert sorted(ERROR_CODES) == load("errors.json")
+
+
+def test_marked_array_encodes_as_a_tensor() -> None:
+    pytest.importorskip("numpy", reason="numpy is not installed")
+    (case,) = [each for each in VALUES if each["name"] == "array float32 tensor"]
+    array = array_of({**case["value"]["array"], "kind": "ndarray", "dtype": "<f4"})
+    assert Codec().encode(AsTensor(array)).hex() == case["hex"]

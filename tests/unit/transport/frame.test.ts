@@ -1,0 +1,208 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import {
+  buildFrame,
+  type Frame,
+  FrameAssembler,
+  FrameKind,
+  frameAttachmentCount,
+  frameBody,
+  frameCall,
+  frameDeadlineMs,
+  frameKind,
+  frameLength,
+  framePeer,
+  headerBytes,
+  setFrameCall,
+  setFramePeer,
+} from "../../../src/transport/frame.ts";
+import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
+import { hexOf, joined } from "../../support/bytes.ts";
+import { thrownBy } from "../../support/errors.ts";
+
+const u32 = fc.oneof(fc.nat({ max: 0xffff_ffff }), fc.constantFrom(0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff));
+const kinds = Object.values(FrameKind);
+const fields = fc.record({
+  kind: fc.constantFrom(...kinds),
+  peer: u32,
+  call: u32,
+  deadlineMs: fc.option(u32, { nil: undefined }),
+  body: fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 4 }),
+});
+/** Only a call may have a deadline. */
+const lawful = fields.map((frame) => (frame.kind === FrameKind.call ? frame : { ...frame, deadlineMs: undefined }));
+
+/** What an assembler makes of `chunks`: copies of its frames, and the most bytes that it held back. */
+function assemble(chunks: readonly Uint8Array[], limits: Limits = defaultLimits) {
+  const assembler = new FrameAssembler(limits);
+  const frames: Uint8Array[] = [];
+  for (const chunk of chunks) assembler.push(chunk, (frame) => frames.push(frame.slice()));
+  return { assembler, frames };
+}
+
+/** Cuts `bytes` into pieces of the lengths that `lengths` repeats. */
+function cut(bytes: Uint8Array, lengths: readonly number[]): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  for (let at = 0, turn = 0; at < bytes.byteLength; turn++) {
+    const length = lengths[turn % lengths.length] ?? 1;
+    pieces.push(bytes.slice(at, at + length));
+    at += length;
+  }
+  return pieces;
+}
+
+/** A header by hand, for what {@link buildFrame} would not build. */
+function header(parts: { length?: number; kind?: number; flags?: number; attachments?: number }): Frame {
+  const view = new DataView(new ArrayBuffer(headerBytes));
+  view.setUint32(0, parts.length ?? 0, true);
+  view.setUint8(4, parts.kind ?? FrameKind.call);
+  view.setUint8(5, parts.flags ?? 0);
+  view.setUint16(6, parts.attachments ?? 0, true);
+  return new Uint8Array(view.buffer);
+}
+
+describe("a frame", () => {
+  test("gives back what it was built from", () => {
+    fc.assert(
+      fc.property(fields, ({ kind, peer, call, deadlineMs, body }) => {
+        const frame = buildFrame({ kind, peer, call, deadlineMs, body });
+        expect(frameKind(frame)).toBe(kind);
+        expect(framePeer(frame)).toBe(peer);
+        expect(frameCall(frame)).toBe(call);
+        expect(frameDeadlineMs(frame)).toBe(deadlineMs);
+        expect(frameAttachmentCount(frame)).toBe(0);
+        expect(frameLength(frame)).toBe(frame.byteLength - headerBytes);
+        expect(hexOf(frameBody(frame))).toBe(hexOf(joined(body)));
+      }),
+    );
+  });
+
+  test("is redirected in place, and nothing else of it changes", () => {
+    fc.assert(
+      fc.property(fields, u32, u32, (built, peer, call) => {
+        const frame = buildFrame(built);
+        setFramePeer(frame, peer);
+        setFrameCall(frame, call);
+        expect(hexOf(frame)).toBe(hexOf(buildFrame({ ...built, peer, call })));
+      }),
+    );
+  });
+
+  test("takes one body, several or none", () => {
+    const whole = Uint8Array.of(1, 2, 3);
+    const parts = [Uint8Array.of(1), new Uint8Array(0), Uint8Array.of(2, 3)];
+    const call = { kind: FrameKind.call, peer: 1, call: 2 };
+    expect(hexOf(buildFrame({ ...call, body: parts }))).toBe(hexOf(buildFrame({ ...call, body: whole })));
+    expect(buildFrame(call).byteLength).toBe(headerBytes);
+  });
+
+  test.each([
+    [0, 0],
+    [0.1, 1],
+    [1500, 1500],
+    [-5, 0],
+    [0xffff_ffff, 0xffff_ffff],
+    [1e12, 0xffff_ffff],
+    [Number.POSITIVE_INFINITY, 0xffff_ffff],
+  ])("has a deadline of %p ms as %p", (asked, told) => {
+    expect(frameDeadlineMs(buildFrame({ kind: FrameKind.call, peer: 0, call: 1, deadlineMs: asked }))).toBe(told);
+  });
+});
+
+describe("an assembler", () => {
+  test("makes the same frames of a stream, however it is chopped up", () => {
+    const lengths = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 8 });
+    fc.assert(
+      fc.property(fc.array(lawful, { maxLength: 12 }), lengths, (sent, sizes) => {
+        const frames = sent.map((frame) => buildFrame(frame));
+        const { assembler, frames: received } = assemble(cut(joined(frames), sizes));
+        expect(received.map(hexOf)).toEqual(frames.map(hexOf));
+        expect(assembler.pendingBytes).toBe(0);
+      }),
+    );
+  });
+
+  test("makes the same frames of a stream that is fed byte by byte", () => {
+    const frames = kinds.map((kind, index) =>
+      buildFrame({ kind, peer: index, call: index, body: new Uint8Array(index) }),
+    );
+    expect(assemble(cut(joined(frames), [1])).frames.map(hexOf)).toEqual(frames.map(hexOf));
+  });
+
+  test("makes a frame that is larger than any chunk", () => {
+    const body = new Uint8Array(1_000_003).map((_, index) => index);
+    const frame = buildFrame({ kind: FrameKind.result, peer: 1, call: 1, body });
+    const { frames } = assemble(cut(frame, [65_536]));
+    expect(frames).toHaveLength(1);
+    expect(Buffer.compare(frames[0] ?? new Uint8Array(), frame)).toBe(0);
+  });
+
+  test("holds back no more than what has arrived of an unfinished frame", () => {
+    const frame = buildFrame({ kind: FrameKind.result, peer: 1, call: 1, body: new Uint8Array(100_000) });
+    const assembler = new FrameAssembler(defaultLimits);
+    let fed = 0;
+    for (const chunk of cut(frame.subarray(0, -1), [7, 1000, 33_000])) {
+      assembler.push(chunk, () => expect.unreachable());
+      fed += chunk.byteLength;
+      expect(assembler.pendingBytes).toBe(fed);
+    }
+  });
+
+  test("passes on a frame that lies whole in its chunk without copying it", () => {
+    const chunk = joined([buildFrame({ kind: FrameKind.hello, peer: 0, call: 0 }), Uint8Array.of(1)]);
+    new FrameAssembler(defaultLimits).push(chunk, (frame) => expect(frame.buffer).toBe(chunk.buffer));
+  });
+
+  const refused = [
+    ["a frame over the limit", header({ length: 1001 }), "limit_exceeded", "1001"],
+    ["a frame of 4 GiB", header({ length: 0xffff_ffff }), "limit_exceeded", "4294967295"],
+    ["kind 0", header({ kind: 0 }), "protocol_error", "kind 0"],
+    ["a kind that is reserved", header({ kind: 8 }), "protocol_error", "kind 8"],
+    ["a flag that is reserved", header({ flags: 2 }), "protocol_error", "0x2"],
+    ["a deadline on a result", header({ kind: FrameKind.result, flags: 1, length: 4 }), "protocol_error", "deadline"],
+    ["a deadline without room for it", header({ flags: 1, length: 3 }), "protocol_error", "3 bytes"],
+    ["an attachment", header({ attachments: 1, length: 16 }), "protocol_error", "attachments"],
+    ["attachments over the limit", header({ attachments: 4097 }), "limit_exceeded", "4097"],
+  ] as const;
+
+  test.each(refused)("refuses %s by its header, before it holds anything back", (_, bad, code, words) => {
+    const limits = { ...defaultLimits, frameBytesMax: 1000 };
+    for (const sizes of [[16], [1], [7], [4096]]) {
+      const assembler = new FrameAssembler(limits);
+      const stream = joined([bad, new Uint8Array(5000)]);
+      const error = thrownBy(() => {
+        for (const chunk of cut(stream, sizes)) assembler.push(chunk, () => expect.unreachable());
+      });
+      expect(error.code).toBe(code);
+      expect(error.message).toContain(words);
+      expect(assembler.pendingBytes).toBeLessThanOrEqual(headerBytes);
+    }
+  });
+
+  test("passes on the frames before one that it refuses", () => {
+    const good = buildFrame({ kind: FrameKind.cancel, peer: 1, call: 2 });
+    const frames: string[] = [];
+    const assembler = new FrameAssembler(defaultLimits);
+    const stream = joined([good, good, header({ kind: 99 })]);
+    thrownBy(() => assembler.push(stream, (frame) => frames.push(hexOf(frame))));
+    expect(frames).toEqual([hexOf(good), hexOf(good)]);
+  });
+
+  test("throws nothing but an AirlockError, whatever arrives", () => {
+    fc.assert(
+      fc.property(fc.array(fc.uint8Array({ maxLength: 60 }), { maxLength: 10 }), (chunks) => {
+        const assembler = new FrameAssembler({ ...defaultLimits, frameBytesMax: 64 });
+        try {
+          for (const chunk of chunks) assembler.push(chunk, () => undefined);
+        } catch (error) {
+          expect(["protocol_error", "limit_exceeded"]).toContain(thrownBy(() => raise(error)).code);
+        }
+        expect(assembler.pendingBytes).toBeLessThanOrEqual(64 + headerBytes);
+      }),
+    );
+  });
+});
+
+function raise(error: unknown): never {
+  throw error;
+}

@@ -1,0 +1,21 @@
+"""torch's inference mode, in which ComfyUI runs nodes. It belongs to a thread: the one that enters it, which runs the nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_airlock.wire.optional import loaded
+
+
+class InferenceMode:
+    """Entered once, as soon as something has imported torch, and never left: nothing else runs on the nodes' thread."""
+
+    def __init__(self) -> None:
+        self._entered: Any = None
+
+    def enter(self) -> None:
+        """Enters the mode, where torch is there by now. Cheap, so that it may be asked for before every call."""
+        torch = None if self._entered is not None else loaded("torch")
+        if torch is not None and hasattr(torch, "inference_mode"):
+            self._entered = torch.inference_mode()
+            self._entered.__enter__()
