@@ -23,8 +23,17 @@ export function encode(value: unknown, depthMax: number = depthMaxDefault): Uint
 }
 
 function encodePart(value: unknown, path: string, room: number): Uint8Array {
-  // msgpackr reuses its buffer for the next value, so the bytes are copied out.
-  return packr.pack(packable(value, path, room)).slice();
+  return packed(packr, packable(value, path, room));
+}
+
+/** msgpackr writes each value after the last one, into a buffer of its own, and never over it: no copy is needed. */
+function packed(packer: Packr, value: unknown): Uint8Array {
+  return plainView(packer.pack(value));
+}
+
+/** Node's `Buffer` is a `Uint8Array` whose `slice` does not copy; who holds bytes of ours need not know. */
+function plainView(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /**
@@ -35,7 +44,7 @@ function encodePart(value: unknown, path: string, room: number): Uint8Array {
 export function decode(bytes: Uint8Array, depthMax: number = depthMaxDefault): unknown {
   checkValue(bytes, depthMax);
   try {
-    return objectsFromMaps(packr.unpack(bytes));
+    return objectsFromMaps(packr.unpack(plainView(bytes)));
   } catch (error) {
     if (error instanceof AirlockError) throw error;
     throw new AirlockError("value_invalid", `the value could not be decoded: ${String(error)}`, {}, { cause: error });
@@ -218,7 +227,7 @@ function createPackr(): Packr {
   // msgpackr knows "auto" (a number where it is exact, else a bigint); its typings don't.
   const options = { useRecords: false, mapsAsObjects: false, int64AsType: "auto", useBigIntExtension: true };
   const created = new Packr(options as ConstructorParameters<typeof Packr>[0]);
-  const pack = (value: unknown): Uint8Array => created.pack(value).slice();
+  const pack = (value: unknown): Uint8Array => packed(created, value);
   const items = (payload: Uint8Array): unknown[] => {
     const value = objectsFromMaps(created.unpack(payload));
     if (!Array.isArray(value)) throw new AirlockError("value_invalid", "an extension's payload is not an array");

@@ -89,8 +89,10 @@ export class Connection implements FrameSink {
   handleData(chunk: Uint8Array): void {
     // Nothing of a stream that is over, or was broken, is looked at or held back.
     if (this.#closed || this.#ending) return;
+    // Bun hands out a Buffer, whose slice would be a view where a copy is meant.
+    const bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     try {
-      this.#assembler.push(chunk, (frame) => {
+      this.#assembler.push(bytes, (frame) => {
         if (!this.#closed && !this.#ending) this.#events.onFrame(frame);
       });
     } catch (error) {

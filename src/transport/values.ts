@@ -79,7 +79,7 @@ export class NdArray {
    */
   toFloat32(): Float32Array {
     if (this.dtype !== "float32") throw new TypeError(`an array of ${String(this.dtype)} is not one of float32`);
-    return new Float32Array(this.data.slice().buffer);
+    return new Float32Array(new Uint8Array(this.data).buffer);
   }
 }
 

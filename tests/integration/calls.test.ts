@@ -27,7 +27,7 @@ describe("a call", () => {
     };
     const result = await pack.call("Echo", { value });
     expect(result).toBeInstanceOf(Tuple);
-    expect(result).toEqual(Tuple.of(value));
+    expect(result).toEqual(Tuple.of<unknown>(value));
   });
 
   test("shows Python what JavaScript meant", async () => {

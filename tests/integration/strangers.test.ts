@@ -19,7 +19,7 @@ class Stranger {
   constructor(path: string) {
     const assembler = new FrameAssembler(defaultLimits);
     this.socket = connectSocket(path);
-    this.socket.on("data", (chunk) =>
+    this.socket.on("data", (chunk: Buffer) =>
       assembler.push(chunk, (frame) => this.told.push(decode(frameBody(frame)) as Record<string, unknown>)),
     );
     this.socket.on("error", () => undefined);

@@ -13,7 +13,8 @@ import { buildEnvironment } from "./environment-build.ts";
 import { type EnvironmentPlan, planEnvironment } from "./environment-plan.ts";
 import { pythonOf, readRecord } from "./environment-record.ts";
 import type { FileLock } from "./file-lock.ts";
-import { pickInterpreter, queryInterpreter } from "./interpreter.ts";
+import { pickInterpreter } from "./interpreter.ts";
+import { InterpreterMemo } from "./interpreter-memo.ts";
 import type { PackManifest } from "./manifest.ts";
 import type { EnvironmentProgress, StageReport } from "./progress.ts";
 import { probeSharedTorch, type SharedTorch } from "./shared-torch.ts";
@@ -66,6 +67,7 @@ export class EnvironmentStore {
   readonly #defaultPython: string;
   readonly #lockFile: FileLock;
   readonly #clock: Clock;
+  readonly #interpreters = new InterpreterMemo();
   /** Whether each was made by this run of the work, by key. */
   readonly #making = new SharedWork<boolean, StageReport>();
 
@@ -76,6 +78,9 @@ export class EnvironmentStore {
     this.#lockFile = options.lockFile;
     this.#clock = options.clock ?? systemClock;
   }
+
+  readonly #query: typeof InterpreterMemo.prototype.query = (python, options) =>
+    this.#interpreters.query(python, options);
 
   /**
    * The environment for a pack, made if there is none that is whole.
@@ -106,7 +111,7 @@ export class EnvironmentStore {
 
   async #plan({ pack, hostPython }: EnvironmentRequest, signal: AbortSignal | undefined): Promise<EnvironmentPlan> {
     const { name, file, requiresPython, shareTorch } = pack;
-    const search = { uv: this.#uv, scratch: this.directory, signal, clock: this.#clock };
+    const search = { uv: this.#uv, scratch: this.directory, query: this.#query, signal, clock: this.#clock };
     if (!shareTorch) {
       const request = { pack: name, file, requiresPython, defaultPython: this.#defaultPython };
       return planEnvironment(pack, await pickInterpreter(request, search));
@@ -142,7 +147,7 @@ export class EnvironmentStore {
     if ((await readRecord(directory))?.key !== plan.key) return false;
     try {
       const options = { variables: this.#uv.variables, signal, clock: this.#clock };
-      return (await queryInterpreter(pythonOf(directory), options)).version === plan.interpreter.version;
+      return (await this.#query(pythonOf(directory), options)).version === plan.interpreter.version;
     } catch (thrown) {
       if (toAirlockError(thrown).code === "cancelled") throw thrown;
       return false;

@@ -9,7 +9,7 @@ import { basename, delimiter, dirname, join } from "node:path";
 import * as v from "valibot";
 import { type Clock, systemClock } from "../../transport/clock.ts";
 import { AirlockError, toAirlockError } from "../../transport/errors.ts";
-import { ask } from "./python-answer.ts";
+import { ask as askPython } from "./python-answer.ts";
 import type { Uv, Variables } from "./uv.ts";
 import { parseRelease, parseSpecifier, type Release, type VersionSpecifier } from "./version-specifier.ts";
 
@@ -42,6 +42,14 @@ export interface InterpreterSearch {
   readonly uv: Uv;
   /** An existing folder, in which nothing is left behind. */
   readonly scratch: string;
+  /** Asks a Python what it is; {@link queryInterpreter} unless answers are remembered. */
+  readonly query?: typeof queryInterpreter;
+  readonly signal?: AbortSignal | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+export interface QueryOptions {
+  readonly variables: Variables;
   readonly signal?: AbortSignal | undefined;
   readonly clock?: Clock | undefined;
 }
@@ -74,16 +82,13 @@ const description = v.object({
  *
  * @throws AirlockError `environment_failed` if it doesn't run, or doesn't answer within 20 s
  */
-export async function queryInterpreter(
-  python: string,
-  options: {
-    readonly variables: Variables;
-    readonly signal?: AbortSignal | undefined;
-    readonly clock?: Clock | undefined;
-  },
-): Promise<Interpreter> {
+export async function queryInterpreter(python: string, options: QueryOptions): Promise<Interpreter> {
   const { variables, signal, clock = systemClock } = options;
-  const { answer, result } = await ask([python, "-I", "-c", probe], description, { env: variables, signal, clock });
+  const { answer, result } = await askPython([python, "-I", "-c", probe], description, {
+    env: variables,
+    signal,
+    clock,
+  });
   if (answer !== undefined) return answer;
   throw new AirlockError("environment_failed", `${python} is no working Python (${result.ending})`, {
     log: result.stderr.trim(),
@@ -99,7 +104,8 @@ export async function queryInterpreter(
 export async function pickInterpreter(request: InterpreterRequest, search: InterpreterSearch): Promise<Interpreter> {
   const specifier = wanted(request);
   const { uv, signal, clock } = search;
-  const query = (python: string) => queryInterpreter(python, { variables: uv.variables, signal, clock });
+  const ask = search.query ?? queryInterpreter;
+  const query = (python: string) => ask(python, { variables: uv.variables, signal, clock });
   const found = await attempt(() => query(request.defaultPython));
   if (found.value !== undefined && satisfies(found.value, specifier)) return found.value;
   const onMachine = await attempt(async () => query(await findOnMachine(uv, specifier, signal)));

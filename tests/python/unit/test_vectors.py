@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from feeding import feed
 from same import same
 from vector_types import Access, Colour, Point, Size
 from vectors import build_msgpack, build_value, load, unhex
@@ -21,7 +22,7 @@ from comfy_airlock.wire.arrays import AsTensor
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ERROR_CODES, AirlockError, ValueInvalid
 from comfy_airlock.wire.extensions import ARRAY, NAMED
-from comfy_airlock.wire.frame import CALL, FrameAssembler, build_frame
+from comfy_airlock.wire.frame import CALL, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 from comfy_airlock.wire.registry import Opaque
 
@@ -108,15 +109,8 @@ def test_invalid_bytes_are_refused_and_the_codec_goes_on(case: dict[str, Any]) -
     assert codec.decode(codec.encode((1, {"a": b"x"}))) == (1, {"a": b"x"})
 
 
-def fed(data: bytes, size: int, assembler: FrameAssembler | None = None) -> list[Any]:
-    assembler = assembler or FrameAssembler()
-    frames: list[Any] = []
-    while data:
-        room = assembler.writable()
-        count = min(size, len(data), len(room))
-        room[:count], data = data[:count], data[count:]
-        frames += assembler.advance(count)
-    return frames
+def fed(data: bytes, size: int, assembler: FrameAssembler | None = None) -> list[Frame]:
+    return feed(assembler or FrameAssembler(), [data[at : at + size] for at in range(0, len(data), size)])
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
