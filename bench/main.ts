@@ -16,12 +16,20 @@ const rounds = Math.max(1, Number.parseInt(values.rounds, 10) || 1);
 
 if (scenario === "spawn") {
   const figures = await measureSpawn(rounds);
-  const columns = [{ title: `ms over ${rounds} rounds` }, ...["median", "min", "max"].map((title) => ({ title, align: "right" as const }))];
-  const rows = Object.entries(figures).map(([name, { median, min, max }]) => [name, ...[median, min, max].map((ms) => ms.toFixed(1))]);
+  const columns = [
+    { title: `ms over ${rounds} rounds` },
+    ...["median", "min", "max"].map((title) => ({ title, align: "right" as const })),
+  ];
+  const rows = Object.entries(figures).map(([name, { median, min, max }]) => [
+    name,
+    ...[median, min, max].map((ms) => ms.toFixed(1)),
+  ]);
   console.log(formatTable(columns, rows));
 } else if (scenario === "codecs") {
   const python = join(import.meta.dir, "..", ".venv", "bin", "python");
-  const { exitCode } = Bun.spawnSync([python, join(import.meta.dir, "codecs.py")], { stdio: ["ignore", "inherit", "inherit"] });
+  const { exitCode } = Bun.spawnSync([python, join(import.meta.dir, "codecs.py")], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   process.exit(exitCode);
 } else {
   console.error(`there is no scenario ${JSON.stringify(scenario)}; there are: spawn, codecs`);

@@ -44,7 +44,7 @@ function plainView(bytes: Uint8Array): Uint8Array {
 export function decode(bytes: Uint8Array, depthMax: number = depthMaxDefault): unknown {
   checkValue(bytes, depthMax);
   try {
-    return objectsFromMaps(packr.unpack(plainView(bytes)));
+    return restored(packr.unpack(plainView(bytes)));
   } catch (error) {
     if (error instanceof AirlockError) throw error;
     throw new AirlockError("value_invalid", `the value could not be decoded: ${String(error)}`, {}, { cause: error });
@@ -197,17 +197,19 @@ function packableArray(array: NdArray, path: string, room: number): NdArray {
   return new NdArray(array.kind, packable(array.dtype, `${path}.dtype`, room), shape, array.data, array.order);
 }
 
-/** dict in Python: a plain object where every key is a harmless string, else a Map. */
-function objectsFromMaps(value: unknown): unknown {
+/**
+ * What msgpackr unpacked, in the types of PROTOCOL.md: a dict is a plain object where every key is a harmless string,
+ * else a Map; an int is a number where that is exact.
+ */
+function restored(value: unknown): unknown {
   if (value instanceof Map) {
-    for (const [key, item] of value) value.set(key, objectsFromMaps(item));
-    const plain = [...value.keys()].every((key) => typeof key === "string" && key !== "__proto__");
-    return plain ? Object.fromEntries(value) : value;
+    const entries = [...value].map(([key, item]): [unknown, unknown] => [restored(key), restored(item)]);
+    const plain = entries.every(([key]) => typeof key === "string" && key !== "__proto__");
+    return plain ? Object.fromEntries(entries) : new Map(entries);
   }
   if (Array.isArray(value)) {
-    for (let index = 0; index < value.length; index++) value[index] = objectsFromMaps(value[index]);
+    for (let index = 0; index < value.length; index++) value[index] = restored(value[index]);
   }
-  // msgpackr gives every int of the bigint extension as a bigint, small ones included.
   if (typeof value === "bigint" && Number.isSafeInteger(Number(value))) return Number(value);
   return value;
 }
@@ -224,12 +226,15 @@ interface Carrier<T> {
 const packr = createPackr();
 
 function createPackr(): Packr {
-  // msgpackr knows "auto" (a number where it is exact, else a bigint); its typings don't.
-  const options = { useRecords: false, mapsAsObjects: false, int64AsType: "auto", useBigIntExtension: true };
-  const created = new Packr(options as ConstructorParameters<typeof Packr>[0]);
+  const created = new Packr({
+    useRecords: false,
+    mapsAsObjects: false,
+    int64AsType: "bigint",
+    useBigIntExtension: true,
+  });
   const pack = (value: unknown): Uint8Array => packed(created, value);
   const items = (payload: Uint8Array): unknown[] => {
-    const value = objectsFromMaps(created.unpack(payload));
+    const value = restored(created.unpack(payload));
     if (!Array.isArray(value)) throw new AirlockError("value_invalid", "an extension's payload is not an array");
     return value;
   };

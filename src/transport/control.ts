@@ -92,7 +92,7 @@ export const progressSchema = v.object({ pack: v.string(), stage: v.string(), me
 export type Progress = v.InferOutput<typeof progressSchema>;
 
 /** A call's body: method, positional and keyword arguments. */
-export const callBodySchema = v.tuple([text(256), v.array(v.unknown()), v.record(v.string(), v.unknown())]);
+export const callBodySchema = v.strictTuple([text(256), v.array(v.unknown()), v.record(v.string(), v.unknown())]);
 
 /**
  * Validates a message against its schema.

@@ -21,7 +21,7 @@ describe("a call", () => {
     const { pack } = await world.probe();
     const value = {
       list: [1, 2.5, "x", null, true],
-      tuple: Tuple.of(1, Tuple.of()),
+      tuple: Tuple.of<unknown>(1, Tuple.of()),
       set: new Set([1]),
       big: 2n ** 70n,
     };

@@ -30,6 +30,8 @@ def same(left: Any, right: Any) -> bool:
         return len(left) == len(right) and all(any(same(item, other) for other in right) for item in left)
     if isinstance(left, Decimal):
         return left.as_tuple() == right.as_tuple()
+    if isinstance(left, slice):
+        return same((left.start, left.stop, left.step), (right.start, right.stop, right.step))
     if isinstance(left, Opaque):
         return left.name == right.name and same(left.state, right.state)
     if isinstance(left, BaseException):
@@ -46,7 +48,10 @@ def _sign(value: float) -> float:
 def _same_array(left: Any, right: Any) -> bool:
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None and isinstance(left, (numpy.ndarray, numpy.generic)):
-        return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+        if left.dtype != right.dtype or left.shape != right.shape:
+            return False
+        # The bytes between a structure's fields are nobody's.
+        return bool((left == right).all()) if left.dtype.names else left.tobytes() == right.tobytes()
     if torch is not None and isinstance(left, torch.Tensor):
         if left.dtype != right.dtype or left.shape != right.shape:
             return False

@@ -88,8 +88,9 @@ class Codec:
             return msgpack.ExtType(extensions.COMPLEX, _COMPLEX.pack(value.real, value.imag))
         if cls is arrays.AsTensor:
             parts = arrays.take_apart(value.value)
-            # What is no array after all crosses as it is.
-            return value.value if parts is None else self._pack_array(parts._replace(kind="tensor"), depth)
+            if parts is None:
+                raise ValueUnsupported(f"it is marked as a tensor, and is a {type(value.value).__qualname__}")
+            return self._pack_array(parts._replace(kind="tensor"), depth)
         parts = arrays.take_apart(value)
         if parts is not None:
             return self._pack_array(parts, depth)

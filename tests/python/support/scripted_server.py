@@ -1,0 +1,89 @@
+"""A server that follows a script: one connection, on a thread of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+
+WELCOME = {"protocol": 1, "pack": {"name": "ink", "folder": "/packs/ink"}}
+
+
+class Peer:
+    """The server's end of the connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.codec = Codec()
+        self._connection = connection
+        self._assembler = FrameAssembler()
+        self._read: list[Frame] = []
+
+    def read(self) -> Frame:
+        """The next frame; EOFError where the client is gone."""
+        while not self._read:
+            count = self._connection.recv_into(self._assembler.writable())
+            if count == 0:
+                raise EOFError
+            self._read += self._assembler.advance(count)
+        return self._read.pop(0)
+
+    def send(self, kind: int, call: int, body: Any, peer: int = 0) -> None:
+        self.send_bytes(build_frame(kind, peer, call, self.codec.encode(body)))
+
+    def send_bytes(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def welcome(self) -> Frame:
+        """Reads the hello and lets the client in."""
+        hello = self.read()
+        self.send(frames.WELCOME, 0, WELCOME)
+        return hello
+
+    def result(self, call: Frame, value: Any) -> None:
+        self.send(frames.RESULT, call.call, value, call.peer)
+
+
+class ScriptedServer:
+    """Accepts one client at ``path`` and plays ``script`` to it; then that connection is closed."""
+
+    def __init__(self, folder: Path, script: Callable[[Peer], None]) -> None:
+        self.path = str(folder / "s")
+        self._script = script
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(self.path)
+        self._listener.listen(1)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._serve, name="airlock-test-server")
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            try:
+                self._script(Peer(connection))
+            except (EOFError, ConnectionError):
+                pass  # The client may leave whenever it likes.
+            except BaseException as error:
+                self._error = error
+
+    def __enter__(self) -> ScriptedServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is not None:
+            # Nobody may have connected: the thread is not to wait for ever.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as poke:
+                poke.setblocking(False)
+                poke.connect_ex(self.path)
+        self._thread.join(20)
+        self._listener.close()
+        assert kind is not None or not self._thread.is_alive()
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,486 @@
+"""A connection against a scripted server: every call ends exactly once, whatever the server does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_server import WELCOME, Peer, ScriptedServer
+
+from comfy_airlock import Airlock, Progress, connect
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.connection import Connection
+from comfy_airlock.wire.errors import (
+    AirlockError,
+    BadRequest,
+    Cancelled,
+    DeadlineExceeded,
+    Disconnected,
+    ProtocolError,
+    Unauthorized,
+    ValueInvalid,
+    WorkerDied,
+)
+from comfy_airlock.wire.frame import Frame, build_frame
+
+SECONDS_MAX = 20
+Script = Callable[[Peer], None]
+
+
+def served(folder: Path, script: Script) -> ScriptedServer:
+    return ScriptedServer(folder, script)
+
+
+def welcomed(then: Script) -> Script:
+    def script(peer: Peer) -> None:
+        peer.welcome()
+        then(peer)
+
+    return script
+
+
+def echo(peer: Peer) -> None:
+    """Answers each call with its arguments until the client leaves."""
+    peer.welcome()
+    while True:
+        call = peer.read()
+        if call.kind == frames.CALL:
+            peer.result(call, tuple(peer.codec.decode(call.body)))
+
+
+def until_gone(peer: Peer) -> None:
+    while True:
+        peer.read()
+
+
+def call(airlock: Airlock, *args: Any, **options: Any) -> Any:
+    return airlock.call_peer(7, "run", args, {}, **options)
+
+
+def test_hello_says_who_connects_and_the_welcome_is_kept(tmp_path: Path) -> None:
+    hellos: list[Any] = []
+
+    def script(peer: Peer) -> None:
+        hellos.append(peer.codec.decode(peer.welcome().body))
+        until_gone(peer)
+
+    with served(tmp_path, script) as server:
+        connection = Connection(server.path, {"role": "worker", "token": "t"}, Codec())
+        assert connection.welcome == WELCOME
+        connection.close()
+    assert hellos == [{"protocol": {"min": 1, "max": 1}, "features": [], "pid": os.getpid(), "role": "worker", "token": "t"}]
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (lambda peer: (peer.read(), peer.send(frames.ERROR, 0, {"code": "unauthorized", "message": "no"})), Unauthorized),
+        (lambda peer: (peer.read(), peer.send(frames.ERROR, 0, ["no map"])), ProtocolError),
+        (lambda peer: (peer.read(), peer.send(frames.RESULT, 0, {})), ProtocolError),
+        (lambda peer: (peer.read(), peer.send(frames.WELCOME, 0, [1])), ProtocolError),
+        (lambda peer: (peer.read(), peer.send_bytes(b"HTTP/1.1 400 Bad\r\n")), AirlockError),
+        (lambda peer: (peer.read(), peer.send_bytes(build_frame(frames.WELCOME, 0, 0, b"\xc1"))), ValueInvalid),
+        (lambda peer: peer.read(), Disconnected),
+        (lambda peer: None, Disconnected),
+    ],
+    ids=["error", "error without sense", "result", "welcome without sense", "other protocol", "garbage", "eof", "reset"],
+)
+def test_anything_but_a_welcome_is_an_error_and_leaves_nothing(tmp_path: Path, script: Any, kind: Any) -> None:
+    with served(tmp_path, script) as server, pytest.raises(kind):
+        connect(server.path)
+
+
+def test_nobody_at_the_path_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(Disconnected, match="no server answers") as caught:
+        connect(str(tmp_path / "nobody"))
+    assert "airlock serve" in (caught.value.hint or "")
+
+
+def test_path_that_no_socket_can_have_is_refused() -> None:
+    with pytest.raises(BadRequest, match="108|107"):
+        connect("/tmp/" + "x" * 103)
+
+
+def test_call_and_answer(tmp_path: Path) -> None:
+    with served(tmp_path, echo) as server, connect(server.path, name="me") as airlock:
+        assert call(airlock, (1, 2), "x") == ("run", [(1, 2), "x"], {})
+
+
+def test_large_values_pass_in_both_directions(tmp_path: Path) -> None:
+    large = os.urandom(3_000_000)
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        assert call(airlock, large)[1] == [large]
+
+
+def test_frames_that_came_with_the_welcome_are_not_lost(tmp_path: Path) -> None:
+    seen: list[Frame] = []
+    ended = threading.Event()
+
+    class Events:
+        def received(self, frame: Frame) -> None:
+            seen.append(frame)
+
+        def ended(self, reason: AirlockError) -> None:
+            ended.set()
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        both = [build_frame(frames.WELCOME, 0, 0, peer.codec.encode(WELCOME)), build_frame(frames.CALL, 3, 9, b"\xc0")]
+        peer.send_bytes(b"".join(both))
+
+    with served(tmp_path, script) as server:
+        connection = Connection(server.path, {}, Codec())
+        connection.start(Events(), "airlock-reader")
+        assert ended.wait(SECONDS_MAX)
+        connection.close()
+    assert [(each.peer, each.call) for each in seen] == [(3, 9)]
+
+
+def test_answers_out_of_order_reach_their_own_callers(tmp_path: Path) -> None:
+    count = 32
+
+    def script(peer: Peer) -> None:
+        for _ in range(3):
+            waiting = [peer.read() for _ in range(count)]
+            for each in reversed(waiting):
+                peer.result(each, peer.codec.decode(each.body)[1][0])
+        until_gone(peer)
+
+    wrong: list[Any] = []
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        meet = threading.Barrier(count)
+
+        def caller(own: int) -> None:
+            for turn in range(3):
+                meet.wait()
+                if (got := call(airlock, (own, turn))) != (own, turn):
+                    wrong.append(got)
+
+        threads = [threading.Thread(target=caller, args=(each,), name="airlock-test") for each in range(count)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(SECONDS_MAX)
+    assert wrong == []
+
+
+def test_end_of_the_connection_fails_every_pending_call_once(tmp_path: Path) -> None:
+    count = 16
+
+    def script(peer: Peer) -> None:
+        for _ in range(count):
+            peer.read()
+
+    failures: list[BaseException] = []
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+
+        def caller() -> None:
+            with pytest.raises(Disconnected) as caught:
+                call(airlock, 1)
+            failures.append(caught.value)
+
+        threads = [threading.Thread(target=caller, name="airlock-test") for _ in range(count)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(SECONDS_MAX)
+        assert len(failures) == count
+        # Each caller has an exception of its own: a shared one would collect all their tracebacks.
+        assert len(set(map(id, failures))) == count
+        with pytest.raises(Disconnected):
+            call(airlock, 2)
+
+
+def test_error_for_the_connection_is_the_reason_that_calls_get(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.read()
+        peer.send(frames.ERROR, 0, {"code": "limit_exceeded", "message": "too much queued"})
+        until_gone(peer)
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        for _ in range(2):
+            with pytest.raises(AirlockError, match="too much queued") as caught:
+                call(airlock, 1)
+            assert caught.value.code == "limit_exceeded"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\xff" * 64, struct.pack("<IBBHII", 0, 99, 0, 0, 0, 0), build_frame(frames.ERROR, 0, 0, b"\xc1")],
+    ids=["noise", "unknown kind", "error that is no value"],
+)
+def test_server_that_breaks_the_protocol_ends_the_connection_and_its_calls(tmp_path: Path, garbage: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.read()
+        peer.send_bytes(garbage)
+        until_gone(peer)
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock, pytest.raises(AirlockError):
+        call(airlock, 1)
+
+
+def test_answer_that_is_no_value_fails_its_call_alone(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.send_bytes(build_frame(frames.RESULT, 7, peer.read().call, b"\xc1"))
+        peer.send_bytes(build_frame(frames.ERROR, 7, peer.read().call, b"\xc1"))
+        peer.send(frames.ERROR, peer.read().call, {"code": "remote_exception", "message": "m", "exception": {"args": 5}})
+        peer.result(peer.read(), "fine")
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        for _ in range(3):
+            with pytest.raises(ValueInvalid):
+                call(airlock, 1)
+        assert call(airlock, 2) == "fine"
+
+
+def test_answers_that_nobody_asked_for_are_dropped(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        own = peer.read()
+        for number in (own.call + 1, 12345):
+            peer.send(frames.RESULT, number, "stray")
+            peer.send(frames.PROGRESS, number, "stray")
+        peer.send(frames.CALL, 5, "for nobody")
+        peer.result(own, "own")
+        peer.result(own, "again")
+        peer.result(peer.read(), "next")
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        assert [call(airlock, 1), call(airlock, 2)] == ["own", "next"]
+
+
+def test_errors_arrive_as_their_class(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        worker_died = {"code": "worker_died", "message": "gone", "pack": "ink", "exit": "killed by SIGKILL", "log": "oops"}
+        peer.send(frames.ERROR, peer.read().call, worker_died)
+        remote = {"types": ["builtins:KeyError"], "message": "'k'", "traceback": "T", "args": ["k"], "state": {}}
+        peer.send(frames.ERROR, peer.read().call, {"code": "remote_exception", "message": "m", "exception": remote})
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        with pytest.raises(WorkerDied, match="oops") as caught:
+            call(airlock, 1)
+        assert (caught.value.pack, caught.value.exit) == ("ink", "killed by SIGKILL")
+        with pytest.raises(KeyError) as raised:
+            call(airlock, 1)
+        assert raised.value.args == ("k",)
+
+
+PROGRESS = {"pack": "ink", "stage": "installing", "message": "numpy"}
+
+
+def progressing(peer: Peer) -> None:
+    peer.welcome()
+    peer.send(frames.RESULT, peer.read().call, {"pack": 7, "name": "ink", "folder": "/ink", "warnings": []})
+    while True:
+        own = peer.read()
+        if own.kind == frames.CALL:
+            peer.send(frames.PROGRESS, own.call, PROGRESS)
+            peer.result(own, "done")
+
+
+def test_progress_comes_before_the_answer(tmp_path: Path) -> None:
+    said: list[Progress] = []
+    with served(tmp_path, progressing) as server, connect(server.path) as airlock:
+        pack = airlock.open("/ink").options(on_progress=said.append)
+        assert pack.call("Node") == "done"
+        assert said == [Progress("ink", "installing", "numpy")]
+
+
+def test_listener_that_raises_fails_its_own_call_and_not_the_connection(tmp_path: Path) -> None:
+    def fail(_: Progress) -> None:
+        raise RuntimeError("no screen")
+
+    with served(tmp_path, progressing) as server, connect(server.path) as airlock:
+        pack = airlock.open("/ink")
+        with pytest.raises(RuntimeError, match="no screen"):
+            pack.options(on_progress=fail).call("Node")
+        assert pack.call("Node") == "done"
+
+
+def test_progress_in_a_coroutine_comes_on_its_loop(tmp_path: Path) -> None:
+    said: list[Any] = []
+
+    async def main(airlock: Airlock) -> None:
+        pack = (await airlock.aopen("/ink")).options(on_progress=lambda each: said.append((each, threading.get_ident())))
+        assert await pack.acall("Node") == "done"
+
+    with served(tmp_path, progressing) as server, connect(server.path) as airlock:
+        asyncio.run(main(airlock))
+    assert said == [(Progress("ink", "installing", "numpy"), threading.get_ident())]
+
+
+def test_many_coroutines_call_at_once(tmp_path: Path) -> None:
+    async def main(airlock: Airlock) -> list[Any]:
+        return await asyncio.gather(*(airlock.acall_peer(7, "run", (each,), {}) for each in range(50)))
+
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        assert [each[1] for each in asyncio.run(main(airlock))] == [[each] for each in range(50)]
+
+
+def test_timeout_travels_as_the_calls_deadline(tmp_path: Path) -> None:
+    seen: list[int | None] = []
+
+    def script(peer: Peer) -> None:
+        for _ in range(2):
+            own = peer.read()
+            seen.append(own.deadline_ms)
+            peer.send(frames.ERROR, own.call, {"code": "deadline_exceeded", "message": "late"})
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        for timeout in (1.5, None):
+            with pytest.raises(DeadlineExceeded):
+                call(airlock, 1, timeout=timeout)
+    assert seen == [1500, None]
+
+
+def test_cancelled_coroutine_cancels_its_call(tmp_path: Path) -> None:
+    cancels: list[tuple[int, int]] = []
+
+    def script(peer: Peer) -> None:
+        own = peer.read()
+        cancel = peer.read()
+        cancels.append((cancel.kind, cancel.call - own.call))
+        # The answer crosses the cancel, and is for nobody.
+        peer.result(own, "late")
+        peer.result(peer.read(), "next")
+
+    async def main(airlock: Airlock) -> Any:
+        task = asyncio.create_task(airlock.acall_peer(7, "run", (), {}))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await airlock.acall_peer(7, "run", (), {})
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        assert asyncio.run(main(airlock)) == "next"
+    assert cancels == [(frames.CANCEL, 0)]
+
+
+def test_loop_closed_during_a_call_harms_nobody_else(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def script(peer: Peer) -> None:
+        first = peer.read()
+        assert release.wait(SECONDS_MAX)
+        peer.send(frames.PROGRESS, first.call, PROGRESS)
+        peer.result(first, "too late")
+        while True:
+            own = peer.read()
+            if own.kind == frames.CALL:
+                peer.result(own, "fine")
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(airlock.acall_peer(7, "run", (), {}, on_progress=print))
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+        release.set()
+        assert call(airlock, 1) == "fine"
+        # Left where it awaits, which is what this is about.
+        setattr(task, "_log_destroy_pending", False)
+        del task
+
+
+def test_interrupt_of_a_waiting_thread_cancels_its_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[int] = []
+
+    def script(peer: Peer) -> None:
+        kinds.extend([peer.read().kind, peer.read().kind])
+        until_gone(peer)
+
+    def interrupted(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("comfy_airlock.host.waiting.ThreadWaiter.wait", interrupted)
+    with served(tmp_path, welcomed(script)) as server:
+        with connect(server.path) as airlock, pytest.raises(KeyboardInterrupt):
+            call(airlock, 1)
+    assert kinds == [frames.CALL, frames.CANCEL]
+
+
+def test_close_fails_calls_under_way_and_may_be_repeated(tmp_path: Path) -> None:
+    with served(tmp_path, welcomed(until_gone)) as server:
+        airlock = connect(server.path)
+        closer = threading.Timer(0.1, airlock.close)
+        closer.name = "airlock-test"
+        closer.start()
+        with pytest.raises(Disconnected, match="closed"):
+            call(airlock, 1)
+        closer.join(SECONDS_MAX)
+        airlock.close()
+        with pytest.raises(Disconnected):
+            call(airlock, 1)
+
+
+def test_value_that_cannot_cross_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        with pytest.raises(TypeError, match=r"value\[1\]\[0\]"):
+            call(airlock, threading.Lock())
+        assert call(airlock, 1)[1] == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_forked_child_is_refused_and_the_parent_goes_on(tmp_path: Path) -> None:
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                call(airlock, 1)
+            except Disconnected as error:
+                airlock.close()
+                code = 0 if "forked" in str(error) else 2
+            finally:
+                os._exit(code)
+        deadline = time.monotonic() + SECONDS_MAX
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert done == (child, 0)
+        assert call(airlock, 1)[1] == [1]
+
+
+def test_numbers_of_calls_wrap_around_those_in_use(tmp_path: Path) -> None:
+    numbers: list[int] = []
+
+    def script(peer: Peer) -> None:
+        for _ in range(3):
+            own = peer.read()
+            numbers.append(own.call)
+            peer.result(own, None)
+        until_gone(peer)
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        connection = airlock._connection
+        connection._last_call = 0xFFFF_FFFE
+        with connection._state:
+            connection._pending[1] = _Nobody()
+        for _ in range(3):
+            call(airlock, 1)
+        with connection._state:
+            connection._pending.pop(1)
+    assert numbers == [0xFFFF_FFFF, 2, 3]
+
+
+class _Nobody:
+    def progressed(self, body: bytes | memoryview) -> None: ...
+
+    def answered(self, frame: Frame) -> None: ...
+
+    def failed(self, error: AirlockError) -> None: ...
+
+
+def test_cancelled_error_of_the_server_is_raised_as_such(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.send(frames.ERROR, peer.read().call, {"code": "cancelled", "message": "stopped"})
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock, pytest.raises(Cancelled):
+        call(airlock, 1)

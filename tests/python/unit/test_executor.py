@@ -1,0 +1,261 @@
+"""The executor with a fake connection: order of calls, coroutines, cancelling, and what fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from feeding import feed
+
+from comfy_airlock.runtime.executor import Executor
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import NodeNotFound
+from comfy_airlock.wire.frame import Frame, FrameAssembler
+
+CODEC = Codec()
+SECONDS_MAX = 20
+
+
+class Rig:
+    """An executor on a thread of its own, and what it sent."""
+
+    def __init__(self, **methods: Callable[..., Any]) -> None:
+        self.sent: list[Frame] = []
+        self.answered = threading.Condition()
+        self.executor = Executor("ink", CODEC, self._send, methods)
+        self.ended_with: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name="airlock-test-executor")
+
+    def _send(self, data: bytes) -> None:
+        with self.answered:
+            self.sent += feed(FrameAssembler(), [data])
+            self.answered.notify_all()
+
+    def _run(self) -> None:
+        try:
+            self.executor.run()
+        except BaseException as error:
+            self.ended_with = error
+
+    def start(self) -> Rig:
+        self.thread.start()
+        return self
+
+    def call(self, number: int, method: str, *args: Any, **keywords: Any) -> None:
+        self.executor.submit(Frame(frames.CALL, 9, number, None, CODEC.encode([method, list(args), keywords])))
+
+    def cancel(self, number: int) -> None:
+        self.executor.submit(Frame(frames.CANCEL, 9, number, None, b""))
+
+    def wait(self, count: int) -> list[Frame]:
+        with self.answered:
+            assert self.answered.wait_for(lambda: len(self.sent) >= count, SECONDS_MAX)
+            return list(self.sent)
+
+    def end(self) -> list[Frame]:
+        if not self.thread.is_alive() and self.thread.ident is None:
+            self.start()
+        self.executor.stop()
+        self.thread.join(SECONDS_MAX)
+        assert not self.thread.is_alive()
+        return self.sent
+
+
+def results(answers: list[Frame]) -> list[tuple[int, Any]]:
+    return [(each.call, CODEC.decode(each.body)) for each in answers]
+
+
+def error_of(answer: Frame) -> dict[str, Any]:
+    assert answer.kind == frames.ERROR
+    body: dict[str, Any] = CODEC.decode(answer.body)
+    return body
+
+
+async def later(value: Any) -> Any:
+    await asyncio.sleep(0)
+    return value
+
+
+def test_synchronous_calls_run_in_order_and_answer_their_caller() -> None:
+    rig = Rig(add=lambda a, b=1: a + b)
+    rig.call(1, "add", 1)
+    rig.call(2, "add", 1, b=5)
+    answers = rig.end()
+    assert results(answers) == [(1, 2), (2, 6)]
+    assert {each.peer for each in answers} == {9}
+
+
+def test_coroutine_is_awaited_and_synchronous_calls_still_run_after_it() -> None:
+    rig = Rig(later=later, plain=lambda: "plain").start()
+    rig.call(1, "later", (1, 2))
+    rig.wait(1)
+    rig.call(2, "plain")
+    rig.wait(2)
+    assert results(rig.end()) == [(1, (1, 2)), (2, "plain")]
+
+
+def test_calls_queued_before_the_loop_existed_run_on_it() -> None:
+    rig = Rig(later=later, plain=lambda: "plain")
+    for number, method in enumerate(["plain", "later", "plain", "later"], 1):
+        rig.call(number, method, *([number] if method == "later" else []))
+    rig.start()
+    rig.wait(4)
+    assert sorted(results(rig.end())) == [(1, "plain"), (2, 2), (3, "plain"), (4, 4)]
+
+
+def test_synchronous_call_runs_while_a_coroutine_waits() -> None:
+    gate: list[Any] = []
+
+    async def wait() -> str:
+        gate.append((asyncio.get_running_loop(), asyncio.Event()))
+        await gate[0][1].wait()
+        return "waited"
+
+    def release() -> str:
+        gate[0][1].set()
+        return "released"
+
+    rig = Rig(wait=wait, release=release).start()
+    rig.call(1, "wait")
+    rig.call(2, "release")
+    rig.wait(2)
+    assert results(rig.end()) == [(2, "released"), (1, "waited")]
+
+
+def test_call_cancelled_before_it_runs_never_runs() -> None:
+    ran: list[int] = []
+    rig = Rig(note=ran.append)
+    rig.call(1, "note", 1)
+    rig.call(2, "note", 2)
+    rig.cancel(1)
+    first, _ = rig.end()
+    assert error_of(first)["code"] == "cancelled"
+    assert ran == [2]
+
+
+def test_waiting_coroutine_is_cancelled_and_can_clean_up() -> None:
+    cleaned: list[str] = []
+    waiting = threading.Event()
+
+    async def forever() -> None:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append("up")
+
+    rig = Rig(forever=forever).start()
+    rig.call(1, "forever")
+    assert waiting.wait(SECONDS_MAX)
+    rig.cancel(1)
+    (answer,) = rig.wait(1)
+    rig.end()
+    assert error_of(answer)["code"] == "cancelled"
+    assert cleaned == ["up"]
+
+
+def test_cancel_after_the_answer_is_forgotten() -> None:
+    rig = Rig(later=later).start()
+    rig.call(1, "later", 1)
+    rig.wait(1)
+    rig.cancel(1)
+    rig.cancel(77)
+    # The number may be used again.
+    rig.call(1, "later", 2)
+    rig.wait(2)
+    assert results(rig.end()) == [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_what_should_end_the_process_is_no_answer(asynchronous: bool, ending: BaseException) -> None:
+    def leave() -> None:
+        raise ending
+
+    async def leave_later() -> None:
+        raise ending
+
+    rig = Rig(leave=leave_later if asynchronous else leave).start()
+    rig.call(1, "leave")
+    rig.thread.join(SECONDS_MAX)
+    assert rig.ended_with is ending
+    assert rig.sent == []
+    # The connection ends afterwards, and says so.
+    rig.executor.stop()
+
+
+def test_unknown_method_is_a_bad_request() -> None:
+    rig = Rig()
+    rig.call(1, "nothing")
+    (answer,) = rig.end()
+    assert (error_of(answer)["code"], error_of(answer)["pack"]) == ("bad_request", "ink")
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", CODEC.encode(5), CODEC.encode([1]), CODEC.encode(["f", 5, 5])])
+def test_body_that_is_no_call_is_answered_and_the_next_call_runs(body: bytes) -> None:
+    rig = Rig(f=lambda: "fine")
+    rig.executor.submit(Frame(frames.CALL, 9, 1, None, body))
+    rig.call(2, "f")
+    first, second = rig.end()
+    assert first.kind == frames.ERROR
+    assert results([second]) == [(2, "fine")]
+
+
+def test_result_that_cannot_cross_says_where() -> None:
+    rig = Rig(make=lambda: ({"lock": threading.Lock()},), make_later=lambda: later(threading.Lock())).start()
+    rig.call(1, "make")
+    rig.call(2, "make_later")
+    first, second = rig.wait(2)
+    rig.end()
+    assert error_of(first)["code"] == error_of(second)["code"] == "value_unsupported"
+    assert "value[0]['lock']" in error_of(first)["message"]
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+async def fail_later(text: str) -> None:
+    await asyncio.sleep(0)
+    raise ValueError(text)
+
+
+@pytest.mark.parametrize("method", [fail, fail_later], ids=["sync", "async"])
+def test_exception_is_answered_with_a_traceback_that_begins_in_the_packs_code(method: Any) -> None:
+    rig = Rig(fail=method).start()
+    rig.call(1, "fail", "bad radius")
+    (answer,) = rig.wait(1)
+    rig.end()
+    body = error_of(answer)
+    assert (body["code"], body["pack"], body["message"]) == (
+        "remote_exception", "ink", "pack ink: ValueError: bad radius",
+    )  # fmt: skip
+    assert body["exception"]["types"][0] == "builtins:ValueError"
+    assert "/runtime/executor.py" not in body["exception"]["traceback"]
+    assert "in fail" in body["exception"]["traceback"]
+
+
+def test_airlocks_own_error_keeps_its_code() -> None:
+    def missing() -> None:
+        raise NodeNotFound("pack ink has no node 'x'", hint="it has y")
+
+    rig = Rig(missing=missing)
+    rig.call(1, "missing")
+    (answer,) = rig.end()
+    assert error_of(answer) == {
+        "code": "node_not_found", "message": "pack ink has no node 'x'", "hint": "it has y", "pack": "ink",
+    }  # fmt: skip
+
+
+def test_exception_whose_text_is_no_utf8_is_answered_and_the_worker_lives() -> None:
+    rig = Rig(fail=fail, f=lambda: 1)
+    rig.call(1, "fail", "x")
+    rig.executor._methods["fail"] = lambda _: fail("cannot read \udcff.png")
+    rig.call(2, "f")
+    first, second = rig.end()
+    assert "\\udcff.png" in error_of(first)["message"]
+    assert results([second]) == [(2, 1)]

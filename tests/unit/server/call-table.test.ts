@@ -1,0 +1,89 @@
+import { expect, test } from "bun:test";
+import { type Call, CallTable } from "../../../src/server/call-table.ts";
+import { Session } from "../../../src/server/session.ts";
+import { ManualClock } from "../../../src/transport/clock.ts";
+import { defaultLimits } from "../../../src/transport/limits.ts";
+import { thrownBy } from "../../support/errors.ts";
+import { FakeLink, hostHello } from "../../support/peers.ts";
+
+const session = (peer: number) => new Session(peer, hostHello, new FakeLink(), undefined);
+const never = () => expect.unreachable();
+
+function newTable(callsPerPeerMax = 10, lastId?: number) {
+  const clock = new ManualClock();
+  return { clock, table: new CallTable({ ...defaultLimits, callsPerPeerMax }, clock, lastId) };
+}
+
+test("numbers go round after the last one, without 0", () => {
+  const { table } = newTable(10, 0xffff_fffd);
+  const ids = [1, 2, 3, 4].map((number) => table.add(session(1), number, 5, undefined, never).id);
+  expect(ids).toEqual([0xffff_fffe, 0xffff_ffff, 1, 2]);
+});
+
+test("a number that is in use is passed over", () => {
+  const { table } = newTable(10, 0xffff_fffe);
+  const host = session(1);
+  const [last, one] = [1, 2].map((number) => table.add(host, number, 5, undefined, never));
+  if (!last || !one) return expect.unreachable();
+  // As if the numbers had gone round once more: what the table holds is skipped, what it has let go is not.
+  const round = (lastId: number) => Object.assign(new CallTable(defaultLimits, new ManualClock(), lastId));
+  expect([last.id, one.id, round(0).add(session(2), 1, 5, undefined, never).id]).toEqual([0xffff_ffff, 1, 1]);
+});
+
+test("a caller's number is its own, and free again once the call is over", () => {
+  const { table } = newTable();
+  const [host, other] = [session(1), session(2)];
+  const call = table.add(host, 7, 5, undefined, never);
+  expect(thrownBy(() => table.add(host, 7, 5, undefined, never)).code).toBe("protocol_error");
+  expect(() => table.add(other, 7, 5, undefined, never)).not.toThrow();
+  table.remove(call);
+  expect(() => table.add(host, 7, 5, undefined, never)).not.toThrow();
+});
+
+test("call number 0 is refused", () => {
+  expect(thrownBy(() => newTable().table.add(session(1), 0, 5, undefined, never)).code).toBe("protocol_error");
+});
+
+test("one peer's calls are limited, and no other peer's with them", () => {
+  const { table } = newTable(2);
+  const host = session(1);
+  for (const number of [1, 2]) table.add(host, number, 5, undefined, never);
+  expect(thrownBy(() => table.add(host, 3, 5, undefined, never)).code).toBe("limit_exceeded");
+  expect(() => table.add(session(2), 1, 5, undefined, never)).not.toThrow();
+});
+
+test("an abandoned call stays until its callee has answered, and frees its caller's number at once", () => {
+  const { table } = newTable();
+  const [host, worker] = [session(1), session(2)];
+  const call = table.add(host, 1, 5, undefined, never);
+  table.give(call, worker);
+  table.abandon(call);
+  expect([table.size, table.waitedFor, host.made.size, worker.given.size]).toEqual([1, 0, 0, 1]);
+  const next = table.add(host, 1, 5, undefined, never);
+  table.remove(call);
+  expect(host.made.get(1)).toBe(next);
+  expect([table.size, worker.given.size]).toEqual([1, 0]);
+});
+
+test("an abandoned call that nobody was given is gone", () => {
+  const { table } = newTable();
+  const host = session(1);
+  table.abandon(table.add(host, 1, 5, undefined, never));
+  expect([table.size, host.made.size]).toEqual([0, 0]);
+});
+
+test("a deadline falls due once, unless the call is over", () => {
+  const { table, clock } = newTable();
+  const overdue: Call[] = [];
+  const calls = [1, 2, 3, 4].map((number) => table.add(session(1), number, 5, number * 10, (call) => overdue.push(call)));
+  const [first, second, third, fourth] = calls;
+  if (!first || !second || !third || !fourth) return expect.unreachable();
+  clock.advance(9);
+  expect(overdue).toEqual([]);
+  clock.advance(1);
+  expect(overdue).toEqual([first]);
+  table.remove(second);
+  table.abandon(third);
+  clock.advance(100);
+  expect(overdue).toEqual([first, fourth]);
+});

@@ -1,0 +1,224 @@
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { decode, encode } from "../../../src/transport/codec.ts";
+import { errorCodes } from "../../../src/transport/errors.ts";
+import {
+  buildFrame,
+  FrameAssembler,
+  type FrameKind,
+  frameBody,
+  frameCall,
+  frameDeadlineMs,
+  frameKind,
+  framePeer,
+} from "../../../src/transport/frame.ts";
+import { defaultLimits } from "../../../src/transport/limits.ts";
+import { type ArrayKind, Complex, Float, FrozenSet, Named, NdArray, Tuple } from "../../../src/transport/values.ts";
+import { bytesOf, hexOf, joined } from "../../support/bytes.ts";
+import { thrownBy } from "../../support/errors.ts";
+
+/** Hex, or pieces of hex that repeat. */
+type Hex = string | readonly (readonly [string, number])[];
+
+/** A value as tests/vectors/README.md describes it. */
+type Description =
+  | null
+  | boolean
+  | string
+  | { readonly int: string }
+  | { readonly float: string }
+  | { readonly bytes: Hex }
+  | { readonly list: readonly Description[] }
+  | { readonly tuple: readonly Description[] }
+  | { readonly set: readonly Description[] }
+  | { readonly frozenset: readonly Description[] }
+  | { readonly dict: readonly (readonly [Description, Description])[] }
+  | { readonly complex: readonly [string, string] }
+  | { readonly array: ArrayDescription }
+  | { readonly named: { readonly name: string; readonly state: Description } }
+  | { readonly repeat: readonly [string, number] };
+
+interface ArrayDescription {
+  readonly kind: ArrayKind;
+  readonly dtype: Description;
+  readonly shape: readonly number[];
+  readonly order: "C" | "F";
+  readonly data: Hex;
+}
+
+interface ValueCase {
+  readonly name: string;
+  readonly value: Description;
+  readonly hex: Hex;
+  readonly typescript_hex?: Hex;
+  readonly decodes_only?: boolean;
+}
+
+interface FrameCases {
+  readonly frames: readonly {
+    readonly name: string;
+    readonly kind: FrameKind;
+    readonly peer: number;
+    readonly call: number;
+    readonly deadline_ms: number | null;
+    readonly body: string;
+    readonly hex: string;
+  }[];
+  readonly malformed: readonly {
+    readonly name: string;
+    readonly hex: string;
+    readonly code: string;
+    readonly frame_bytes_max?: number;
+  }[];
+  readonly deadlines: readonly { readonly deadline_ms: number; readonly hex: string }[];
+}
+
+interface InvalidCase {
+  readonly name: string;
+  readonly hex: Hex;
+  readonly refused_by: readonly ("python" | "typescript")[];
+}
+
+async function vectors<T>(name: string): Promise<T> {
+  return (await Bun.file(join(import.meta.dir, "..", "..", "vectors", `${name}.json`)).json()) as T;
+}
+
+function bytesOfHex(hex: Hex): Uint8Array {
+  return bytesOf(typeof hex === "string" ? hex : hex.map(([piece, count]) => piece.repeat(count)).join(""));
+}
+
+function numberOf(text: string): number {
+  const infinite: Record<string, number> = { nan: Number.NaN, inf: Infinity, "-inf": -Infinity };
+  return infinite[text] ?? Number(text);
+}
+
+/** The value that a description stands for: as it is sent, or as it is where it was decoded. */
+function valueFrom(description: Description, side: "sent" | "decoded"): unknown {
+  const inner = (item: Description) => valueFrom(item, side);
+  if (description === null || typeof description !== "object") return description;
+  if ("int" in description) {
+    const whole = BigInt(description.int);
+    return Number.isSafeInteger(Number(whole)) ? Number(whole) : whole;
+  }
+  if ("float" in description) {
+    const value = numberOf(description.float);
+    return side === "sent" ? new Float(value) : value;
+  }
+  if ("bytes" in description) return bytesOfHex(description.bytes);
+  if ("list" in description) return description.list.map(inner);
+  if ("tuple" in description) return Tuple.from(description.tuple.map(inner));
+  if ("set" in description) return new Set(description.set.map(inner));
+  if ("frozenset" in description) return new FrozenSet(description.frozenset.map(inner));
+  if ("dict" in description) return dictionaryOf(description.dict.map(([key, item]) => [inner(key), inner(item)]));
+  if ("complex" in description) return new Complex(numberOf(description.complex[0]), numberOf(description.complex[1]));
+  if ("named" in description) return new Named(description.named.name, inner(description.named.state));
+  if ("repeat" in description)
+    return Buffer.from(description.repeat[0].repeat(description.repeat[1]), "hex").toString("utf8");
+  const { kind, dtype, shape, order, data } = description.array;
+  return new NdArray(kind, inner(dtype), shape, bytesOfHex(data), order);
+}
+
+function dictionaryOf(entries: readonly [unknown, unknown][]): unknown {
+  const plain = entries.every(([key]) => typeof key === "string" && key !== "__proto__");
+  return plain ? Object.fromEntries(entries as [string, unknown][]) : new Map(entries);
+}
+
+/** The entries of a dict in their order, which an object whose keys look like numbers does not keep. */
+function sentValue(described: Description): unknown {
+  if (described !== null && typeof described === "object" && "dict" in described) {
+    return new Map(described.dict.map(([key, item]) => [valueFrom(key, "sent"), sentValue(item)]));
+  }
+  return valueFrom(described, "sent");
+}
+
+const values = await vectors<ValueCase[]>("values");
+const invalid = await vectors<InvalidCase[]>("invalid-values");
+const frames = await vectors<FrameCases>("frames");
+const codes = await vectors<string[]>("errors");
+
+describe("values", () => {
+  const written = values.filter((vector) => !vector.decodes_only);
+  test.each(written.map((vector) => [vector.name, vector] as const))("%s is encoded as written down", (_, vector) => {
+    // msgpackr may have another form for a value than Python's msgpack; both mean the same.
+    const forms = [vector.hex, vector.typescript_hex ?? vector.hex].map((hex) => hexOf(bytesOfHex(hex)));
+    expect(forms).toContain(hexOf(encode(sentValue(vector.value))));
+  });
+
+  test.each(values.map((vector) => [vector.name, vector] as const))("%s is decoded with its types", (_, vector) => {
+    for (const hex of [vector.hex, vector.typescript_hex]) {
+      if (hex !== undefined) expect(decode(bytesOfHex(hex))).toStrictEqual(valueFrom(vector.value, "decoded"));
+    }
+  });
+
+  test("have names of their own", () => {
+    expect(new Set(values.map(({ name }) => name)).size).toBe(values.length);
+  });
+});
+
+describe("invalid values", () => {
+  const refused = invalid.filter(({ refused_by }) => refused_by.includes("typescript"));
+  test.each(refused.map((vector) => [vector.name, vector] as const))("%s is refused, and does no harm", (_, vector) => {
+    expect(thrownBy(() => decode(bytesOfHex(vector.hex))).code).toBe("value_invalid");
+    expect(decode(bytesOf("93c0c3a161"))).toEqual([null, true, "a"]);
+  });
+
+  const elsewhere = invalid.filter(({ refused_by }) => !refused_by.includes("typescript"));
+  test.each(elsewhere.map((vector) => [vector.name, vector] as const))(
+    "%s does no harm where it is read",
+    (_, vector) => {
+      try {
+        decode(bytesOfHex(vector.hex));
+      } catch (error) {
+        expect(error).toMatchObject({ code: "value_invalid" });
+      }
+      expect(decode(bytesOf("93c0c3a161"))).toEqual([null, true, "a"]);
+    },
+  );
+});
+
+describe("frames", () => {
+  test.each(frames.frames.map((vector) => [vector.name, vector] as const))("%s is built and read", (_, vector) => {
+    const { kind, peer, call, body, hex } = vector;
+    const deadlineMs = vector.deadline_ms ?? undefined;
+    expect(hexOf(buildFrame({ kind, peer, call, deadlineMs, body: bytesOf(body) }))).toBe(hex);
+    const frame = bytesOf(hex);
+    expect(frameKind(frame)).toBe(kind);
+    expect(framePeer(frame)).toBe(peer);
+    expect(frameCall(frame)).toBe(call);
+    expect(frameDeadlineMs(frame)).toBe(deadlineMs);
+    expect(hexOf(frameBody(frame))).toBe(body);
+  });
+
+  const stream = joined(frames.frames.map(({ hex }) => bytesOf(hex)));
+  test.each([1, 3, 16, 17, 1000, stream.byteLength])("are cut out of one stream that comes by %p bytes", (size) => {
+    const received: string[] = [];
+    const assembler = new FrameAssembler(defaultLimits);
+    for (let at = 0; at < stream.byteLength; at += size) {
+      assembler.push(stream.slice(at, at + size), (frame) => received.push(hexOf(frame)));
+    }
+    expect(received).toEqual(frames.frames.map(({ hex }) => hex));
+  });
+
+  test.each(frames.malformed.map((vector) => [vector.name, vector] as const))("%s is refused", (_, vector) => {
+    const frameBytesMax = vector.frame_bytes_max ?? defaultLimits.frameBytesMax;
+    for (const size of [1, 1000]) {
+      const assembler = new FrameAssembler({ ...defaultLimits, frameBytesMax });
+      const bytes = bytesOf(vector.hex);
+      const error = thrownBy(() => {
+        for (let at = 0; at < bytes.byteLength; at += size) assembler.push(bytes.slice(at, at + size), () => undefined);
+      });
+      expect(error.code as string).toBe(vector.code);
+    }
+  });
+
+  test.each(frames.deadlines.map((vector) => [vector.deadline_ms, vector.hex] as const))(
+    "of a call within %p ms tell it in whole milliseconds",
+    (deadlineMs, hex) => {
+      expect(hexOf(buildFrame({ kind: 3, peer: 0, call: 0, deadlineMs }))).toBe(hex);
+    },
+  );
+});
+
+test("the error codes are the closed list", () => {
+  expect(Object.keys(errorCodes).sort()).toEqual(codes);
+});
