@@ -5,6 +5,7 @@
  * {@link AirlockError}, or with the signal's reason when it is aborted.
  */
 import { tmpdir } from "node:os";
+import { resolve } from "node:path";
 import { defaultSocketPath } from "../transport/address.ts";
 import { decode, encode, encodeParts } from "../transport/codec.ts";
 import { Connection } from "../transport/connection.ts";
@@ -133,7 +134,11 @@ export class Airlock implements AsyncDisposable {
    * @throws AirlockError `manifest_invalid`.
    */
   async open(folder: string): Promise<Pack> {
-    const result = validate(openResultSchema, await this.#callServer("open", { folder }), "answer to open");
+    const result = validate(
+      openResultSchema,
+      await this.#callServer("open", { folder: resolve(folder) }),
+      "answer to open",
+    );
     return new Pack(this, result);
   }
 

@@ -3,6 +3,7 @@
  *
  * The only part of the server that decodes a body from a peer, after validating all of it.
  */
+import { isAbsolute } from "node:path";
 import { decode } from "../transport/codec.ts";
 import {
   type ControlMethod,
@@ -55,7 +56,7 @@ export class ControlService {
     }
     switch (method) {
       case "open":
-        return await this.#open(host, validate(controlParameters.open, keywords, method).folder);
+        return await this.#open(call, validate(controlParameters.open, keywords, method).folder);
       case "prepare":
         return await this.#prepare(call, validate(controlParameters.prepare, keywords, method).pack);
       case "close":
@@ -67,8 +68,12 @@ export class ControlService {
   }
 
   /** Opening a folder twice gives the same pack: its calls share one worker. */
-  async #open(host: Session, folder: string): Promise<OpenResult> {
+  async #open(call: Call, folder: string): Promise<OpenResult> {
+    if (!isAbsolute(folder)) throw new AirlockError("bad_request", `the folder ${folder} is not an absolute path`);
     const manifest = await this.#services.loadManifest(folder);
+    // The host may have gone meanwhile: a pack that is opened now would never be closed.
+    if (call.abandoned) throw new AirlockError("cancelled", "the call was cancelled");
+    const host = call.caller;
     const opened = [...host.packs.values()].find((pack) => pack.manifest.folder === manifest.folder);
     const pack = opened ?? this.#newPack(host, manifest);
     return { pack: pack.peer, name: manifest.name, folder: manifest.folder, warnings: [...manifest.warnings] };

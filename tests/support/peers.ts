@@ -1,4 +1,6 @@
 /** Peers without sockets: links that record what they are sent, and the sessions that hold them. */
+
+import type { PackManifest } from "../../src/server/environments/manifest.ts";
 import { decode, encode } from "../../src/transport/codec.ts";
 import type { FrameSink } from "../../src/transport/connection.ts";
 import type { Hello } from "../../src/transport/control.ts";
@@ -12,7 +14,6 @@ import {
   frameKind,
   framePeer,
 } from "../../src/transport/frame.ts";
-import type { PackManifest } from "../../src/server/environments/manifest.ts";
 
 /** A frame as a test compares it. */
 export interface Sent {
@@ -67,10 +68,22 @@ export function codeOf(sent: Sent): unknown {
   return (sent.body as { code?: unknown }).code;
 }
 
-export const hostHello: Hello = { protocol: { min: 1, max: 1 }, features: [], role: "host", name: "test host", pid: 11 };
+export const hostHello: Hello = {
+  protocol: { min: 1, max: 1 },
+  features: [],
+  role: "host",
+  name: "test host",
+  pid: 11,
+};
 export const workerHello: Hello = { ...hostHello, role: "worker", name: "", pid: 22 };
 
-export function frame(kind: keyof typeof FrameKind, peer: number, call: number, body?: unknown, deadlineMs?: number): Frame {
+export function frame(
+  kind: keyof typeof FrameKind,
+  peer: number,
+  call: number,
+  body?: unknown,
+  deadlineMs?: number,
+): Frame {
   const encoded = body === undefined ? {} : { body: encode(body) };
   return buildFrame({ kind: FrameKind[kind], peer, call, deadlineMs, ...encoded });
 }
@@ -81,5 +94,5 @@ export async function settled(): Promise<void> {
 }
 
 export function manifestOf(name: string, folder = `/packs/${name}`): PackManifest {
-  return { name, folder, warnings: [], env: {} } as unknown as PackManifest;
+  return { name, folder, file: `${folder}/pyproject.toml`, dependencies: [], shareTorch: false, env: {}, warnings: [] };
 }

@@ -12,7 +12,7 @@ import { AirlockError, toAirlockError } from "../../transport/errors.ts";
 import { buildEnvironment } from "./environment-build.ts";
 import { type EnvironmentPlan, planEnvironment } from "./environment-plan.ts";
 import { pythonOf, readRecord } from "./environment-record.ts";
-import type { FileLock } from "./file-lock.ts";
+import type { FileLock, HeldLock } from "./file-lock.ts";
 import { pickInterpreter } from "./interpreter.ts";
 import { InterpreterMemo } from "./interpreter-memo.ts";
 import type { PackManifest } from "./manifest.ts";
@@ -22,6 +22,8 @@ import { SharedWork } from "./shared-work.ts";
 import type { Uv } from "./uv.ts";
 
 export type { PackManifest };
+
+const waitWorthTellingMs = 200;
 
 export interface EnvironmentStoreOptions {
   /** Where the environments lie, absolute; made if need be. */
@@ -129,8 +131,7 @@ export class EnvironmentStore {
   /** Returns whether it had to be made. */
   async #make(plan: EnvironmentPlan, signal: AbortSignal, report: (report: StageReport) => void): Promise<boolean> {
     if (await this.#isWhole(plan, signal)) return false;
-    report({ stage: "waiting", message: "waiting for whoever else is making this environment" });
-    const lock = await this.#lockFile(join(this.directory, `${plan.key}.lock`), signal);
+    const lock = await this.#lock(plan, signal, report);
     try {
       // Whoever held the lock before may have made it.
       if (await this.#isWhole(plan, signal)) return false;
@@ -138,6 +139,18 @@ export class EnvironmentStore {
       return true;
     } finally {
       lock.release();
+    }
+  }
+
+  /** Waits for the lock of the plan's key; says so where it is not to be had at once. */
+  async #lock({ key }: EnvironmentPlan, signal: AbortSignal, report: (report: StageReport) => void): Promise<HeldLock> {
+    const waiting = this.#clock.after(waitWorthTellingMs, () =>
+      report({ stage: "waiting", message: "waiting for whoever else is making this environment" }),
+    );
+    try {
+      return await this.#lockFile(join(this.directory, `${key}.lock`), signal);
+    } finally {
+      waiting.cancel();
     }
   }
 

@@ -23,8 +23,10 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, (list, tuple)):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, (dict, OrderedDict)):
-        return all(map(same, left.keys(), right.keys())) and len(left) == len(right) and all(
-            map(same, left.values(), right.values())
+        return (
+            all(map(same, left.keys(), right.keys()))
+            and len(left) == len(right)
+            and all(map(same, left.values(), right.values()))
         )
     if isinstance(left, (set, frozenset)):
         return len(left) == len(right) and all(any(same(item, other) for other in right) for item in left)

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hypothesis import strategies as st
-from vector_types import Access, Colour, Point, Size
 
 from comfy_airlock.wire.registry import Opaque
+from vector_types import Access, Colour, Point, Size
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 paths = st.text("abcé. /", min_size=1, max_size=10)

@@ -10,7 +10,6 @@ from typing import Any
 import msgpack
 
 from comfy_airlock.wire import extensions
-from comfy_airlock.wire.codec import Codec
 
 FOLDER = Path(__file__).resolve().parents[2] / "vectors"
 
@@ -49,7 +48,9 @@ def build_value(description: Any) -> Any:
 
 def build_msgpack(description: Any) -> bytes:
     """The described value's encoding, put together without the code under test wherever that is possible."""
-    return msgpack.packb(_packable(description), strict_types=True)
+    packb: Any = msgpack.packb
+    data: bytes = packb(_packable(description), strict_types=True)
+    return data
 
 
 def _packable(description: Any) -> Any:

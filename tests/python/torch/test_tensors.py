@@ -6,12 +6,12 @@ import sys
 from typing import Any
 
 import pytest
-from same import same
 
 from comfy_airlock.runtime.inference import InferenceMode
 from comfy_airlock.wire.arrays import EXTRA_DTYPES, NATIVE_DTYPES, AsTensor
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
+from same import same
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 np = pytest.importorskip("numpy", reason="numpy is not installed")
@@ -127,8 +127,8 @@ def test_array_of_an_element_type_that_torch_lacks_is_refused_by_name() -> None:
 
 
 def test_inference_mode_is_entered_once() -> None:
+    mode = InferenceMode()
     try:
-        mode = InferenceMode()
         mode.enter()
         mode.enter()
         assert torch.is_inference_mode_enabled()

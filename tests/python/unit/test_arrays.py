@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from same import same
 
 from comfy_airlock.wire.arrays import EXTRA_DTYPES, NATIVE_DTYPES, AsTensor
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.registry import Opaque
+from same import same
 
 CODEC = Codec()
 
@@ -166,7 +166,9 @@ def test_marked_value_that_is_no_array_is_refused(value: Any) -> None:
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    monkeypatch.setattr("comfy_airlock.wire.arrays.installed", lambda name: None if name in names else sys.modules[name])
+    monkeypatch.setattr(
+        "comfy_airlock.wire.arrays.installed", lambda name: None if name in names else sys.modules[name]
+    )
 
 
 def test_tensor_arrives_as_an_array_where_torch_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

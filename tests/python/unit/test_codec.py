@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from same import same
-from strategies import values
 
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.registry import Opaque, Registry
+from same import same
+from strategies import values
 
 CODEC = Codec()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import WELCOME, Peer, ScriptedServer
 
 from comfy_airlock import Airlock, Progress, connect
 from comfy_airlock.wire import frame as frames
@@ -30,6 +29,7 @@ from comfy_airlock.wire.errors import (
     WorkerDied,
 )
 from comfy_airlock.wire.frame import Frame, build_frame
+from scripted_server import WELCOME, Peer, ScriptedServer
 
 SECONDS_MAX = 20
 Script = Callable[[Peer], None]
@@ -76,13 +76,18 @@ def test_hello_says_who_connects_and_the_welcome_is_kept(tmp_path: Path) -> None
         connection = Connection(server.path, {"role": "worker", "token": "t"}, Codec())
         assert connection.welcome == WELCOME
         connection.close()
-    assert hellos == [{"protocol": {"min": 1, "max": 1}, "features": [], "pid": os.getpid(), "role": "worker", "token": "t"}]
+    assert hellos == [
+        {"protocol": {"min": 1, "max": 1}, "features": [], "pid": os.getpid(), "role": "worker", "token": "t"}
+    ]
 
 
 @pytest.mark.parametrize(
     ("script", "kind"),
     [
-        (lambda peer: (peer.read(), peer.send(frames.ERROR, 0, {"code": "unauthorized", "message": "no"})), Unauthorized),
+        (
+            lambda peer: (peer.read(), peer.send(frames.ERROR, 0, {"code": "unauthorized", "message": "no"})),
+            Unauthorized,
+        ),
         (lambda peer: (peer.read(), peer.send(frames.ERROR, 0, ["no map"])), ProtocolError),
         (lambda peer: (peer.read(), peer.send(frames.RESULT, 0, {})), ProtocolError),
         (lambda peer: (peer.read(), peer.send(frames.WELCOME, 0, [1])), ProtocolError),
@@ -91,7 +96,16 @@ def test_hello_says_who_connects_and_the_welcome_is_kept(tmp_path: Path) -> None
         (lambda peer: peer.read(), Disconnected),
         (lambda peer: None, Disconnected),
     ],
-    ids=["error", "error without sense", "result", "welcome without sense", "other protocol", "garbage", "eof", "reset"],
+    ids=[
+        "error",
+        "error without sense",
+        "result",
+        "welcome without sense",
+        "other protocol",
+        "garbage",
+        "eof",
+        "reset",
+    ],
 )
 def test_anything_but_a_welcome_is_an_error_and_leaves_nothing(tmp_path: Path, script: Any, kind: Any) -> None:
     with served(tmp_path, script) as server, pytest.raises(kind):
@@ -231,7 +245,9 @@ def test_answer_that_is_no_value_fails_its_call_alone(tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.send_bytes(build_frame(frames.RESULT, 7, peer.read().call, b"\xc1"))
         peer.send_bytes(build_frame(frames.ERROR, 7, peer.read().call, b"\xc1"))
-        peer.send(frames.ERROR, peer.read().call, {"code": "remote_exception", "message": "m", "exception": {"args": 5}})
+        peer.send(
+            frames.ERROR, peer.read().call, {"code": "remote_exception", "message": "m", "exception": {"args": 5}}
+        )
         peer.result(peer.read(), "fine")
 
     with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
@@ -258,7 +274,13 @@ def test_answers_that_nobody_asked_for_are_dropped(tmp_path: Path) -> None:
 
 def test_errors_arrive_as_their_class(tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
-        worker_died = {"code": "worker_died", "message": "gone", "pack": "ink", "exit": "killed by SIGKILL", "log": "oops"}
+        worker_died = {
+            "code": "worker_died",
+            "message": "gone",
+            "pack": "ink",
+            "exit": "killed by SIGKILL",
+            "log": "oops",
+        }
         peer.send(frames.ERROR, peer.read().call, worker_died)
         remote = {"types": ["builtins:KeyError"], "message": "'k'", "traceback": "T", "args": ["k"], "state": {}}
         peer.send(frames.ERROR, peer.read().call, {"code": "remote_exception", "message": "m", "exception": remote})
@@ -308,7 +330,9 @@ def test_progress_in_a_coroutine_comes_on_its_loop(tmp_path: Path) -> None:
     said: list[Any] = []
 
     async def main(airlock: Airlock) -> None:
-        pack = (await airlock.aopen("/ink")).options(on_progress=lambda each: said.append((each, threading.get_ident())))
+        pack = (await airlock.aopen("/ink")).options(
+            on_progress=lambda each: said.append((each, threading.get_ident()))
+        )
         assert await pack.acall("Node") == "done"
 
     with served(tmp_path, progressing) as server, connect(server.path) as airlock:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
-from strategies import values
 
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import (
@@ -21,6 +21,7 @@ from comfy_airlock.wire.errors import (
     ValueInvalid,
 )
 from comfy_airlock.wire.exceptions import rebuild, take_apart
+from strategies import values
 
 CODEC = Codec()
 RAN: list[str] = []
@@ -85,14 +86,14 @@ def test_remote_traceback_is_the_cause_and_is_shown() -> None:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="notes are new in Python 3.11")
 def test_notes_arrive_and_are_shown() -> None:
     error = KeyError("k")
-    getattr(error, "add_note")("while sampling")  # noqa: B009: Python 3.10 has no such name.
+    getattr(error, "add_note")("while sampling")  # noqa: B009 - Python 3.10 has no such name.
     back = crossed(error)
     assert "while sampling" in "".join(traceback.format_exception(type(back), back, None))
 
 
 def os_error() -> OSError:
     try:
-        open("/no/such/file")
+        Path("/no/such/file").read_bytes()
     except OSError as error:
         return error
     raise AssertionError

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from feeding import feed
 
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import NodeNotFound
 from comfy_airlock.wire.frame import Frame, FrameAssembler
+from feeding import feed
 
 CODEC = Codec()
 SECONDS_MAX = 20

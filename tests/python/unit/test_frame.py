@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from feeding import chop, feed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_airlock.wire.errors import AirlockError, LimitExceeded, ProtocolError
 from comfy_airlock.wire.frame import CALL, HEADER_BYTES, RESULT, FrameAssembler, build_frame
+from feeding import chop, feed
 
 BUFFER_BYTES = 64 * 1024
 

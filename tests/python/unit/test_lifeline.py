@@ -32,7 +32,8 @@ def start(ours: socket.socket, theirs: socket.socket, doing: str = "", fork: str
     del ours
     return subprocess.Popen(
         [sys.executable, "-I", "-c", CHILD.format(doing), str(theirs.fileno()), fork],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()], start_new_session=True, text=True,
     )  # fmt: skip
 
 

@@ -7,13 +7,12 @@ import pickle
 from typing import Any
 
 import pytest
-from strategies import values
-
 from hypothesis import given
 
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import BadRequest, ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.registry import Opaque, Registry, allow_pickle, register
+from strategies import values
 
 
 class Mesh:

@@ -13,10 +13,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from feeding import feed
-from same import same
-from vector_types import Access, Colour, Point, Size
-from vectors import build_msgpack, build_value, load, unhex
 
 from comfy_airlock.wire.arrays import AsTensor
 from comfy_airlock.wire.codec import Codec
@@ -25,6 +21,10 @@ from comfy_airlock.wire.extensions import ARRAY, NAMED
 from comfy_airlock.wire.frame import CALL, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 from comfy_airlock.wire.registry import Opaque
+from feeding import feed
+from same import same
+from vector_types import Access, Colour, Point, Size
+from vectors import build_msgpack, build_value, load, unhex
 
 NAMES: dict[str, Any] = {
     each.__name__: each

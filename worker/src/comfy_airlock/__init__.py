@@ -1,7 +1,8 @@
 """Airlock: every ComfyUI node pack in a process and an environment of its own.
 
-The host's side of it is :func:`connect`; see ``comfy_airlock.host``. A worker's side is ``comfy_airlock.runtime``, which
-a server starts. Names below are looked up when first used, so that a worker does not pay for what only a host needs.
+The host's side of it is :func:`connect`; see ``comfy_airlock.host``. A worker's side is ``comfy_airlock.runtime``,
+which a server starts. Names below are looked up when first used, so that a worker does not pay for what only a host
+needs.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Progress(NamedTuple):
 
 
 def connect(socket: str | None = None, *, name: str | None = None) -> Airlock:
-    """Connects to a server: the one at ``socket`` or AIRLOCK_SOCKET, or else one of its own that ends with this process.
+    """Connects to a server: the one at ``socket`` or AIRLOCK_SOCKET, or else one of its own, ended with this process.
 
     Args:
         socket: path of the server's Unix socket.
@@ -219,7 +219,7 @@ class Pack:
         return await self._airlock.acall_peer(self._peer, "run", (node,), inputs, **self._keywords())
 
     def describe(self) -> dict[str, Any]:
-        """What the worker tells of itself and of the pack's nodes; PROTOCOL.md, "Methods of a worker", has the fields."""
+        """What the worker tells of itself and of its nodes; PROTOCOL.md, "Methods of a worker", has the fields."""
         answer: dict[str, Any] = self._airlock.call_peer(self._peer, "describe", (), {}, **self._keywords())
         return answer
 

@@ -48,7 +48,7 @@ class ThreadWaiter:
             return
         try:
             self._on_progress(self._codec.decode(body))
-        except Exception as error:  # noqa: BLE001: a listener's fault is its own call's, not the connection's.
+        except Exception as error:  # noqa: BLE001 - a listener's fault is its own call's, not the connection's.
             self._listener_error = self._listener_error or error
 
     def answered(self, frame: Frame) -> None:

@@ -1,6 +1,7 @@
 """The first lines that a worker runs: the server starts its interpreter with the path of this file.
 
-Puts this package where the interpreter finds it, without letting it come before what the pack installed, and hands over.
+Puts this package where the interpreter finds it, without letting it come before what the pack installed, and hands
+over.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Runs the calls that a worker is given, one at a time, on the main thread.
 
-Synchronous nodes run straight off the queue. The first coroutine that a node returns turns the main thread into an event
-loop for good: coroutines then take turns where they await, and synchronous nodes run between them, as in ComfyUI. A pack
-without coroutines never pays for asyncio.
+Synchronous nodes run straight off the queue. The first coroutine that a node returns turns the main thread into an
+event loop for good: coroutines then take turns where they await, and synchronous nodes run between them, as in ComfyUI.
+A pack without coroutines never pays for asyncio.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Executor:
         try:
             method, args, keywords = self._decode(frame)
             result = method(*args, **keywords)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a node raises is its caller's.
             self._answer_error(frame, error)
             return None
         if hasattr(result, "__await__"):
@@ -182,7 +182,7 @@ class Executor:
     async def _finish(self, frame: Frame, result: Awaitable[Any]) -> None:
         try:
             self._answer(frame, await result)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in _begin.
             self._answer_error(frame, error)
         except standard("asyncio").CancelledError:
             self._answer_error(frame, Cancelled("the call was cancelled"))

@@ -143,7 +143,9 @@ class NodePack:
         if name not in mappings:
             names = sorted(mappings)
             shown = ", ".join(names[:_NAMES_SHOWN]) + (" …" if len(names) > _NAMES_SHOWN else "")
-            raise NodeNotFound(f"pack {self.name} has no node {name!r}", pack=self.name, hint=f"it has {shown or 'none'}")
+            raise NodeNotFound(
+                f"pack {self.name} has no node {name!r}", pack=self.name, hint=f"it has {shown or 'none'}"
+            )
         node = self._nodes[name] = Node(name, mappings[name], self.name)
         return node
 
@@ -154,7 +156,7 @@ class NodePack:
         for name in self.load():
             try:
                 nodes.append(self.node(name).describe(self._display_names.get(name, name)))
-            except Exception as error:  # noqa: BLE001: INPUT_TYPES is the pack's code.
+            except Exception as error:  # noqa: BLE001 - INPUT_TYPES is the pack's code.
                 broken.append({"name": name, "reason": f"{type(error).__name__}: {text_of(error)}"})
         return {"nodes": nodes, "broken": broken}
 
@@ -184,6 +186,6 @@ def _plain(value: Any) -> Any:
             return simple(value)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, range)) or isinstance(value, standard("types").GeneratorType):
+    if isinstance(value, (list, tuple, set, frozenset, range, standard("types").GeneratorType)):
         return [_plain(item) for item in value]
     return f"<{type(value).__qualname__}>"

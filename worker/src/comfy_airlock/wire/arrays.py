@@ -1,8 +1,8 @@
 """Arrays and tensors by value: numpy arrays and scalars, torch tensors, dtypes and devices.
 
-An array crosses as ``[kind, dtype, shape, order, data]``. The kind says what it becomes: ``tensor`` a torch tensor where
-torch is installed, else a numpy array; ``ndarray`` a numpy array. Element types that torch and numpy share go by name
-(``float32``, ``bfloat16``); others by numpy's own description (``<U5``, ``[('x', '<f4'), …]``). Neither library is
+An array crosses as ``[kind, dtype, shape, order, data]``. The kind says what it becomes: ``tensor`` a torch tensor
+where torch is installed, else a numpy array; ``ndarray`` a numpy array. Element types that torch and numpy share go by
+name (``float32``, ``bfloat16``); others by numpy's own description (``<U5``, ``[('x', '<f4'), …]``). Neither library is
 imported before a value needs it.
 """
 
@@ -230,7 +230,7 @@ def _check_size(parts: Parts, item_bytes: int) -> None:
 
 
 class AsTensor:
-    """Marks an array as an IMAGE, MASK or the like: where torch is installed it arrives as a tensor, whatever it is here."""
+    """Marks an array as an IMAGE, MASK or the like: where torch is installed it arrives as a tensor."""
 
     __slots__ = ("value",)
 

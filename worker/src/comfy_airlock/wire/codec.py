@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgpack
 
 from comfy_airlock.wire import arrays, exceptions, extensions, standard_types
-from comfy_airlock.wire.errors import AirlockError, ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.limits import VALUE_EXTENSIONS_DEEP_MAX
 from comfy_airlock.wire.registry import Opaque, Registry, process_registry
 
@@ -39,7 +39,7 @@ class Codec:
             return self._pack(value, 0)
         except ValueUnsupported as error:
             raise self._located(value, error) from error
-        except Exception as error:  # noqa: BLE001: what takes a registered type apart may raise anything.
+        except Exception as error:
             failure = ValueUnsupported(f"it cannot be encoded: {type(error).__name__}: {error}")
             raise self._located(value, failure) from error
 
@@ -53,19 +53,20 @@ class Codec:
             return msgpack.unpackb(data, ext_hook=partial(self._restore, 1), strict_map_key=False)
         except ValueInvalid:
             raise
-        except Exception as error:  # noqa: BLE001: what rebuilds a type is fed a stranger's state, and may raise anything.
+        except Exception as error:
             raise ValueInvalid(f"the bytes are no value: {type(error).__name__}: {error}") from error
 
     def crosses(self, value: Any) -> bool:
         """Whether the value can be encoded."""
         try:
             self._pack(value, 0)
-        except Exception:  # noqa: BLE001: as in encode.
+        except Exception:  # noqa: BLE001 - as in encode.
             return False
         return True
 
     def _pack(self, value: Any, depth: int) -> bytes:
-        data: bytes = msgpack.packb(value, default=partial(self._extend, depth + 1), strict_types=True)
+        packb: Any = msgpack.packb
+        data: bytes = packb(value, default=partial(self._extend, depth + 1), strict_types=True)
         return data
 
     def _pack_items(self, code: int, items: list[Any], depth: int) -> msgpack.ExtType:

@@ -159,7 +159,7 @@ class Connection:
             raise reason.fresh() from error
 
     def check_process(self) -> None:
-        """Raises Disconnected in a forked child: the connection is its parent's, and two readers would tear it apart."""
+        """Raises Disconnected in a forked child: the connection is its parent's; two readers would tear it apart."""
         if os.getpid() != self._process:
             raise Disconnected(
                 "this connection belongs to the process that was forked",
@@ -212,5 +212,7 @@ def _connect(path: str) -> socket.socket:
         connection.connect(path)
     except OSError as error:
         connection.close()
-        raise Disconnected(f"no server answers at {path}: {error.strerror}", hint="start one with `airlock serve`") from error
+        raise Disconnected(
+            f"no server answers at {path}: {error.strerror}", hint="start one with `airlock serve`"
+        ) from error
     return connection

@@ -45,14 +45,14 @@ def text_of(error: BaseException) -> str:
     """``str(error)``, whatever the class's own code makes of that."""
     try:
         return _sendable(str(error))
-    except Exception as failure:  # noqa: BLE001: a pack's __str__ may do anything.
+    except Exception as failure:  # noqa: BLE001 - a pack's __str__ may do anything.
         return f"<{type(error).__qualname__} whose __str__ raised {type(failure).__qualname__}>"
 
 
 def _repr(value: object) -> str:
     try:
         return _sendable(repr(value))
-    except Exception as failure:  # noqa: BLE001: and so may a __repr__.
+    except Exception as failure:  # noqa: BLE001 - and so may a __repr__.
         return f"<{type(value).__qualname__} whose __repr__ raised {type(failure).__qualname__}>"
 
 
@@ -134,10 +134,10 @@ def _new(cls: type[BaseException], args: tuple[Any, ...], message: str) -> BaseE
     builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
         error: BaseException = builtin.__new__(cls, *args)
-    except Exception:  # noqa: BLE001: arguments that a class does not take.
+    except Exception:  # noqa: BLE001 - arguments that a class does not take.
         return RemoteError(message)
     try:
         builtin.__init__(error, *args)
-    except Exception:  # noqa: BLE001: a subclass may have other arguments than its base.
+    except Exception:  # noqa: BLE001 - a subclass may have other arguments than its base.
         error.args = args
     return error

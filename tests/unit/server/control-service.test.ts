@@ -1,0 +1,172 @@
+import { describe, expect, test } from "bun:test";
+import type { Call } from "../../../src/server/call-table.ts";
+import { ControlService } from "../../../src/server/control-service.ts";
+import type { Environment } from "../../../src/server/environments/environments.ts";
+import type { PackManifest } from "../../../src/server/environments/manifest.ts";
+import type { Pack } from "../../../src/server/pack.ts";
+import { Session } from "../../../src/server/session.ts";
+import { encode } from "../../../src/transport/codec.ts";
+import type { Progress, Status } from "../../../src/transport/control.ts";
+import { AirlockError } from "../../../src/transport/errors.ts";
+import { bytesOf } from "../../support/bytes.ts";
+import { FakeLink, hostHello, manifestOf, settled, workerHello } from "../../support/peers.ts";
+
+const status: Status = { server: { version: "1", pid: 1, socket: "/s" }, packs: [] };
+const environment: Environment = {
+  directory: "/e",
+  python: "/e/python",
+  key: "k",
+  pythonVersion: "3.12.1",
+  fresh: true,
+};
+
+/** A pack that records what is asked of it. */
+class FakePack {
+  readonly peer: number;
+  readonly manifest: PackManifest;
+  closes = 0;
+
+  constructor(peer: number, manifest: PackManifest) {
+    this.peer = peer;
+    this.manifest = manifest;
+  }
+
+  async prepare(onProgress: (progress: Progress) => void): Promise<Environment> {
+    onProgress({ pack: this.manifest.name, stage: "install", message: "m" });
+    return environment;
+  }
+
+  close(): void {
+    this.closes += 1;
+  }
+}
+
+function newService(packsPerHostMax = 3) {
+  const packs: FakePack[] = [];
+  const progress: Progress[] = [];
+  let outcome: { value?: unknown; error?: AirlockError }[] = [];
+  const service = new ControlService({
+    packsPerHostMax,
+    loadManifest: async (folder) => {
+      if (folder === "/nowhere") throw new AirlockError("manifest_invalid", "there is no such folder");
+      // Whatever path leads to a folder, the manifest names the folder itself.
+      return manifestOf("blur", folder.replace("/link/", "/packs/"));
+    },
+    newPack: (_, manifest) => {
+      const pack = new FakePack(100 + packs.length, manifest);
+      packs.push(pack);
+      return pack as unknown as Pack;
+    },
+    status: () => status,
+    answer: (_, value) => void outcome.push({ value }),
+    fail: (_, error) => void outcome.push({ error }),
+    progress: (_, told) => void progress.push(told),
+  });
+  const host = new Session(1, hostHello, new FakeLink(), undefined);
+  const handle = (id: number, body: Uint8Array, caller = host) => {
+    const rest = { destination: 0, callee: undefined, abandoned: false, timer: undefined };
+    const call: Call = { id, caller, callerCall: id, ...rest };
+    service.handle(call, body);
+  };
+  const send = async (body: Uint8Array, caller = host) => {
+    handle(1, body, caller);
+    await settled();
+    const [only, ...more] = outcome;
+    outcome = [];
+    expect(more).toEqual([]);
+    return only ?? {};
+  };
+  const ask = (method: unknown, keywords: unknown = {}, caller = host) => send(encode([method, [], keywords]), caller);
+  return { host, packs, progress, handle, send, ask };
+}
+
+describe("open", () => {
+  test("gives a pack, and the same one for the same folder", async () => {
+    const { ask, packs, host } = newService();
+    const opened = { value: { pack: 100, name: "blur", folder: "/packs/blur", warnings: [] } };
+    expect(await ask("open", { folder: "/packs/blur" })).toEqual(opened);
+    expect(await ask("open", { folder: "/link/blur" })).toEqual(opened);
+    expect([packs.length, host.packs.size]).toEqual([1, 1]);
+  });
+
+  test("twice at once gives one pack", async () => {
+    const { handle, packs, host } = newService();
+    // Two frames of one chunk: both are handled before either is answered.
+    for (const call of [1, 2]) handle(call, encode(["open", [], { folder: "/packs/blur" }]));
+    await settled();
+    expect([packs.length, host.packs.size]).toEqual([1, 1]);
+  });
+
+  test("of more packs than a host may have is refused, until one is closed", async () => {
+    const { ask } = newService(2);
+    for (const name of ["a", "b"]) await ask("open", { folder: `/packs/${name}` });
+    expect((await ask("open", { folder: "/packs/c" })).error?.code).toBe("limit_exceeded");
+    expect((await ask("open", { folder: "/packs/a" })).error).toBeUndefined();
+    await ask("close", { pack: 100 });
+    expect((await ask("open", { folder: "/packs/c" })).error).toBeUndefined();
+  });
+
+  test("of a folder without a manifest fails with the manifest's error", async () => {
+    const { ask, host } = newService();
+    expect((await ask("open", { folder: "/nowhere" })).error?.code).toBe("manifest_invalid");
+    expect(host.packs.size).toBe(0);
+  });
+});
+
+test("prepare makes the environment, and tells how it goes", async () => {
+  const { ask, progress } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  expect(await ask("prepare", { pack: 100 })).toEqual({
+    value: { python: "/e/python", python_version: "3.12.1", fresh: true },
+  });
+  expect(progress.map(({ stage }) => stage)).toEqual(["install"]);
+});
+
+test("close ends the pack, which is then no pack of this host", async () => {
+  const { ask, packs } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  expect(await ask("close", { pack: 100 })).toEqual({ value: null });
+  expect(packs[0]?.closes).toBe(1);
+  for (const method of ["close", "prepare"]) {
+    expect((await ask(method, { pack: 100 })).error?.code).toBe("pack_not_open");
+  }
+});
+
+test("status tells how the server is", async () => {
+  expect(await newService().ask("status")).toEqual({ value: status });
+});
+
+test("a worker may not call the server", async () => {
+  const { ask } = newService();
+  const worker = new Session(2, workerHello, new FakeLink(), undefined);
+  for (const method of ["status", "open", "nonsense"]) {
+    expect((await ask(method, { folder: "/packs/blur" }, worker)).error?.code).toBe("unauthorized");
+  }
+});
+
+test.each<[unknown, unknown, string]>([
+  ["launch", {}, 'no method "launch"'],
+  ["toString", {}, 'no method "toString"'],
+  ["__proto__", {}, 'no method "__proto__"'],
+  ["open", {}, "folder"],
+  ["open", { folder: 5 }, "folder"],
+  ["open", { folder: "/packs/blur", force: true }, "malformed open"],
+  ["prepare", { pack: "100" }, "pack"],
+  ["close", { pack: -1 }, "pack"],
+  ["status", { all: true }, "malformed status"],
+  [7, {}, "malformed call"],
+  ["open", null, "malformed call"],
+])("a call of %p with %j is refused by name", async (method, keywords, words) => {
+  const { error } = await newService().ask(method, keywords);
+  expect(error?.code).toBe("bad_request");
+  expect(error?.message).toContain(words);
+});
+
+test.each([
+  ["no value", "", "value_invalid"],
+  ["two values", "0000", "value_invalid"],
+  ["no call", "01", "bad_request"],
+  ["an extension of msgpackr's", "d47200", "value_invalid"],
+])("a body that is %s is refused", async (_, hex, code) => {
+  expect((await newService().send(bytesOf(hex))).error?.code as string).toBe(code);
+});

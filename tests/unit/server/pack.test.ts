@@ -1,0 +1,299 @@
+import { describe, expect, test } from "bun:test";
+
+import { join } from "node:path";
+import type { Call } from "../../../src/server/call-table.ts";
+import type { Environment } from "../../../src/server/environments/environments.ts";
+import { Pack, type PackServices } from "../../../src/server/pack.ts";
+import { Session } from "../../../src/server/session.ts";
+import type { ProcessExit } from "../../../src/server/workers/exit.ts";
+import { LogFile } from "../../../src/server/workers/log-file.ts";
+import type { Worker } from "../../../src/server/workers/worker.ts";
+import { ManualClock } from "../../../src/transport/clock.ts";
+import type { Progress } from "../../../src/transport/control.ts";
+import { AirlockError } from "../../../src/transport/errors.ts";
+import { defaultLimits } from "../../../src/transport/limits.ts";
+import { temporaryFolders } from "../../support/folders.ts";
+import { FakeLink, frame, hostHello, manifestOf, settled, workerHello } from "../../support/peers.ts";
+
+const newFolder = temporaryFolders();
+
+const environment: Environment = {
+  directory: "/e",
+  python: "/e/python",
+  key: "k",
+  pythonVersion: "3.12.1",
+  fresh: true,
+};
+
+/** A process that ends when the test says so, or when it is killed. */
+class FakeProcess {
+  readonly pid: number;
+  readonly #exited = Promise.withResolvers<ProcessExit>();
+  killed = 0;
+
+  constructor(pid: number) {
+    this.pid = pid;
+  }
+
+  get exited(): Promise<ProcessExit> {
+    return this.#exited.promise;
+  }
+
+  exit(exit: Partial<ProcessExit>): void {
+    this.#exited.resolve({ code: null, signal: null, ...exit });
+  }
+
+  kill(): void {
+    this.killed += 1;
+    this.exit({ signal: "SIGKILL" });
+  }
+}
+
+function newPack() {
+  const clock = new ManualClock();
+  const environments: {
+    resolve: (made: Environment) => void;
+    reject: (reason: unknown) => void;
+    onProgress: (progress: Progress) => void;
+    signal: AbortSignal;
+  }[] = [];
+  const spawned: { process: FakeProcess; worker: Worker }[] = [];
+  const expected = new Set<Worker>();
+  const told: string[] = [];
+  const events: string[] = [];
+  const reasons: AirlockError[] = [];
+  let spawnFailure: AirlockError | undefined;
+  const services: PackServices = {
+    clock,
+    limits: defaultLimits,
+    onEvent: (event) => events.push(event.type),
+    prepareEnvironment: (_, onProgress, signal) => {
+      const { promise, resolve, reject } = Promise.withResolvers<Environment>();
+      signal.addEventListener("abort", () => reject(signal.reason));
+      environments.push({ resolve, reject, onProgress, signal });
+      return promise;
+    },
+    spawn: (_, worker) => {
+      if (spawnFailure !== undefined) throw spawnFailure;
+      const process = new FakeProcess(100 + spawned.length);
+      spawned.push({ process, worker });
+      return process;
+    },
+    expect: (worker) => void expected.add(worker),
+    unexpect: (worker) => void expected.delete(worker),
+    deliver: (call, _, worker) => told.push(`deliver ${call.callerCall} to ${worker.peer}`),
+    fail: (call, error) => {
+      reasons.push(error);
+      told.push(`fail ${call.callerCall} ${error.code}`);
+    },
+    progress: (call, progress) => told.push(`progress ${call.callerCall} ${progress.stage}`),
+    leave: (session, error) => {
+      reasons.push(error);
+      told.push(`leave ${session.peer} ${error.code}`);
+    },
+  };
+  const host = new Session(1, hostHello, new FakeLink(), undefined);
+  const log = new LogFile(join(newFolder(), "pack.log"));
+  const pack = new Pack(2, host, manifestOf("blur"), log, services);
+  const submit = (number: number): Call => {
+    const call: Call = {
+      id: number,
+      caller: host,
+      callerCall: number,
+      destination: 2,
+      callee: undefined,
+      abandoned: false,
+      timer: undefined,
+    };
+    pack.submit(call, frame("call", 2, number, []));
+    return call;
+  };
+  /** Lets the last worker that was spawned say hello. */
+  const admit = async () => {
+    const last = spawned.at(-1);
+    if (last === undefined) throw new Error("no worker was spawned");
+    const session = new Session(10 + spawned.length, { ...workerHello, pid: last.process.pid }, new FakeLink(), pack);
+    last.worker.admit(session);
+    await settled();
+    return { ...last, session, link: session.link as FakeLink };
+  };
+  /** Ends the environment's making, and lets what follows happen. */
+  const made = async (index = environments.length - 1) => {
+    environments[index]?.resolve(environment);
+    await settled();
+  };
+  const refuseToSpawn = (error: AirlockError) => {
+    spawnFailure = error;
+  };
+  return { clock, environments, spawned, expected, told, events, reasons, pack, submit, admit, made, refuseToSpawn };
+}
+
+/** A pack whose worker is ready and has been given call 1. */
+async function ready() {
+  const made = newPack();
+  made.submit(1);
+  await made.made();
+  const worker = await made.admit();
+  made.told.length = 0;
+  return { ...made, worker };
+}
+
+describe("calls that wait for a worker", () => {
+  test("get one environment and one worker between them, and are delivered in order", async () => {
+    const { environments, spawned, expected, told, events, submit, made, admit, pack } = newPack();
+    for (const number of [1, 2, 3]) submit(number);
+    await made();
+    submit(4);
+    expect([environments.length, spawned.length, expected.size]).toEqual([1, 1, 1]);
+    expect(pack.status().worker).toEqual({ pid: 100, state: "starting", calls: 4 });
+    expect(told).toEqual([]);
+    await admit();
+    expect(told).toEqual([1, 2, 3, 4].map((number) => `deliver ${number} to 11`));
+    expect(expected.size).toBe(0);
+    expect(events).toEqual(["worker_started"]);
+    submit(5);
+    expect(told.at(-1)).toBe("deliver 5 to 11");
+    expect(spawned).toHaveLength(1);
+  });
+
+  test("hear how the environment is made", () => {
+    const { environments, told, submit } = newPack();
+    submit(1);
+    submit(2);
+    environments[0]?.onProgress({ pack: "blur", stage: "install", message: "m" });
+    expect(told).toEqual(["progress 1 install", "progress 2 install"]);
+  });
+
+  test("all fail with the reason where the environment cannot be made, and the next call tries again", async () => {
+    const { environments, told, submit, spawned } = newPack();
+    submit(1);
+    submit(2);
+    environments[0]?.reject(new AirlockError("environment_failed", "no such package"));
+    await settled();
+    expect(told).toEqual(["fail 1 environment_failed", "fail 2 environment_failed"]);
+    submit(3);
+    expect([environments.length, spawned.length]).toEqual([2, 0]);
+  });
+
+  test("all fail with exit and reason where the worker ends before its hello", async () => {
+    const { told, reasons, submit, made, spawned, expected, pack } = newPack();
+    submit(1);
+    submit(2);
+    await made();
+    spawned[0]?.process.exit({ code: 3 });
+    await settled();
+    expect(told).toEqual(["fail 1 worker_start_failed", "fail 2 worker_start_failed"]);
+    expect(reasons[0]?.details.exit).toBe("exit code 3");
+    expect([expected.size, pack.worker]).toEqual([0, undefined]);
+    submit(3);
+    await made();
+    expect(spawned).toHaveLength(2);
+  });
+
+  test("all fail where no process can be spawned", async () => {
+    const { told, submit, made, refuseToSpawn, expected, clock, pack } = newPack();
+    refuseToSpawn(new AirlockError("worker_start_failed", "no such interpreter"));
+    submit(1);
+    await made();
+    expect(told).toEqual(["fail 1 worker_start_failed"]);
+    expect([expected.size, pack.worker]).toEqual([0, undefined]);
+    clock.advance(defaultLimits.workerStartMsMax);
+  });
+
+  test("all fail where the worker says no hello in time, and it is killed", async () => {
+    const { clock, told, reasons, submit, made, spawned } = newPack();
+    submit(1);
+    await made();
+    clock.advance(defaultLimits.workerStartMsMax - 1);
+    expect(spawned[0]?.process.killed).toBe(0);
+    clock.advance(1);
+    await settled();
+    expect(spawned[0]?.process.killed).toBeGreaterThan(0);
+    expect(told).toEqual(["fail 1 worker_start_failed"]);
+    expect(reasons[0]?.details.exit).toBe("no hello within 60 s");
+  });
+
+  test("are not delivered if they were withdrawn", async () => {
+    const { told, submit, made, admit, pack } = newPack();
+    submit(1);
+    const second = submit(2);
+    pack.withdraw(second);
+    await made();
+    await admit();
+    expect(told).toEqual(["deliver 1 to 11"]);
+  });
+});
+
+describe("a worker that ends", () => {
+  test("fails its calls with how it ended, and the next call starts a fresh one", async () => {
+    const { told, reasons, events, worker, submit, made, admit, spawned, pack } = await ready();
+    worker.process.exit({ signal: "SIGSEGV" });
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    expect(told).toEqual(["leave 11 worker_died"]);
+    expect(reasons[0]?.details).toMatchObject({ pack: "blur", exit: "killed by SIGSEGV (segmentation fault)" });
+    expect(events).toEqual(["worker_started", "worker_ended"]);
+    expect(pack.status().worker).toBeNull();
+    expect(spawned).toHaveLength(1);
+    submit(2);
+    await made();
+    await admit();
+    expect(told.at(-1)).toBe("deliver 2 to 12");
+  });
+
+  test("is waited for before the next one is spawned", async () => {
+    const { worker, submit, made, spawned } = await ready();
+    worker.worker.connectionClosed(undefined);
+    submit(2);
+    await made();
+    expect(spawned).toHaveLength(1);
+    worker.process.exit({ code: 0 });
+    await settled();
+    expect(spawned).toHaveLength(2);
+  });
+});
+
+describe("closing", () => {
+  test("a pack that is idle spawns and tells nothing", async () => {
+    const { told, events, spawned, pack } = newPack();
+    pack.close();
+    await pack.ended;
+    expect([told, events, spawned]).toEqual([[], [], []]);
+    expect(pack.closed).toBe(true);
+  });
+
+  test("while the environment is being made gives that up, and fails what waits", async () => {
+    const { told, environments, submit, spawned, pack } = newPack();
+    submit(1);
+    pack.close();
+    await settled();
+    expect(environments[0]?.signal.aborted).toBe(true);
+    expect(told).toEqual(["fail 1 cancelled"]);
+    expect(spawned).toEqual([]);
+  });
+
+  test("while the worker starts kills it, and fails what waits with the true reason", async () => {
+    const { clock, told, events, submit, made, spawned, pack } = newPack();
+    submit(1);
+    await made();
+    pack.close();
+    clock.advance(0);
+    await pack.ended;
+    await settled();
+    expect(spawned[0]?.process.killed).toBeGreaterThan(0);
+    expect(told).toEqual(["fail 1 cancelled"]);
+    expect(events).toEqual(["worker_ended"]);
+  });
+
+  test("asks a ready worker to end, and kills it where it does not", async () => {
+    const { clock, worker, pack, told } = await ready();
+    pack.close();
+    expect(worker.link.closedBy).toBe("end");
+    expect(worker.process.killed).toBe(0);
+    clock.advance(1000);
+    expect(worker.process.killed).toBe(1);
+    worker.worker.connectionClosed(undefined);
+    await pack.ended;
+    expect(told).toEqual(["leave 11 worker_died"]);
+  });
+});

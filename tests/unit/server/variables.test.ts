@@ -1,0 +1,39 @@
+import { expect, test } from "bun:test";
+import { workerVariables } from "../../../src/server/workers/variables.ts";
+
+const base = { inherited: {}, added: {}, socketPath: "/s", token: "t", sharedTorch: undefined };
+
+test("a worker inherits what does not lead its Python astray", () => {
+  const inherited = {
+    PATH: "/bin",
+    PYTHONPATH: "/x",
+    PYTHONHOME: "/x",
+    PYTHONSTARTUP: "/x",
+    PYTHONUSERBASE: "/x",
+    VIRTUAL_ENV: "/x",
+    CONDA_PREFIX: "/x",
+    AIRLOCK_UV: "/x",
+    AIRLOCK_TOKEN: "stolen",
+    PYTHONHASHSEED: "0",
+    MISSING: undefined,
+  };
+  expect(workerVariables({ ...base, inherited })).toEqual({
+    PATH: "/bin",
+    PYTHONHASHSEED: "0",
+    PYTHONNOUSERSITE: "1",
+    PYTHONUNBUFFERED: "1",
+    PYTHONFAULTHANDLER: "1",
+    AIRLOCK_SOCKET: "/s",
+    AIRLOCK_TOKEN: "t",
+  });
+});
+
+test("what a manifest sets wins over what is inherited, and never over the way back", () => {
+  const added = { PATH: "/pack", PYTHONUNBUFFERED: "0", AIRLOCK_TOKEN: "forged", AIRLOCK_SOCKET: "/elsewhere" };
+  expect(workerVariables({ ...base, inherited: { PATH: "/bin" }, added })).toMatchObject({
+    PATH: "/pack",
+    PYTHONUNBUFFERED: "0",
+    AIRLOCK_TOKEN: "t",
+    AIRLOCK_SOCKET: "/s",
+  });
+});
