@@ -1,7 +1,8 @@
 /**
  * The public interface of comfy-airlock for Bun: embed a server, connect a client, and the values and errors that cross.
  */
-export { Airlock, type CallOptions, type ConnectOptions, connect } from "./client/client.ts";
+export type { CallOptions } from "./client/call-options.ts";
+export { Airlock, type ConnectOptions, connect } from "./client/client.ts";
 export type { Pack } from "./client/pack.ts";
 export type { ServerEvent } from "./server/events.ts";
 export { type ServeOptions, type Server, serve } from "./server/serve.ts";

@@ -28,25 +28,17 @@ import { AirlockError, errorFromWire, toAirlockError } from "../transport/errors
 import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind } from "../transport/frame.ts";
 import { defaultLimits, type Limits } from "../transport/limits.ts";
 import { RawValue } from "../transport/values.ts";
-import { Pack } from "./pack.ts";
+import type { CallOptions } from "./call-options.ts";
+import { Pack, type PackCaller } from "./pack.ts";
 
 export interface ConnectOptions {
   /** Path of the server's socket; AIRLOCK_SOCKET or the user's own by default. */
   readonly socket?: string;
   /** What this host calls itself in listings. */
   readonly name?: string;
-  /** The interpreter that packs run on unless they need another, and whose torch they may share. */
+  /** A Python whose torch packs may share, where this host speaks for one. */
   readonly python?: { readonly executable: string; readonly version: string };
   readonly limits?: Partial<Limits>;
-}
-
-export interface CallOptions {
-  /** Ends the wait; the worker is told. */
-  readonly signal?: AbortSignal;
-  /** Milliseconds after which the server ends the call; none by default. */
-  readonly deadlineMs?: number;
-  /** Told how the call goes, as where its environment is being made first. */
-  readonly onProgress?: (progress: Progress) => void;
 }
 
 /** A call that was sent and not answered. */
@@ -69,7 +61,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Airlock> {
 }
 
 /** A connection to a server. */
-export class Airlock implements AsyncDisposable {
+export class Airlock implements PackCaller, AsyncDisposable {
   readonly #pending = new Map<number, PendingCall>();
   readonly #welcomed = Promise.withResolvers<Welcome>();
   readonly #closed = Promise.withResolvers<void>();
@@ -147,12 +139,12 @@ export class Airlock implements AsyncDisposable {
     return validate(statusSchema, await this.#callServer("status", {}), "answer to status");
   }
 
-  /** @internal Used by {@link Pack.prepare}. */
+  /** Used by {@link Pack.prepare}. */
   async prepare(pack: number, options: CallOptions): Promise<PrepareResult> {
     return validate(prepareResultSchema, await this.#callServer("prepare", { pack }, options), "answer to prepare");
   }
 
-  /** @internal Used by {@link Pack.close}. */
+  /** Used by {@link Pack.close}. */
   async closePack(pack: number): Promise<void> {
     await this.#callServer("close", { pack });
   }

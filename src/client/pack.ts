@@ -4,7 +4,20 @@
 import { decode } from "../transport/codec.ts";
 import type { OpenResult, PrepareResult } from "../transport/control.ts";
 import type { RawValue } from "../transport/values.ts";
-import type { Airlock, CallOptions } from "./client.ts";
+import type { CallOptions } from "./call-options.ts";
+
+/** The connection that a pack makes its calls on. */
+export interface PackCaller {
+  call(
+    peer: number,
+    method: string,
+    args: readonly unknown[],
+    keywords: Record<string, unknown>,
+    options: CallOptions,
+  ): Promise<RawValue>;
+  prepare(pack: number, options: CallOptions): Promise<PrepareResult>;
+  closePack(pack: number): Promise<void>;
+}
 
 export class Pack {
   readonly name: string;
@@ -12,11 +25,11 @@ export class Pack {
   readonly folder: string;
   /** What the manifest asks for that is not carried out yet. */
   readonly warnings: readonly string[];
-  readonly #airlock: Airlock;
+  readonly #airlock: PackCaller;
   readonly #peer: number;
 
-  /** Use {@link Airlock.open}. */
-  constructor(airlock: Airlock, opened: OpenResult) {
+  /** Use `Airlock.open`. */
+  constructor(airlock: PackCaller, opened: OpenResult) {
     this.#airlock = airlock;
     this.#peer = opened.pack;
     this.name = opened.name;

@@ -2,19 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { AirlockError, Complex, Float, type Named, NdArray, Tuple } from "../../src/index.ts";
+import { Complex, Float, type Named, NdArray, Tuple } from "../../src/index.ts";
+import { rejectionOf } from "../support/errors.ts";
 import { packs, until, useWorld } from "./support.ts";
 
 const world = useWorld();
-
-async function errorOf(promise: Promise<unknown>): Promise<AirlockError> {
-  const outcome = await promise.then(
-    (value) => value,
-    (error: unknown) => error,
-  );
-  if (outcome instanceof AirlockError) return outcome;
-  throw new Error(`expected an AirlockError, got ${Bun.inspect(outcome)}`);
-}
 
 describe("a call", () => {
   test("returns what the node's function returned, types kept", async () => {
@@ -67,7 +59,7 @@ describe("a call", () => {
 
   test("says where in a result the part lies that cannot cross, and goes on", async () => {
     const { pack } = await world.probe();
-    const error = await errorOf(pack.call("Unsendable"));
+    const error = await rejectionOf(pack.call("Unsendable"));
     expect(error.code).toBe("value_unsupported");
     expect(error.message).toContain("value[0]['where'][0]");
     expect(await pack.call("Echo", { value: 1 })).toEqual(Tuple.of(1));
@@ -77,7 +69,7 @@ describe("a call", () => {
 describe("an exception", () => {
   test("arrives with its classes, its arguments and the remote traceback", async () => {
     const { pack } = await world.probe();
-    const { code, details } = await errorOf(pack.call("Raise", { message: "boom", own: true }));
+    const { code, details } = await rejectionOf(pack.call("Raise", { message: "boom", own: true }));
     expect(code).toBe("remote_exception");
     expect(details.exception?.types.slice(0, 2)).toEqual([
       "airlock_pack_probe.nodes:ProbeError",
@@ -93,7 +85,7 @@ describe("a call ends early", () => {
   test("at its deadline", async () => {
     const { pack } = await world.probe();
     await pack.describe();
-    const error = await errorOf(pack.call("AsyncEcho", { seconds: 30 }, { deadlineMs: 50 }));
+    const error = await rejectionOf(pack.call("AsyncEcho", { seconds: 30 }, { deadlineMs: 50 }));
     expect(error.code).toBe("deadline_exceeded");
     expect(await pack.call("Echo", { value: 1 })).toEqual(Tuple.of(1));
   });
@@ -113,21 +105,21 @@ describe("a call ends early", () => {
 describe("what cannot be called", () => {
   test("a node that is not there: the ones that are get named", async () => {
     const { pack } = await world.probe();
-    const error = await errorOf(pack.call("Ekho"));
+    const error = await rejectionOf(pack.call("Ekho"));
     expect(error.code).toBe("node_not_found");
     expect(error.details.hint).toContain("Echo");
   });
 
   test("a class that is no node", async () => {
     const { pack } = await world.probe();
-    expect((await errorOf(pack.call("NoFunction"))).code).toBe("node_invalid");
+    expect((await rejectionOf(pack.call("NoFunction"))).code).toBe("node_invalid");
   });
 
   test("a pack whose import fails: its own exception, each time", async () => {
     const { airlock } = await world.probe();
     const pack = await airlock.open(join(packs, "wrong-import"));
     for (const _ of [1, 2]) {
-      const { code, details } = await errorOf(pack.call("Anything"));
+      const { code, details } = await rejectionOf(pack.call("Anything"));
       expect(code).toBe("remote_exception");
       expect(details.exception?.message).toContain("libmissing.so");
     }
@@ -136,9 +128,9 @@ describe("what cannot be called", () => {
   test("a pack without mappings, and a folder without a manifest", async () => {
     const { airlock } = await world.probe();
     const pack = await airlock.open(join(packs, "no-mappings"));
-    expect((await errorOf(pack.call("Anything"))).code).toBe("node_invalid");
-    expect((await errorOf(airlock.open(world.folder))).code).toBe("manifest_invalid");
-    expect((await errorOf(airlock.open("/nowhere/at/all"))).code).toBe("manifest_invalid");
+    expect((await rejectionOf(pack.call("Anything"))).code).toBe("node_invalid");
+    expect((await rejectionOf(airlock.open(world.folder))).code).toBe("manifest_invalid");
+    expect((await rejectionOf(airlock.open("/nowhere/at/all"))).code).toBe("manifest_invalid");
   });
 });
 
@@ -193,7 +185,7 @@ describe("an image", () => {
   test("goes through a pack without numpy only as an error that says what to install", async () => {
     const { pack } = await world.probe();
     const image = NdArray.float32([1, 2, 2, 3], new Float32Array(12).fill(0.5));
-    const error = await errorOf(pack.call("ImageMean", { image }));
+    const error = await rejectionOf(pack.call("ImageMean", { image }));
     expect(error.code).toBe("value_invalid");
     expect(error.details.hint).toContain("numpy");
   });

@@ -3,20 +3,12 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { AirlockError, connect, type ErrorCode, Tuple } from "../../src/index.ts";
+import { type AirlockError, connect, type ErrorCode, Tuple } from "../../src/index.ts";
+import { rejectionOf } from "../support/errors.ts";
 import { startHost, startServer } from "./processes.ts";
 import { isAlive, packs, until, useWorld } from "./support.ts";
 
 const world = useWorld();
-
-async function failure(promise: Promise<unknown>): Promise<AirlockError> {
-  const outcome = await promise.then(
-    (value) => value,
-    (error: unknown) => error,
-  );
-  if (outcome instanceof AirlockError) return outcome;
-  throw new Error(`expected an AirlockError, got ${Bun.inspect(outcome)}`);
-}
 
 describe("a worker that ends during a call", () => {
   const ends: readonly (readonly [how: string, exit: string])[] = [
@@ -32,7 +24,7 @@ describe("a worker that ends during a call", () => {
     async (how, exit) => {
       const { pack } = await world.probe();
       const before = (await pack.describe()) as { pid: number };
-      const error = await failure(pack.call("End", { how }));
+      const error = await rejectionOf(pack.call("End", { how }));
       expect(error.code).toBe("worker_died" satisfies ErrorCode);
       expect(error.details.pack).toBe("probe");
       expect(error.details.exit).toStartWith(exit);
@@ -48,9 +40,9 @@ describe("a worker that ends during a call", () => {
     const other = await (await world.connect(server)).open(join(packs, "probe"));
     await Promise.all([pack.describe(), other.describe()]);
     const slow = other.call("AsyncEcho", { value: "unharmed", seconds: 0.5 });
-    const waiting = [pack.call("AsyncEcho", { seconds: 30 }), pack.call("AsyncEcho", { seconds: 30 })].map(failure);
+    const waiting = [pack.call("AsyncEcho", { seconds: 30 }), pack.call("AsyncEcho", { seconds: 30 })].map(rejectionOf);
     await until(() => server.status().packs[0]?.worker?.calls === 2, "both calls are with the worker");
-    await failure(pack.call("End", { how: "SIGKILL" }));
+    await rejectionOf(pack.call("End", { how: "SIGKILL" }));
     for (const error of await Promise.all(waiting)) expect(error.code).toBe("worker_died");
     expect(await slow).toEqual(Tuple.of("unharmed"));
   });
@@ -60,7 +52,7 @@ describe("a worker that ends during a call", () => {
     const children = [await pack.call("Fork"), await pack.call("Spawn")].map(
       (result) => (result as number[])[0] as number,
     );
-    const error = await failure(pack.call("End", { how: "SIGKILL" }));
+    const error = await rejectionOf(pack.call("End", { how: "SIGKILL" }));
     expect(error.code).toBe("worker_died");
     await until(() => !children.some(isAlive), "its children are gone");
   });
@@ -69,7 +61,7 @@ describe("a worker that ends during a call", () => {
     const { pack } = await world.probe();
     const { pid } = (await pack.describe()) as { pid: number };
     process.kill(pid, "SIGSTOP");
-    const call = failure(pack.call("Echo", { value: 1 }));
+    const call = rejectionOf(pack.call("Echo", { value: 1 }));
     process.kill(pid, "SIGKILL");
     expect((await call).details.exit).toStartWith("killed by SIGKILL");
   });
@@ -147,10 +139,10 @@ describe("a server that is killed", () => {
     const airlock = await connect({ socket: world.socket });
     const pack = await airlock.open(join(packs, "probe"));
     await pack.describe();
-    const call = failure(pack.call("Sleep", { seconds: 600 }));
+    const call = rejectionOf(pack.call("Sleep", { seconds: 600 }));
     server.kill("SIGKILL");
     expect((await call).code).toBe("disconnected");
-    expect((await failure(pack.call("Echo"))).code).toBe("disconnected");
+    expect((await rejectionOf(pack.call("Echo"))).code).toBe("disconnected");
     await server.exited;
     await (await world.serve()).stop();
   });
@@ -165,7 +157,8 @@ describe("a server that is stopped", () => {
     const call = pack.call("AsyncEcho", { value: "finished", seconds: 0.5 });
     await until(async () => (await airlock.status()).packs[0]?.worker?.calls === 1, "the call is under way");
     server.kill("SIGTERM");
-    await until(async () => (await failure(pack.call("Echo"))).code === "server_stopping", "new calls are refused");
+    const refusal = async (): Promise<unknown> => await pack.call("Echo").catch((error: AirlockError) => error.code);
+    await until(async () => (await refusal()) === "server_stopping", "new calls are refused");
     expect(await call).toEqual(Tuple.of("finished"));
     expect(await server.exited).toBe(0);
     expect(existsSync(world.socket)).toBe(false);
@@ -175,7 +168,7 @@ describe("a server that is stopped", () => {
   test("ends calls that outlast the grace", async () => {
     const { server, pack } = await world.probe();
     await pack.describe();
-    const call = failure(pack.call("Sleep", { seconds: 600 }));
+    const call = rejectionOf(pack.call("Sleep", { seconds: 600 }));
     await until(() => server.status().packs[0]?.worker?.calls === 1, "the call is under way");
     await server.stop();
     expect((await call).code).toBeOneOf(["worker_died", "server_stopping"]);
@@ -185,21 +178,21 @@ describe("a server that is stopped", () => {
 describe("a socket path", () => {
   test("that a live server listens on is refused, and that server unharmed", async () => {
     const { pack } = await world.probe();
-    expect((await failure(world.serve())).message).toContain("a server is running");
+    expect((await rejectionOf(world.serve())).message).toContain("a server is running");
     expect(await pack.call("Echo", { value: 1 })).toEqual(Tuple.of(1));
   });
 
   test("that is a file, or that a foreign program listens on, is refused and left as it is", async () => {
     const file = join(world.folder, "file");
     writeFileSync(file, "precious");
-    expect((await failure(world.serve({ socket: file }))).message).toContain("not a socket");
+    expect((await rejectionOf(world.serve({ socket: file }))).message).toContain("not a socket");
     const foreign = createServer().listen(join(world.folder, "foreign.sock"));
-    expect((await failure(world.serve({ socket: join(world.folder, "foreign.sock") }))).code).toBe("bad_request");
+    expect((await rejectionOf(world.serve({ socket: join(world.folder, "foreign.sock") }))).code).toBe("bad_request");
     foreign.close();
   });
 
   test("that is too long is refused with its length", async () => {
-    expect((await failure(world.serve({ socket: `/tmp/${"x".repeat(120)}` }))).message).toContain("125 bytes");
+    expect((await rejectionOf(world.serve({ socket: `/tmp/${"x".repeat(120)}` }))).message).toContain("125 bytes");
   });
 
   test("in a folder that others can write is refused", async () => {
@@ -207,6 +200,6 @@ describe("a socket path", () => {
     const shared = join(world.folder, "shared");
     mkdirSync(shared);
     chmodSync(shared, 0o777);
-    expect((await failure(world.serve({ socket: join(shared, "s.sock") }))).code).toBe("unauthorized");
+    expect((await rejectionOf(world.serve({ socket: join(shared, "s.sock") }))).code).toBe("unauthorized");
   });
 });

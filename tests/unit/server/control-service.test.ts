@@ -67,6 +67,7 @@ function newService(packsPerHostMax = 3) {
     const rest = { destination: 0, callee: undefined, abandoned: false, timer: undefined };
     const call: Call = { id, caller, callerCall: id, ...rest };
     service.handle(call, body);
+    return call;
   };
   const send = async (body: Uint8Array, caller = host) => {
     handle(1, body, caller);
@@ -95,6 +96,13 @@ describe("open", () => {
     for (const call of [1, 2]) handle(call, encode(["open", [], { folder: "/packs/blur" }]));
     await settled();
     expect([packs.length, host.packs.size]).toEqual([1, 1]);
+  });
+
+  test("by a host that leaves meanwhile opens nothing", async () => {
+    const { handle, packs, host } = newService();
+    handle(1, encode(["open", [], { folder: "/packs/blur" }])).abandoned = true;
+    await settled();
+    expect([packs.length, host.packs.size]).toEqual([0, 0]);
   });
 
   test("of more packs than a host may have is refused, until one is closed", async () => {
@@ -150,6 +158,7 @@ test.each<[unknown, unknown, string]>([
   ["__proto__", {}, 'no method "__proto__"'],
   ["open", {}, "folder"],
   ["open", { folder: 5 }, "folder"],
+  ["open", { folder: "packs/blur" }, "not an absolute path"],
   ["open", { folder: "/packs/blur", force: true }, "malformed open"],
   ["prepare", { pack: "100" }, "pack"],
   ["close", { pack: -1 }, "pack"],
