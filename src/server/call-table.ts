@@ -5,24 +5,10 @@
  * waiting earlier (cancelled, overdue, gone): then it is *abandoned*, its caller's number is free again, and a late
  * answer is dropped. Sends nothing itself.
  */
-import type { Clock, Timer } from "../transport/clock.ts";
+import type { Clock } from "../transport/clock.ts";
 import { AirlockError } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
-import type { Session } from "./session.ts";
-
-export interface Call {
-  /** The server's number for it, which its callee sees. */
-  readonly id: number;
-  readonly caller: Session;
-  /** The caller's own number for it. */
-  readonly callerCall: number;
-  /** The peer number that the caller sent it to. */
-  readonly destination: number;
-  /** Who answers it, once it was handed to somebody. */
-  callee: Session | undefined;
-  abandoned: boolean;
-  timer: Timer | undefined;
-}
+import type { Call, Session } from "./session.ts";
 
 export class CallTable {
   readonly #limits: Limits;

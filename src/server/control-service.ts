@@ -16,15 +16,13 @@ import {
   validate,
 } from "../transport/control.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
-import type { Call } from "./call-table.ts";
 import type { PackManifest } from "./environments/manifest.ts";
-import type { Pack } from "./pack.ts";
-import type { Session } from "./session.ts";
+import type { PackTable } from "./pack-table.ts";
+import type { Call, Session } from "./session.ts";
 
 export interface ControlServices {
-  readonly packsPerHostMax: number;
+  readonly packs: Pick<PackTable, "open" | "get" | "close">;
   loadManifest(folder: string): Promise<PackManifest>;
-  newPack(host: Session, manifest: PackManifest): Pack;
   status(): Status;
   answer(call: Call, value: unknown): void;
   fail(call: Call, error: AirlockError): void;
@@ -67,47 +65,28 @@ export class ControlService {
     }
   }
 
-  /** Opening a folder twice gives the same pack: its calls share one worker. */
   async #open(call: Call, folder: string): Promise<OpenResult> {
     if (!isAbsolute(folder)) throw new AirlockError("bad_request", `the folder ${folder} is not an absolute path`);
     const manifest = await this.#services.loadManifest(folder);
     // The host may have gone meanwhile: a pack that is opened now would never be closed.
     if (call.abandoned) throw new AirlockError("cancelled", "the call was cancelled");
-    const host = call.caller;
-    const opened = [...host.packs.values()].find((pack) => pack.manifest.folder === manifest.folder);
-    const pack = opened ?? this.#newPack(host, manifest);
+    const pack = this.#services.packs.open(call.caller, manifest);
     return { pack: pack.peer, name: manifest.name, folder: manifest.folder, warnings: [...manifest.warnings] };
   }
 
-  #newPack(host: Session, manifest: PackManifest): Pack {
-    const { packsPerHostMax } = this.#services;
-    if (host.packs.size >= packsPerHostMax) {
-      throw new AirlockError("limit_exceeded", `this host has ${packsPerHostMax} packs open, as many as are allowed`);
-    }
-    const pack = this.#services.newPack(host, manifest);
-    host.packs.set(pack.peer, pack);
-    return pack;
-  }
-
   async #prepare(call: Call, peer: number): Promise<PrepareResult> {
-    const environment = await packOf(call.caller, peer).prepare((progress) => this.#services.progress(call, progress));
+    const pack = this.#services.packs.get(call.caller, peer);
+    const environment = await pack.prepare((progress) => this.#services.progress(call, progress));
     return { python: environment.python, python_version: environment.pythonVersion, fresh: environment.fresh };
   }
 
   #close(host: Session, peer: number): null {
-    const pack = packOf(host, peer);
-    host.packs.delete(peer);
-    pack.close();
+    const { packs } = this.#services;
+    packs.close(packs.get(host, peer));
     return null;
   }
 }
 
 function isControlMethod(method: string): method is ControlMethod {
   return Object.hasOwn(controlParameters, method);
-}
-
-function packOf(host: Session, peer: number): Pack {
-  const pack = host.packs.get(peer);
-  if (pack === undefined) throw new AirlockError("pack_not_open", `peer ${peer} is no pack of this host`);
-  return pack;
 }

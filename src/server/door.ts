@@ -47,6 +47,8 @@ export interface DoorOptions {
 interface Visitor {
   readonly connection: Connection;
   session?: Session;
+  /** The worker that it turned out to be. */
+  worker?: Worker;
 }
 
 type PeerSocket = Socket<Visitor>;
@@ -138,9 +140,12 @@ export class Door {
       });
     }
     const expected = hello.role === "worker" ? this.#claim(hello, pid) : undefined;
-    const session = this.#options.router.join(hello, visitor.connection, expected?.pack);
+    const session = this.#options.router.join(hello, visitor.connection);
     visitor.connection.send(this.#welcome(session, protocol, expected?.pack));
-    expected?.worker.admit(session);
+    if (expected !== undefined) {
+      visitor.worker = expected.worker;
+      expected.worker.admit(session);
+    }
     const { peer } = session;
     this.#options.onEvent({ type: "peer_connected", peer, role: hello.role, name: hello.name, pid });
     return session;
@@ -186,7 +191,7 @@ export class Door {
       return;
     }
     this.#options.onEvent({ type: "peer_closed", peer: session.peer, name: session.hello.name, cause });
-    if (session.hello.role === "host") this.#options.onHostGone(session);
-    else session.runs?.worker?.connectionClosed(cause);
+    if (visitor.worker === undefined) this.#options.onHostGone(session);
+    else visitor.worker.connectionClosed(cause);
   }
 }

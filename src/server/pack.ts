@@ -10,11 +10,10 @@ import type { PackStatus, Progress } from "../transport/control.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
 import type { Frame } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
-import type { Call } from "./call-table.ts";
 import type { Environment } from "./environments/environments.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { OnServerEvent } from "./events.ts";
-import type { Session } from "./session.ts";
+import type { Call, Destination, Session } from "./session.ts";
 import type { LogFile } from "./workers/log-file.ts";
 import { Worker } from "./workers/worker.ts";
 import type { WorkerProcess } from "./workers/worker-process.ts";
@@ -43,7 +42,7 @@ interface Waiting {
   readonly frame: Frame;
 }
 
-export class Pack {
+export class Pack implements Destination {
   /** The number that the host sends this pack's calls to. */
   readonly peer: number;
   readonly host: Session;
@@ -74,7 +73,7 @@ export class Pack {
     return this.#lastEnded;
   }
 
-  get closed(): boolean {
+  get #closed(): boolean {
     return this.#closing.signal.aborted;
   }
 
@@ -139,7 +138,7 @@ export class Pack {
       for (const { call, frame } of this.#takeWaiting()) this.#services.deliver(call, frame, session);
     } catch (error) {
       // Where the pack was closed meanwhile, that is the reason, not the signal that ended its worker.
-      const reason = toAirlockError(this.closed ? this.#closing.signal.reason : error, "worker_start_failed");
+      const reason = toAirlockError(this.#closed ? this.#closing.signal.reason : error, "worker_start_failed");
       for (const { call } of this.#takeWaiting()) this.#services.fail(call, reason);
     } finally {
       this.#starting = false;
@@ -181,7 +180,7 @@ export class Pack {
   #workerEnded(worker: Worker, exit: string): void {
     if (this.#worker === worker) this.#worker = undefined;
     const pack = this.manifest.name;
-    const expected = this.#closing.signal.aborted;
+    const expected = this.#closed;
     this.#services.onEvent({ type: "worker_ended", pack, pid: worker.pid, exit, expected });
     if (worker.session === undefined) return;
     const message = `pack ${pack}: its worker (pid ${worker.pid}) ended during the call: ${exit}`;

@@ -9,7 +9,7 @@ import type { Clock } from "../transport/clock.ts";
 import { encode } from "../transport/codec.ts";
 import type { FrameSink } from "../transport/connection.ts";
 import { type Hello, serverPeer } from "../transport/control.ts";
-import { AirlockError, errorToWire } from "../transport/errors.ts";
+import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
   type Frame,
@@ -23,9 +23,8 @@ import {
   setFramePeer,
 } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
-import { type Call, CallTable } from "./call-table.ts";
-import type { Pack } from "./pack.ts";
-import { Session } from "./session.ts";
+import { CallTable } from "./call-table.ts";
+import { type Call, type Destination, Session } from "./session.ts";
 
 /** Carries out a call to the server itself; answers through {@link Router.answer} or {@link Router.fail}. */
 export type ControlHandler = (call: Call, body: Uint8Array) => void;
@@ -34,6 +33,14 @@ export interface RouterOptions {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly onControl: ControlHandler;
+  /**
+   * Where a host's calls to a number go.
+   *
+   * @throws AirlockError what the caller is to be told where they go nowhere.
+   */
+  destinationOf(host: Session, peer: number): Destination;
+  /** Tells a call's destination to forget it: it was not delivered, and nobody waits for it. */
+  withdraw(call: Call): void;
 }
 
 export class Router {
@@ -64,8 +71,8 @@ export class Router {
   }
 
   /** Lets a peer in. Its frames then go to {@link receive}, its end to {@link leave}. */
-  join(hello: Hello, link: FrameSink, runs: Pack | undefined): Session {
-    const session = new Session(this.nextPeer(), hello, link, runs);
+  join(hello: Hello, link: FrameSink): Session {
+    const session = new Session(this.nextPeer(), hello, link);
     this.#sessions.set(session.peer, session);
     return session;
   }
@@ -104,15 +111,11 @@ export class Router {
     if (this.#stopping)
       return this.fail(call, new AirlockError("server_stopping", "the server is stopping and takes no new calls"));
     if (destination === serverPeer) return this.#options.onControl(call, frameBody(frame));
-    const pack = from.packs.get(destination);
-    if (pack === undefined) {
-      const hint = "open the pack first; a pack belongs to the host that opened it";
-      return this.fail(
-        call,
-        new AirlockError("pack_not_open", `peer ${destination} is no pack of this host`, { hint }),
-      );
+    try {
+      this.#options.destinationOf(from, destination).submit(call, frame);
+    } catch (error) {
+      this.fail(call, toAirlockError(error));
     }
-    pack.submit(call, frame);
   }
 
   #receiveCancel(from: Session, frame: Frame): void {
@@ -190,7 +193,7 @@ export class Router {
   #abandon(call: Call): void {
     this.#calls.abandon(call);
     call.callee?.link.send(buildFrame({ kind: FrameKind.cancel, peer: call.caller.peer, call: call.id }));
-    if (call.callee === undefined) call.caller.packs.get(call.destination)?.withdraw(call);
+    if (call.callee === undefined) this.#options.withdraw(call);
   }
 
   /** A peer is gone: its own calls are abandoned, and those it was to answer fail with `cause`. */

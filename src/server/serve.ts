@@ -18,6 +18,7 @@ import { findUv, Uv } from "./environments/uv.ts";
 import type { OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
 import { Pack, type PackServices } from "./pack.ts";
+import { PackTable } from "./pack-table.ts";
 import { Router } from "./router.ts";
 import type { Session } from "./session.ts";
 import { clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
@@ -109,10 +110,8 @@ class RunningServer implements Server {
   readonly #parts: Parts;
   readonly #router: Router;
   readonly #door: Door;
-  readonly #packServices: PackServices;
   readonly #expected = new Map<string, ExpectedWorker>();
-  /** Packs whose worker may still be running, those of hosts that are gone included. */
-  readonly #packs = new Set<Pack>();
+  readonly #packs: PackTable;
   readonly #inode: number;
   #stopped: Promise<void> | undefined;
 
@@ -120,18 +119,26 @@ class RunningServer implements Server {
     this.#parts = parts;
     this.socketPath = parts.socketPath;
     const { limits, clock, onEvent, libc } = parts;
-    this.#router = new Router({ limits, clock, onControl: (call, body) => control.handle(call, body) });
-    this.#packServices = this.#servicesForPacks();
-    const router = this.#router;
-    const control = new ControlService({
+    const packs = new PackTable({
       packsPerHostMax: limits.packsPerHostMax,
-      loadManifest,
       newPack: (host, manifest) => {
         const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder));
-        const pack = new Pack(router.nextPeer(), host, manifest, log, this.#packServices);
-        this.#packs.add(pack);
-        return pack;
+        return new Pack(router.nextPeer(), host, manifest, log, services);
       },
+    });
+    const router = new Router({
+      limits,
+      clock,
+      onControl: (call, body) => control.handle(call, body),
+      destinationOf: (host, peer) => packs.get(host, peer),
+      withdraw: (call) => packs.find(call.caller, call.destination)?.withdraw(call),
+    });
+    this.#packs = packs;
+    this.#router = router;
+    const services = this.#servicesForPacks();
+    const control = new ControlService({
+      packs,
+      loadManifest,
       status: () => this.status(),
       answer: (call, value) => router.answer(call, value),
       fail: (call, error) => router.fail(call, error),
@@ -186,18 +193,11 @@ class RunningServer implements Server {
 
   #hostGone(host: Session): void {
     this.#router.leave(host, new AirlockError("disconnected", "the host is gone"));
-    for (const pack of host.packs.values()) this.#closePack(pack);
-    host.packs.clear();
-  }
-
-  #closePack(pack: Pack): void {
-    pack.close();
-    void pack.ended.then(() => this.#packs.delete(pack));
+    this.#packs.closeAll(host);
   }
 
   status(): Status {
-    const packs = [...this.#packs].filter((pack) => !pack.closed).map((pack) => pack.status());
-    return { server: { version, pid: process.pid, socket: this.socketPath }, packs };
+    return { server: { version, pid: process.pid, socket: this.socketPath }, packs: this.#packs.status() };
   }
 
   stop(): Promise<void> {
@@ -213,8 +213,7 @@ class RunningServer implements Server {
     while (this.#router.callsWaitedFor > 0 && clock.nowMs() < untilMs) {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }
-    for (const pack of this.#packs) pack.close();
-    await Promise.all([...this.#packs].map((pack) => pack.ended));
+    await this.#packs.end();
     const farewell = new AirlockError("server_stopping", "the server was stopped");
     for (const session of [...this.#router.sessions]) this.#router.dismiss(session, farewell);
     removeSocketFile(this.socketPath, this.#inode);

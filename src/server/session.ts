@@ -1,11 +1,35 @@
 /**
- * A peer that said hello and was let in. Holds what the router must know of it, and nothing that outlives it.
+ * A peer that said hello and was let in, and the calls between peers. Holds what the router must know of them, and
+ * nothing that outlives the connection.
  */
-
+import type { Timer } from "../transport/clock.ts";
 import type { FrameSink } from "../transport/connection.ts";
 import type { Hello } from "../transport/control.ts";
-import type { Call } from "./call-table.ts";
-import type { Pack } from "./pack.ts";
+import type { Frame } from "../transport/frame.ts";
+
+/** A call that the server relays, from its CALL frame until its callee has answered or is gone. */
+export interface Call {
+  /** The server's number for it, which its callee sees. */
+  readonly id: number;
+  readonly caller: Session;
+  /** The caller's own number for it. */
+  readonly callerCall: number;
+  /** The peer number that the caller sent it to. */
+  readonly destination: number;
+  /** Who answers it, once it was handed to somebody. */
+  callee: Session | undefined;
+  /** Nobody waits for the answer any more. */
+  abandoned: boolean;
+  timer: Timer | undefined;
+}
+
+/** Where a host's calls go by their peer number. */
+export interface Destination {
+  /** Takes a call, to be delivered or failed sooner or later. The frame is a view that is valid until this returns. */
+  submit(call: Call, frame: Frame): void;
+  /** Forgets a call that was submitted and not delivered. */
+  withdraw(call: Call): void;
+}
 
 export class Session {
   /** The peer's number, which no later peer of this server gets. */
@@ -16,15 +40,10 @@ export class Session {
   readonly made = new Map<number, Call>();
   /** Calls that this peer was given to answer, by the server's call number. */
   readonly given = new Map<number, Call>();
-  /** For a host: the packs that it opened, by peer number. */
-  readonly packs = new Map<number, Pack>();
-  /** For a worker: the pack that it runs. */
-  readonly runs: Pack | undefined;
 
-  constructor(peer: number, hello: Hello, link: FrameSink, runs: Pack | undefined) {
+  constructor(peer: number, hello: Hello, link: FrameSink) {
     this.peer = peer;
     this.hello = hello;
     this.link = link;
-    this.runs = runs;
   }
 }

@@ -1,12 +1,12 @@
 import { expect, test } from "bun:test";
-import { type Call, CallTable } from "../../../src/server/call-table.ts";
-import { Session } from "../../../src/server/session.ts";
+import { CallTable } from "../../../src/server/call-table.ts";
+import { type Call, Session } from "../../../src/server/session.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
 import { defaultLimits } from "../../../src/transport/limits.ts";
 import { thrownBy } from "../../support/errors.ts";
 import { FakeLink, hostHello } from "../../support/peers.ts";
 
-const session = (peer: number) => new Session(peer, hostHello, new FakeLink(), undefined);
+const session = (peer: number) => new Session(peer, hostHello, new FakeLink());
 const never = () => expect.unreachable();
 
 function newTable(callsPerPeerMax = 10, lastId?: number) {

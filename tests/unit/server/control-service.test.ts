@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import type { Call } from "../../../src/server/call-table.ts";
 import { ControlService } from "../../../src/server/control-service.ts";
 import type { Environment } from "../../../src/server/environments/environments.ts";
 import type { PackManifest } from "../../../src/server/environments/manifest.ts";
 import type { Pack } from "../../../src/server/pack.ts";
-import { Session } from "../../../src/server/session.ts";
+import { PackTable } from "../../../src/server/pack-table.ts";
+import { type Call, Session } from "../../../src/server/session.ts";
 import { encode } from "../../../src/transport/codec.ts";
 import type { Progress, Status } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
@@ -23,17 +23,24 @@ const environment: Environment = {
 /** A pack that records what is asked of it. */
 class FakePack {
   readonly peer: number;
+  readonly host: Session;
   readonly manifest: PackManifest;
+  readonly ended = Promise.resolve();
   closes = 0;
 
-  constructor(peer: number, manifest: PackManifest) {
+  constructor(peer: number, host: Session, manifest: PackManifest) {
     this.peer = peer;
+    this.host = host;
     this.manifest = manifest;
   }
 
   async prepare(onProgress: (progress: Progress) => void): Promise<Environment> {
     onProgress({ pack: this.manifest.name, stage: "install", message: "m" });
     return environment;
+  }
+
+  status(): number {
+    return this.peer;
   }
 
   close(): void {
@@ -45,24 +52,27 @@ function newService(packsPerHostMax = 3) {
   const packs: FakePack[] = [];
   const progress: Progress[] = [];
   let outcome: { value?: unknown; error?: AirlockError }[] = [];
-  const service = new ControlService({
+  const table = new PackTable({
     packsPerHostMax,
+    newPack: (host, manifest) => {
+      const pack = new FakePack(100 + packs.length, host, manifest);
+      packs.push(pack);
+      return pack as unknown as Pack;
+    },
+  });
+  const service = new ControlService({
+    packs: table,
     loadManifest: async (folder) => {
       if (folder === "/nowhere") throw new AirlockError("manifest_invalid", "there is no such folder");
       // Whatever path leads to a folder, the manifest names the folder itself.
       return manifestOf("blur", folder.replace("/link/", "/packs/"));
-    },
-    newPack: (_, manifest) => {
-      const pack = new FakePack(100 + packs.length, manifest);
-      packs.push(pack);
-      return pack as unknown as Pack;
     },
     status: () => status,
     answer: (_, value) => void outcome.push({ value }),
     fail: (_, error) => void outcome.push({ error }),
     progress: (_, told) => void progress.push(told),
   });
-  const host = new Session(1, hostHello, new FakeLink(), undefined);
+  const host = new Session(1, hostHello, new FakeLink());
   const handle = (id: number, body: Uint8Array, caller = host) => {
     const rest = { destination: 0, callee: undefined, abandoned: false, timer: undefined };
     const call: Call = { id, caller, callerCall: id, ...rest };
@@ -78,31 +88,31 @@ function newService(packsPerHostMax = 3) {
     return only ?? {};
   };
   const ask = (method: unknown, keywords: unknown = {}, caller = host) => send(encode([method, [], keywords]), caller);
-  return { host, packs, progress, handle, send, ask };
+  return { table, packs, progress, handle, send, ask };
 }
 
 describe("open", () => {
   test("gives a pack, and the same one for the same folder", async () => {
-    const { ask, packs, host } = newService();
+    const { ask, packs, table } = newService();
     const opened = { value: { pack: 100, name: "blur", folder: "/packs/blur", warnings: [] } };
     expect(await ask("open", { folder: "/packs/blur" })).toEqual(opened);
     expect(await ask("open", { folder: "/link/blur" })).toEqual(opened);
-    expect([packs.length, host.packs.size]).toEqual([1, 1]);
+    expect([packs.length, table.status().length]).toEqual([1, 1]);
   });
 
   test("twice at once gives one pack", async () => {
-    const { handle, packs, host } = newService();
+    const { handle, packs, table } = newService();
     // Two frames of one chunk: both are handled before either is answered.
     for (const call of [1, 2]) handle(call, encode(["open", [], { folder: "/packs/blur" }]));
     await settled();
-    expect([packs.length, host.packs.size]).toEqual([1, 1]);
+    expect([packs.length, table.status().length]).toEqual([1, 1]);
   });
 
   test("by a host that leaves meanwhile opens nothing", async () => {
-    const { handle, packs, host } = newService();
+    const { handle, packs, table } = newService();
     handle(1, encode(["open", [], { folder: "/packs/blur" }])).abandoned = true;
     await settled();
-    expect([packs.length, host.packs.size]).toEqual([0, 0]);
+    expect([packs.length, table.status().length]).toEqual([0, 0]);
   });
 
   test("of more packs than a host may have is refused, until one is closed", async () => {
@@ -115,9 +125,9 @@ describe("open", () => {
   });
 
   test("of a folder without a manifest fails with the manifest's error", async () => {
-    const { ask, host } = newService();
+    const { ask, table } = newService();
     expect((await ask("open", { folder: "/nowhere" })).error?.code).toBe("manifest_invalid");
-    expect(host.packs.size).toBe(0);
+    expect(table.status().length).toBe(0);
   });
 });
 
@@ -146,7 +156,7 @@ test("status tells how the server is", async () => {
 
 test("a worker may not call the server", async () => {
   const { ask } = newService();
-  const worker = new Session(2, workerHello, new FakeLink(), undefined);
+  const worker = new Session(2, workerHello, new FakeLink());
   for (const method of ["status", "open", "nonsense"]) {
     expect((await ask(method, { folder: "/packs/blur" }, worker)).error?.code).toBe("unauthorized");
   }

@@ -1,9 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { Call } from "../../../src/server/call-table.ts";
-import type { Pack } from "../../../src/server/pack.ts";
 import { Router } from "../../../src/server/router.ts";
-import type { Session } from "../../../src/server/session.ts";
+import type { Call, Destination, Session } from "../../../src/server/session.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import type { Frame } from "../../../src/transport/frame.ts";
@@ -12,7 +10,7 @@ import { thrownBy } from "../../support/errors.ts";
 import { FakeLink, frame, hostHello, workerHello } from "../../support/peers.ts";
 
 /** A pack whose worker is there from the start, or comes when the test says so. */
-class FakePack {
+class FakePack implements Destination {
   waiting: { call: Call; frame: Frame }[] = [];
   worker: Session | undefined;
   readonly #router: Router;
@@ -34,10 +32,21 @@ class FakePack {
 function newRouter() {
   const clock = new ManualClock();
   const control: Call[] = [];
-  const router = new Router({ limits: defaultLimits, clock, onControl: (call) => void control.push(call) });
+  const packs = new Map<number, { host: Session; pack: FakePack }>();
+  const router = new Router({
+    limits: defaultLimits,
+    clock,
+    onControl: (call) => void control.push(call),
+    destinationOf: (host, peer) => {
+      const found = packs.get(peer);
+      if (found?.host === host) return found.pack;
+      throw new AirlockError("pack_not_open", `peer ${peer} is no pack of this host`);
+    },
+    withdraw: (call) => packs.get(call.destination)?.pack.withdraw(call),
+  });
   const join = (hello = hostHello) => {
     const link = new FakeLink();
-    return { link, session: router.join(hello, link, undefined) };
+    return { link, session: router.join(hello, link) };
   };
   /** A host with one pack, and the pack's worker. */
   const joinPair = () => {
@@ -45,7 +54,7 @@ function newRouter() {
     const peer = router.nextPeer();
     const pack = new FakePack(router);
     pack.worker = worker.session;
-    host.session.packs.set(peer, pack as unknown as Pack);
+    packs.set(peer, { host: host.session, pack });
     return { host, worker, pack, peer };
   };
   return { clock, control, router, join, joinPair };

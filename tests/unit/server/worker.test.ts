@@ -15,7 +15,7 @@ function newWorker() {
   const process = { pid: 42, exited: exited.promise, kill: () => void killed.push(clock.nowMs()) };
   void worker.supervise(process).then((exit) => ends.push(exit));
   const link = new FakeLink();
-  const admit = () => worker.admit(new Session(3, workerHello, link, undefined));
+  const admit = () => worker.admit(new Session(3, workerHello, link));
   const exit = async (how: Partial<ProcessExit>) => {
     exited.resolve({ code: null, signal: null, ...how });
     await settled();

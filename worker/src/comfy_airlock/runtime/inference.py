@@ -1,4 +1,4 @@
-"""torch's inference mode, in which ComfyUI runs nodes. It belongs to the thread that enters it, which runs the nodes."""
+"""torch's inference mode, in which ComfyUI runs nodes. It belongs to the thread that enters it: the nodes'."""
 
 from __future__ import annotations
 

@@ -70,7 +70,12 @@ class Connection:
 
     def _introduce(self, hello: dict[str, Any]) -> list[Frame]:
         full = {"protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX}, "features": [], "pid": os.getpid(), **hello}
-        self._socket.sendall(build_frame(frames.HELLO, SERVER_PEER, 0, self.codec.encode(full)))
+        try:
+            self._socket.sendall(build_frame(frames.HELLO, SERVER_PEER, 0, self.codec.encode(full)))
+        except OSError as error:
+            # What the server said before it closed the connection can still be read.
+            if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                raise Disconnected(f"the connection to the server broke: {error}") from error
         while True:
             received = self._receive()
             if received:

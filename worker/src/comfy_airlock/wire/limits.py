@@ -9,7 +9,7 @@ FRAME_ATTACHMENTS_MAX: Final = 4096
 """Attachments of one frame: bounds the work that one header can ask for."""
 
 VALUE_EXTENSIONS_DEEP_MAX: Final = 64
-"""Extensions inside one another: bounds the decoder's stack. Each holds a list, so it is a depth of 128 on the server."""
+"""Extensions inside one another: bounds the decoder's stack. Each holds a list, so this is a depth of 128 there."""
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """Bytes of a Unix socket's path, without its terminating zero."""

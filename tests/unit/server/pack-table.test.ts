@@ -1,0 +1,71 @@
+import { expect, test } from "bun:test";
+import type { Pack } from "../../../src/server/pack.ts";
+import { PackTable } from "../../../src/server/pack-table.ts";
+import { Session } from "../../../src/server/session.ts";
+import { thrownBy } from "../../support/errors.ts";
+import { FakeLink, hostHello, manifestOf } from "../../support/peers.ts";
+
+/** A table of packs whose workers end when the test says so. */
+function newTable() {
+  const closed: number[] = [];
+  const endings = new Map<number, () => void>();
+  let lastPeer = 9;
+  const table = new PackTable({
+    packsPerHostMax: 2,
+    newPack: (host, manifest) => {
+      lastPeer += 1;
+      const peer = lastPeer;
+      const { promise: ended, resolve } = Promise.withResolvers<void>();
+      endings.set(peer, resolve);
+      const close = () => void closed.push(peer);
+      return { peer, host, manifest, ended, close, status: () => peer } as unknown as Pack;
+    },
+  });
+  const newHost = (peer: number) => new Session(peer, hostHello, new FakeLink());
+  return { table, closed, end: (peer: number) => endings.get(peer)?.(), newHost };
+}
+
+test("a host finds its own packs only", () => {
+  const { table, newHost } = newTable();
+  const [one, two] = [newHost(1), newHost(2)];
+  const pack = table.open(one, manifestOf("blur"));
+  expect(table.get(one, pack.peer)).toBe(pack);
+  expect(table.find(two, pack.peer)).toBeUndefined();
+  expect(thrownBy(() => table.get(two, pack.peer)).code).toBe("pack_not_open");
+  expect(table.open(two, manifestOf("blur"))).not.toBe(pack);
+});
+
+test("a closed pack is not found, and opening its folder again gives a fresh one", () => {
+  const { table, closed, newHost } = newTable();
+  const host = newHost(1);
+  const pack = table.open(host, manifestOf("blur"));
+  table.close(pack);
+  expect([closed, table.find(host, pack.peer)]).toEqual([[pack.peer], undefined]);
+  expect(table.open(host, manifestOf("blur"))).not.toBe(pack);
+});
+
+test("a host that is gone has all its packs closed, and nobody else's", () => {
+  const { table, closed, newHost } = newTable();
+  const [one, two] = [newHost(1), newHost(2)];
+  const [a, b] = [table.open(one, manifestOf("a")), table.open(one, manifestOf("b"))];
+  const theirs = table.open(two, manifestOf("a"));
+  table.closeAll(one);
+  expect(closed).toEqual([a.peer, b.peer]);
+  expect(table.status() as unknown).toEqual([theirs.peer]);
+});
+
+test("the end waits for workers of packs that were closed before", async () => {
+  const { table, end, newHost } = newTable();
+  const pack = table.open(newHost(1), manifestOf("blur"));
+  const other = table.open(newHost(2), manifestOf("blur"));
+  table.close(pack);
+  let hasEnded = false;
+  const ended = table.end().then(() => {
+    hasEnded = true;
+  });
+  end(other.peer);
+  await Bun.sleep(0);
+  expect(hasEnded).toBe(false);
+  end(pack.peer);
+  await ended;
+});
