@@ -43,10 +43,17 @@ const parts: readonly Part[] = [
   bunTest("bun: integration tests", "tests/integration"),
 ];
 
+/** What a Python with torch can show and one without cannot. */
+const torchTests = [
+  "tests/python/torch",
+  "tests/python/unit/test_vectors.py",
+  "tests/python/integration/test_torch_host.py",
+];
+
 /** Tests that need torch. Where CI runs it must be there; elsewhere its absence is a skip with its reason. */
 async function runTorchTests(): Promise<Tally> {
   const { folder, problem } = await makeTorchEnvironment();
-  if (problem === undefined) return await pytest("pytest with torch", folder, ["tests/python/torch"]);
+  if (problem === undefined) return await pytest("pytest with torch", folder, torchTests);
   console.log(`\n── pytest with torch: no CPU build of torch could be installed:\n${problem}`);
   return process.env["CI"] ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 1 };
 }

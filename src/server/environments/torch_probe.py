@@ -1,7 +1,7 @@
 """Says which torch a Python has, and what else that torch needs: one JSON object on standard output.
 
-Run by ``shared-torch.ts`` with the host's own Python, with ``-I``. Reads metadata of installed distributions and imports
-none of them: importing torch takes seconds, and may take a GPU. Standard library only; Python 3.10 and later.
+Run by ``shared-torch.ts`` with the host's own Python, with ``-I``. Reads metadata of installed distributions and
+imports none of them: importing torch takes seconds, and may take a GPU. Standard library only; Python 3.10 and later.
 """
 
 import importlib.metadata as metadata

@@ -10,7 +10,7 @@ from comfy_airlock import Airlock, Pack
 
 from .conftest import PACKS
 
-torch = pytest.importorskip("torch", reason="torch is not installed in this environment; `npm test` has one where it is")
+torch = pytest.importorskip("torch", reason="torch is not in this environment; `npm test` has one where it is")
 
 
 @pytest.fixture(scope="module")
