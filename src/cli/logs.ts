@@ -4,7 +4,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { logNamePattern } from "../server/workers/log-file.ts";
+import { logName, logNamePattern } from "../server/workers/log-file.ts";
 import { defaultFolders } from "../transport/address.ts";
 import { type Command, readArguments, UsageError } from "./command.ts";
 
@@ -31,13 +31,14 @@ function runLogs(args: readonly string[]): number {
   if (!(lines >= 0)) throw new UsageError(`--lines takes a number, not ${JSON.stringify(values.lines)}`);
   const folder = defaultFolders(process.env, homedir()).logs;
   const logs = findLogs(folder);
-  const [pack] = positionals;
+  const [pack, ...more] = positionals;
+  if (more.length > 0) throw new UsageError("name one pack");
   if (pack === undefined) {
     for (const log of logs) console.log(`${log.pack}\t${statSync(log.path).size} bytes\t${log.path}`);
     if (logs.length === 0) console.error(`airlock logs: there are no logs in ${folder} yet; a worker makes its pack's`);
     return 0;
   }
-  const matching = logs.filter((log) => log.pack === pack);
+  const matching = logs.filter((log) => log.pack === logName(pack));
   if (matching.length === 0) {
     const known = [...new Set(logs.map((log) => log.pack))].join(", ");
     console.error(
@@ -46,7 +47,7 @@ function runLogs(args: readonly string[]): number {
     return 1;
   }
   for (const log of matching) {
-    // Two folders may hold packs of one name.
+    // Two folders may hold packs of one name, and two workers of one pack write to a log each.
     if (matching.length > 1) console.log(`==> ${log.path}`);
     const text = readFileSync(log.path, "utf8");
     const tail = text.split("\n").slice(-lines - (text.endsWith("\n") ? 1 : 0));

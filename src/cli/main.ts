@@ -72,10 +72,19 @@ function report(command: Command, error: unknown): number {
     console.error(`airlock ${command.name}: ${error.message}\n\n${commandHelp(command)}`);
     return 2;
   }
+  if (isSystemError(error)) {
+    console.error(`airlock ${command.name}: ${error.message}`);
+    return 1;
+  }
   if (!(error instanceof AirlockError)) throw error;
   console.error(`airlock ${command.name}: ${error.describe()}`);
   if (error.code === "cancelled") return 130;
   return inputCodes.has(error.code) ? 2 : 1;
+}
+
+/** What the operating system refused, such as a folder that cannot be made: its message says what and where. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && "syscall" in error && "code" in error;
 }
 
 // Nothing that a finished command left open should keep the process; it has stopped its server by now.

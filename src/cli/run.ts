@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { type Airlock, connect } from "../client/client.ts";
 import type { Pack } from "../client/pack.ts";
 import { serve } from "../server/serve.ts";
+import { checkSocketPath } from "../transport/address.ts";
 import { systemClock } from "../transport/clock.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
 import { loadWorkflow } from "../workflow/check.ts";
@@ -108,7 +109,7 @@ async function runIsolated(
   signal: AbortSignal,
 ): Promise<void> {
   await using server = await serve({
-    socket: join(scratch, "server.sock"),
+    socket: checkSocketPath(join(scratch, "server.sock"), "set TMPDIR to a folder with a shorter path"),
     ...(options.python !== undefined && { python: options.python }),
     limits: { drainMsMax: 0 },
     workerVariables: {

@@ -3,6 +3,7 @@
  */
 import type { ServerEvent } from "../server/events.ts";
 import { serve } from "../server/serve.ts";
+import { removeSocketFolder } from "../server/socket-file.ts";
 import { type Command, readArguments } from "./command.ts";
 
 export const serveCommand: Command = {
@@ -14,7 +15,8 @@ export const serveCommand: Command = {
     "  --python PATH          the Python that packs run on unless they need another (AIRLOCK_PYTHON, else python3)",
     "  --quiet                say nothing of peers and workers that come and go",
     "  --announce             print the socket's path to standard output once listening",
-    "  --until-stdin-closes   stop when standard input ends: for a program that starts a server of its own",
+    "  --until-stdin-closes   stop when standard input ends, and remove the socket's folder where it is left empty: for a",
+    "                         program that starts a server of its own",
   ].join("\n"),
   examples: ["airlock serve", "AIRLOCK_SOCKET=/tmp/me/air.sock airlock serve --python python3.12"],
   run: runServe,
@@ -45,6 +47,8 @@ async function runServe(args: readonly string[]): Promise<number> {
   const reason = await stopped;
   if (!quiet) console.error(`stopping: ${reason}`);
   await server.stop();
+  // Whoever started this server may have been killed, and cannot remove the folder that it made for the socket.
+  if (values["until-stdin-closes"]) removeSocketFolder(server.socketPath);
   return 0;
 }
 

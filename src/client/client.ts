@@ -4,8 +4,10 @@
  * Owns one connection and the calls under way on it. Every call ends exactly once: with its result, with an
  * {@link AirlockError}, or with the signal's reason when it is aborted.
  */
+
 import { tmpdir } from "node:os";
 import { resolve } from "node:path";
+import type { Socket } from "bun";
 import { defaultSocketPath } from "../transport/address.ts";
 import { decode, encode, encodeParts } from "../transport/codec.ts";
 import { Connection } from "../transport/connection.ts";
@@ -26,6 +28,7 @@ import {
 } from "../transport/control.ts";
 import { AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
 import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind } from "../transport/frame.ts";
+import { loadLibc } from "../transport/libc.ts";
 import { defaultLimits, type Limits } from "../transport/limits.ts";
 import { RawValue } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
@@ -53,7 +56,8 @@ interface PendingCall {
 /**
  * Connects to a running server.
  *
- * @throws AirlockError `disconnected` where there is none, or what the server says where it lets nobody in.
+ * @throws AirlockError `disconnected` where there is none, `unauthorized` where it is another user's, or what the server
+ * says where it lets nobody in.
  */
 export async function connect(options: ConnectOptions = {}): Promise<Airlock> {
   const socketPath = options.socket ?? defaultSocketPath(process.env, process.getuid?.() ?? 0, tmpdir());
@@ -62,6 +66,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Airlock> {
 
 /** A connection to a server. */
 export class Airlock implements PackCaller, AsyncDisposable {
+  readonly #limits: Limits;
   readonly #pending = new Map<number, PendingCall>();
   readonly #welcomed = Promise.withResolvers<Welcome>();
   readonly #closed = Promise.withResolvers<void>();
@@ -70,23 +75,26 @@ export class Airlock implements PackCaller, AsyncDisposable {
   /** Why the connection ended, once it has. */
   #ended: AirlockError | undefined;
 
+  private constructor(limits: Limits) {
+    this.#limits = limits;
+  }
+
   /** Use {@link connect}. */
   static async open(socketPath: string, options: ConnectOptions): Promise<Airlock> {
-    const airlock = new Airlock();
-    const limits = { ...defaultLimits, ...options.limits };
-    await airlock.#connect(socketPath, limits);
+    const airlock = new Airlock({ ...defaultLimits, ...options.limits });
+    checkServer(await airlock.#connect(socketPath), socketPath);
     airlock.#sendHello(options);
     await airlock.#welcomed.promise;
     return airlock;
   }
 
-  async #connect(socketPath: string, limits: Limits): Promise<void> {
+  async #connect(socketPath: string): Promise<Socket<undefined>> {
     try {
-      await Bun.connect({
+      return await Bun.connect<undefined>({
         unix: socketPath,
         socket: {
           open: (socket) => {
-            this.#connection = new Connection(socket, limits, {
+            this.#connection = new Connection(socket, this.#limits, {
               onFrame: (frame) => this.#receive(frame),
               onBroken: (cause) => this.#connection?.abort(cause),
               onClose: (cause) => this.#end(cause),
@@ -157,8 +165,8 @@ export class Airlock implements PackCaller, AsyncDisposable {
    * Calls a method of a peer.
    *
    * @returns the result, still encoded.
-   * @throws AirlockError as the server or the peer answers, `value_unsupported` where an argument cannot cross; or the
-   * signal's reason.
+   * @throws AirlockError as the server or the peer answers, `value_unsupported` where an argument cannot cross,
+   * `limit_exceeded` where they are too large for a frame; or the signal's reason.
    */
   async call(
     peer: number,
@@ -172,6 +180,9 @@ export class Airlock implements PackCaller, AsyncDisposable {
     if (signal?.aborted) throw signal.reason;
     const body = encodeParts([method, args, keywords]);
     const call = this.#freeCall();
+    const { frameBytesMax, controlBytesMax } = this.#limits;
+    const bytesMax = peer === serverPeer ? controlBytesMax : frameBytesMax;
+    const frame = buildFrame({ kind: FrameKind.call, peer, call, deadlineMs, body }, bytesMax);
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
     const onAbort = (): void => {
       this.#pending.delete(call);
@@ -180,7 +191,7 @@ export class Airlock implements PackCaller, AsyncDisposable {
     };
     this.#pending.set(call, { peer, resolve, reject, onProgress });
     signal?.addEventListener("abort", onAbort, { once: true });
-    this.#connection?.send(buildFrame({ kind: FrameKind.call, peer, call, deadlineMs, body }));
+    this.#connection?.send(frame);
     try {
       return new RawValue(await promise);
     } finally {
@@ -252,6 +263,21 @@ export class Airlock implements PackCaller, AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/**
+ * Makes sure that the server is this user's own, or root's: whoever else listens at this path would read all that is
+ * sent there.
+ */
+function checkServer(socket: Socket<undefined>, socketPath: string): void {
+  // Bun's typings leave the descriptor out; the kernel tells by it who listens.
+  const { fd } = socket as unknown as { fd: number };
+  const { uid } = loadLibc().peerCredentials(fd);
+  if (uid === process.getuid?.() || uid === 0) return;
+  socket.terminate();
+  throw new AirlockError("unauthorized", `the server at ${socketPath} is user ${uid}'s, not yours`, {
+    hint: "set AIRLOCK_SOCKET to a path that only you can write to",
+  });
 }
 
 function errorOf(body: Uint8Array): AirlockError {

@@ -50,10 +50,11 @@ export class CallTable {
     if (callerCall === 0) throw new AirlockError("protocol_error", "call number 0 is not a call");
     if (caller.made.has(callerCall))
       throw new AirlockError("protocol_error", `call number ${callerCall} is in use already`);
-    if (caller.made.size >= this.#limits.callsPerPeerMax) {
+    // Calls that were given up count too: what they occupy is freed only when their worker answers.
+    if (caller.callsInTable >= this.#limits.callsPerPeerMax) {
       throw new AirlockError(
         "limit_exceeded",
-        `peer ${caller.peer} has ${caller.made.size} calls under way, as many as are allowed`,
+        `peer ${caller.peer} has ${caller.callsInTable} calls under way or given up and unanswered, as many as are allowed`,
       );
     }
     const call: Call = {
@@ -63,10 +64,12 @@ export class CallTable {
       destination,
       callee: undefined,
       abandoned: false,
+      deadlineAtMs: deadlineMs === undefined ? undefined : this.#clock.nowMs() + deadlineMs,
       timer: undefined,
     };
     if (deadlineMs !== undefined) call.timer = this.#clock.after(deadlineMs, () => onOverdue(call));
     this.#calls.set(call.id, call);
+    caller.callsInTable += 1;
     caller.made.set(callerCall, call);
     return call;
   }
@@ -90,13 +93,17 @@ export class CallTable {
     call.abandoned = true;
     call.timer?.cancel();
     if (call.caller.made.get(call.callerCall) === call) call.caller.made.delete(call.callerCall);
-    if (call.callee === undefined) this.#calls.delete(call.id);
+    if (call.callee === undefined) this.#forget(call);
   }
 
   /** The call is answered, or will never be. */
   remove(call: Call): void {
     this.abandon(call);
     call.callee?.given.delete(call.id);
-    this.#calls.delete(call.id);
+    this.#forget(call);
+  }
+
+  #forget(call: Call): void {
+    if (this.#calls.delete(call.id)) call.caller.callsInTable -= 1;
   }
 }

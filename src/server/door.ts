@@ -8,9 +8,18 @@ import type { Socket, UnixSocketListener } from "bun";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { decode, encode } from "../transport/codec.ts";
 import { Connection } from "../transport/connection.ts";
-import { type Hello, helloSchema, protocolVersions, validate, type Welcome } from "../transport/control.ts";
+import { type Hello, helloSchema, protocolVersions, serverPeer, validate, type Welcome } from "../transport/control.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
-import { buildFrame, type Frame, FrameKind, frameBody, frameKind } from "../transport/frame.ts";
+import {
+  buildFrame,
+  checkFrameLength,
+  type Frame,
+  FrameKind,
+  frameBody,
+  frameKind,
+  frameLength,
+  framePeer,
+} from "../transport/frame.ts";
 import type { PeerCredentials } from "../transport/libc.ts";
 import type { Limits } from "../transport/limits.ts";
 import type { OnServerEvent } from "./events.ts";
@@ -46,6 +55,10 @@ export interface DoorOptions {
 /** A connection and who turned out to be at its other end. */
 interface Visitor {
   readonly connection: Connection;
+  /** The process that connected, as the kernel told; 0 until it has. */
+  pid: number;
+  /** Runs until the hello is due, and once more until the last words must have been read. */
+  timer?: Timer;
   session?: Session;
   /** The worker that it turned out to be. */
   worker?: Worker;
@@ -56,51 +69,74 @@ type PeerSocket = Socket<Visitor>;
 export class Door {
   readonly #options: DoorOptions;
   readonly #listener: UnixSocketListener<Visitor>;
-  #visitors = 0;
+  readonly #visitors = new Set<Visitor>();
+  #onLastLeft: () => void = () => undefined;
+  #refusesHosts = false;
 
+  /**
+   * Opens the door.
+   *
+   * @throws AirlockError `bad_request` where the socket cannot be bound.
+   */
   constructor(options: DoorOptions) {
     this.#options = options;
-    this.#listener = Bun.listen<Visitor>({
-      unix: options.socketPath,
-      socket: {
-        open: (socket) => this.#open(socket),
-        data: (socket, chunk) => socket.data?.connection.handleData(chunk),
-        drain: (socket) => socket.data?.connection.handleDrain(),
-        close: (socket, error) => socket.data?.connection.handleClose(error),
-        error: (socket, error) => socket.data?.connection.handleClose(error),
-      },
-    });
+    this.#listener = this.#listen();
   }
 
-  /** Stops listening; connections that are open stay. */
-  close(): void {
+  #listen(): UnixSocketListener<Visitor> {
+    const { socketPath } = this.#options;
+    try {
+      return Bun.listen<Visitor>({
+        unix: socketPath,
+        socket: {
+          open: (socket) => this.#open(socket),
+          data: (socket, chunk) => socket.data?.connection.handleData(chunk),
+          drain: (socket) => socket.data?.connection.handleDrain(),
+          close: (socket, error) => socket.data?.connection.handleClose(error),
+          error: (socket, error) => socket.data?.connection.handleClose(error),
+        },
+      });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const message = `no server can listen at ${socketPath}: ${reason}`;
+      throw new AirlockError("bad_request", message, {}, { cause: error });
+    }
+  }
+
+  /** Lets no further host in. Workers still are: calls that were taken may wait for one that is starting. */
+  refuseHosts(): void {
+    this.#refusesHosts = true;
+  }
+
+  /** Stops listening and shows everybody out, with `cause`; settles when all are gone, which takes a second at most. */
+  async close(cause: AirlockError): Promise<void> {
     this.#listener.stop(false);
+    for (const visitor of [...this.#visitors]) this.#sayGoodbye(visitor, cause);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onLastLeft = resolve;
+    if (this.#visitors.size > 0) await promise;
   }
 
   #open(socket: PeerSocket): void {
     const { limits, clock } = this.#options;
-    const reception = { pid: 0, timer: undefined as Timer | undefined };
     const connection: Connection = new Connection(socket as Socket<unknown>, limits, {
-      onFrame: (frame) => this.#receive(visitor, reception.pid, frame),
-      onBroken: (cause) => this.#refuse(visitor, cause),
-      onClose: (cause) => {
-        reception.timer?.cancel();
-        this.#closed(visitor, reception.pid, cause);
-      },
+      onHeader: (header) => this.#checkHeader(visitor, header),
+      onFrame: (frame) => this.#receive(visitor, frame),
+      onBroken: (cause) => this.#sayGoodbye(visitor, cause),
+      onClose: (cause) => this.#closed(visitor, cause),
     });
-    const visitor: Visitor = { connection };
+    const visitor: Visitor = { connection, pid: 0 };
     socket.data = visitor;
-    this.#visitors += 1;
+    this.#visitors.add(visitor);
     try {
-      reception.pid = this.#checkStranger(socket);
+      visitor.pid = this.#checkStranger(socket);
     } catch (error) {
-      this.#refuse(visitor, toAirlockError(error, "unauthorized"));
+      this.#sayGoodbye(visitor, toAirlockError(error, "unauthorized"));
       return;
     }
-    reception.timer = clock.after(limits.helloMsMax, () => {
-      if (visitor.session !== undefined) return;
-      this.#refuse(visitor, new AirlockError("protocol_error", `no hello within ${limits.helloMsMax / 1000} s`));
-    });
+    visitor.timer = clock.after(limits.helloMsMax, () =>
+      this.#sayGoodbye(visitor, new AirlockError("protocol_error", `no hello within ${limits.helloMsMax / 1000} s`)),
+    );
   }
 
   /** Returns the process id of the connecting process. */
@@ -112,24 +148,32 @@ export class Door {
     if (credentials.uid !== uid && credentials.uid !== 0) {
       throw new AirlockError("unauthorized", `user ${credentials.uid} may not connect to the server of user ${uid}`);
     }
-    if (this.#visitors > limits.peersMax) {
+    if (this.#visitors.size > limits.peersMax) {
       throw new AirlockError("limit_exceeded", `${limits.peersMax} connections are open already`);
     }
     return credentials.pid;
   }
 
-  #receive(visitor: Visitor, pid: number, frame: Frame): void {
+  /** Keeps who is not let in yet, and who asks something small of the server, from making it buffer much. */
+  #checkHeader(visitor: Visitor, header: Uint8Array): void {
+    const kind = frameKind(header);
+    if (visitor.session === undefined && kind !== FrameKind.hello) {
+      throw new AirlockError("protocol_error", "the first frame is not a hello");
+    }
+    const forServer = kind === FrameKind.hello || (kind === FrameKind.call && framePeer(header) === serverPeer);
+    if (forServer) checkFrameLength(frameLength(header), this.#options.limits.controlBytesMax);
+  }
+
+  #receive(visitor: Visitor, frame: Frame): void {
     try {
       if (visitor.session !== undefined) this.#options.router.receive(visitor.session, frame);
-      else visitor.session = this.#letIn(visitor, pid, frame);
+      else this.#letIn(visitor, frame);
     } catch (error) {
-      this.#refuse(visitor, toAirlockError(error));
+      this.#sayGoodbye(visitor, toAirlockError(error));
     }
   }
 
-  #letIn(visitor: Visitor, pid: number, frame: Frame): Session {
-    if (frameKind(frame) !== FrameKind.hello)
-      throw new AirlockError("protocol_error", "the first frame is not a hello");
+  #letIn(visitor: Visitor, frame: Frame): void {
     const hello = validate(helloSchema, decode(frameBody(frame)), "hello");
     const protocol = Math.min(protocolVersions.max, hello.protocol.max);
     if (protocol < Math.max(protocolVersions.min, hello.protocol.min)) {
@@ -139,16 +183,20 @@ export class Door {
         hint: "install the same version of comfy-airlock on both sides",
       });
     }
-    const expected = hello.role === "worker" ? this.#claim(hello, pid) : undefined;
+    if (hello.role === "host" && this.#refusesHosts) {
+      throw new AirlockError("server_stopping", "the server is stopping and takes no new hosts");
+    }
+    const expected = hello.role === "worker" ? this.#claim(hello, visitor.pid) : undefined;
+    visitor.timer?.cancel();
     const session = this.#options.router.join(hello, visitor.connection);
+    visitor.session = session;
     visitor.connection.send(this.#welcome(session, protocol, expected?.pack));
     if (expected !== undefined) {
       visitor.worker = expected.worker;
       expected.worker.admit(session);
     }
-    const { peer } = session;
-    this.#options.onEvent({ type: "peer_connected", peer, role: hello.role, name: hello.name, pid });
-    return session;
+    const { role, name } = hello;
+    this.#options.onEvent({ type: "peer_connected", peer: session.peer, role, name, pid: visitor.pid });
   }
 
   /** The worker that this process was spawned as. The token alone could have been read by somebody else. */
@@ -177,21 +225,27 @@ export class Door {
   }
 
   /** Says why, then closes; a peer that doesn't read is not waited for. */
-  #refuse(visitor: Visitor, cause: AirlockError): void {
+  #sayGoodbye(visitor: Visitor, cause: AirlockError): void {
+    visitor.timer?.cancel();
+    visitor.timer = this.#options.clock.after(lastWordsMs, () => visitor.connection.abort(cause));
     visitor.connection.send(buildFrame({ kind: FrameKind.error, peer: 0, call: 0, body: encode(errorToWire(cause)) }));
     visitor.connection.end(cause);
-    this.#options.clock.after(lastWordsMs, () => visitor.connection.abort(cause));
   }
 
-  #closed(visitor: Visitor, pid: number, cause: AirlockError | undefined): void {
-    this.#visitors -= 1;
-    const { session } = visitor;
+  #closed(visitor: Visitor, cause: AirlockError | undefined): void {
+    this.#visitors.delete(visitor);
+    visitor.timer?.cancel();
+    this.#tellOfClosed(visitor, cause);
+    if (this.#visitors.size === 0) this.#onLastLeft();
+  }
+
+  #tellOfClosed({ session, worker, pid }: Visitor, cause: AirlockError | undefined): void {
     if (session === undefined) {
       if (cause !== undefined) this.#options.onEvent({ type: "peer_refused", pid, cause });
       return;
     }
     this.#options.onEvent({ type: "peer_closed", peer: session.peer, name: session.hello.name, cause });
-    if (visitor.worker === undefined) this.#options.onHostGone(session);
-    else visitor.worker.connectionClosed(cause);
+    if (worker === undefined) this.#options.onHostGone(session);
+    else worker.connectionClosed(cause);
   }
 }

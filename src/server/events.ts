@@ -29,3 +29,15 @@ export type ServerEvent =
     };
 
 export type OnServerEvent = (event: ServerEvent) => void;
+
+/** The embedder's listener, made harmless: what it throws becomes a warning of this process and disturbs no peer. */
+export function guardedListener(listener: OnServerEvent): OnServerEvent {
+  return (event) => {
+    try {
+      listener(event);
+    } catch (error) {
+      const thrown = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      process.emitWarning(`the listener for server events threw on ${event.type}: ${thrown}`, "AirlockWarning");
+    }
+  };
+}

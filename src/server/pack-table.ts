@@ -32,7 +32,10 @@ export class PackTable {
   open(host: Session, manifest: PackManifest): Pack {
     const packs = this.#open.get(host) ?? new Map<number, Pack>();
     const opened = [...packs.values()].find((pack) => pack.manifest.folder === manifest.folder);
-    if (opened !== undefined) return opened;
+    if (opened !== undefined) {
+      opened.reopen(manifest);
+      return opened;
+    }
     const { packsPerHostMax } = this.#options;
     if (packs.size >= packsPerHostMax) {
       throw new AirlockError("limit_exceeded", `this host has ${packsPerHostMax} packs open, as many as are allowed`);
@@ -59,22 +62,22 @@ export class PackTable {
     throw new AirlockError("pack_not_open", `peer ${peer} is no pack of this host`, { hint });
   }
 
-  /** Closes one pack of a host. */
-  close(pack: Pack): void {
+  /** Closes one pack of a host; calls under way fail with `reason`, by default that it was closed. */
+  close(pack: Pack, reason?: AirlockError): void {
     this.#open.get(pack.host)?.delete(pack.peer);
-    pack.close();
+    pack.close(reason);
     void pack.ended.then(() => this.#all.delete(pack));
   }
 
-  /** Closes all packs of a host that is gone. */
-  closeAll(host: Session): void {
-    for (const pack of [...(this.#open.get(host)?.values() ?? [])]) this.close(pack);
+  /** Closes all packs of a host. */
+  closeAll(host: Session, reason?: AirlockError): void {
+    for (const pack of [...(this.#open.get(host)?.values() ?? [])]) this.close(pack, reason);
     this.#open.delete(host);
   }
 
-  /** Closes everything; settles when the last worker is gone. */
-  async end(): Promise<void> {
-    for (const host of [...this.#open.keys()]) this.closeAll(host);
+  /** Closes everything, for `reason`; settles when the last worker is gone. */
+  async end(reason: AirlockError): Promise<void> {
+    for (const host of [...this.#open.keys()]) this.closeAll(host, reason);
     await Promise.all([...this.#all].map((pack) => pack.ended));
   }
 

@@ -46,11 +46,13 @@ export class Pack implements Destination {
   /** The number that the host sends this pack's calls to. */
   readonly peer: number;
   readonly host: Session;
-  readonly manifest: PackManifest;
   readonly log: LogFile;
   readonly #services: PackServices;
   readonly #closing = new AbortController();
+  #manifest: PackManifest;
   #worker: Worker | undefined;
+  /** The manifest that the worker was started with. */
+  #workerManifest: PackManifest | undefined;
   /** Settles when the last worker is gone. */
   #lastEnded: Promise<unknown> = Promise.resolve();
   #starting = false;
@@ -59,13 +61,30 @@ export class Pack implements Destination {
   constructor(peer: number, host: Session, manifest: PackManifest, log: LogFile, services: PackServices) {
     this.peer = peer;
     this.host = host;
-    this.manifest = manifest;
+    this.#manifest = manifest;
     this.log = log;
     this.#services = services;
   }
 
-  get worker(): Worker | undefined {
-    return this.#worker;
+  /** The manifest as it was when the pack was last opened: the next worker's. */
+  get manifest(): PackManifest {
+    return this.#manifest;
+  }
+
+  /** What the host should know of the manifest, a sentence each. */
+  get warnings(): readonly string[] {
+    const running = this.#worker === undefined ? undefined : this.#workerManifest;
+    if (running === undefined || Bun.deepEquals(running, this.#manifest)) return this.#manifest.warnings;
+    const changed = `${this.#manifest.file} was changed after the running worker (pid ${this.#worker?.pid}) was started`;
+    return [
+      ...this.#manifest.warnings,
+      `${changed}; close the pack and open it again to have a worker that follows it`,
+    ];
+  }
+
+  /** Takes the manifest as it is now; a worker that is running goes on as it was started. */
+  reopen(manifest: PackManifest): void {
+    this.#manifest = manifest;
   }
 
   /** Settles when the pack's last worker is gone. */
@@ -112,9 +131,9 @@ export class Pack implements Destination {
     return this.#services.prepareEnvironment(this, onProgress, this.#closing.signal);
   }
 
-  /** Ends the pack's worker, and with it the calls under way. */
-  close(): void {
-    this.#closing.abort(new AirlockError("cancelled", `the pack ${this.manifest.name} was closed`));
+  /** Ends the pack's worker, and with it the calls under way, which fail with `reason`. */
+  close(reason = new AirlockError("cancelled", `the pack ${this.manifest.name} was closed`)): void {
+    this.#closing.abort(reason);
     this.#worker?.stop();
   }
 
@@ -161,6 +180,7 @@ export class Pack implements Destination {
     try {
       const ended = worker.supervise(this.#services.spawn(this, worker, environment));
       this.#worker = worker;
+      this.#workerManifest = this.#manifest;
       this.#lastEnded = ended.then((exit) => this.#workerEnded(worker, exit));
       const failed = ended.then((exit) => Promise.reject(this.#startFailed(worker, exit)));
       // The race below may be over before the worker ends; that later rejection is nobody's surprise.
@@ -183,9 +203,13 @@ export class Pack implements Destination {
     const expected = this.#closed;
     this.#services.onEvent({ type: "worker_ended", pack, pid: worker.pid, exit, expected });
     if (worker.session === undefined) return;
+    this.#services.leave(worker.session, expected ? this.#closing.signal.reason : this.#died(worker, exit));
+  }
+
+  #died(worker: Worker, exit: string): AirlockError {
+    const pack = this.manifest.name;
     const message = `pack ${pack}: its worker (pid ${worker.pid}) ended during the call: ${exit}`;
     const hint = `the next call starts a fresh worker; its log is ${this.log.path}`;
-    const details = { pack, exit, log: this.log.tail(), hint };
-    this.#services.leave(worker.session, new AirlockError("worker_died", message, details));
+    return new AirlockError("worker_died", message, { pack, exit, log: this.log.tail(), hint });
   }
 }

@@ -1,14 +1,14 @@
 /**
  * The relay: takes frames from sessions and passes them on by their header, without decoding a body.
  *
- * Owns the sessions and the call table. Invariant: every call that entered is answered exactly once, by its callee or,
+ * Owns the call table. Invariant: every call that entered is answered exactly once, by its callee or,
  * where that is impossible, by the router itself. Knows packs only as destinations, and control only as a function;
  * does no I/O but {@link FrameSink.send}.
  */
 import type { Clock } from "../transport/clock.ts";
 import { encode } from "../transport/codec.ts";
 import type { FrameSink } from "../transport/connection.ts";
-import { type Hello, serverPeer } from "../transport/control.ts";
+import { type Hello, type Progress, progressToWire, serverPeer } from "../transport/control.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
@@ -20,6 +20,7 @@ import {
   frameKind,
   framePeer,
   setFrameCall,
+  setFrameDeadlineMs,
   setFramePeer,
 } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
@@ -46,17 +47,12 @@ export interface RouterOptions {
 export class Router {
   readonly #options: RouterOptions;
   readonly #calls: CallTable;
-  readonly #sessions = new Map<number, Session>();
   #lastPeer: number = serverPeer;
   #stopping = false;
 
   constructor(options: RouterOptions) {
     this.#options = options;
     this.#calls = new CallTable(options.limits, options.clock);
-  }
-
-  get sessions(): Iterable<Session> {
-    return this.#sessions.values();
   }
 
   /** Calls whose callers still wait. */
@@ -72,9 +68,7 @@ export class Router {
 
   /** Lets a peer in. Its frames then go to {@link receive}, its end to {@link leave}. */
   join(hello: Hello, link: FrameSink): Session {
-    const session = new Session(this.nextPeer(), hello, link);
-    this.#sessions.set(session.peer, session);
-    return session;
+    return new Session(this.nextPeer(), hello, link);
   }
 
   /** Refuses new calls from now on; those under way go on. */
@@ -155,37 +149,46 @@ export class Router {
     this.#calls.give(call, worker);
     setFramePeer(frame, call.caller.peer);
     setFrameCall(frame, call.id);
+    // What it waited for its worker to start, the worker must not count again.
+    if (call.deadlineAtMs !== undefined) setFrameDeadlineMs(frame, call.deadlineAtMs - this.#options.clock.nowMs());
     worker.link.send(frame);
   }
 
   /** Answers a call with a value of the server's own. */
   answer(call: Call, value: unknown): void {
-    this.#reply(call, FrameKind.result, value);
+    let body: Uint8Array;
+    try {
+      body = encode(value);
+    } catch (error) {
+      return this.fail(call, toAirlockError(error));
+    }
+    this.#reply(call, FrameKind.result, body);
   }
 
   /** Answers a call with an error of the server's own. */
   fail(call: Call, error: AirlockError): void {
-    this.#reply(call, FrameKind.error, errorToWire(error));
+    this.#reply(call, FrameKind.error, encode(errorToWire(error)));
   }
 
-  #reply(call: Call, kind: FrameKind, value: unknown): void {
+  #reply(call: Call, kind: FrameKind, body: Uint8Array): void {
     const { abandoned } = call;
     this.#calls.remove(call);
-    if (abandoned) return;
-    call.caller.link.send(buildFrame({ kind, peer: call.destination, call: call.callerCall, body: encode(value) }));
+    if (!abandoned) this.#tell(call, kind, body);
+  }
+
+  /** Sends a call's caller what its destination says. */
+  #tell(call: Call, kind: FrameKind, body: Uint8Array): void {
+    call.caller.link.send(buildFrame({ kind, peer: call.destination, call: call.callerCall, body }));
   }
 
   /** Tells a call's caller how it goes. */
-  progress(call: Call, value: unknown): void {
-    if (call.abandoned) return;
-    const fields = { kind: FrameKind.progress, peer: call.destination, call: call.callerCall };
-    call.caller.link.send(buildFrame({ ...fields, body: encode(value) }));
+  progress(call: Call, progress: Progress): void {
+    if (!call.abandoned) this.#tell(call, FrameKind.progress, encode(progressToWire(progress)));
   }
 
   #overdue(call: Call): void {
     const error = new AirlockError("deadline_exceeded", "the call took longer than its deadline");
-    const fields = { kind: FrameKind.error, peer: call.destination, call: call.callerCall };
-    call.caller.link.send(buildFrame({ ...fields, body: encode(errorToWire(error)) }));
+    this.#tell(call, FrameKind.error, encode(errorToWire(error)));
     this.#abandon(call);
   }
 
@@ -198,16 +201,7 @@ export class Router {
 
   /** A peer is gone: its own calls are abandoned, and those it was to answer fail with `cause`. */
   leave(session: Session, cause: AirlockError): void {
-    this.#sessions.delete(session.peer);
     for (const call of [...session.made.values()]) this.#abandon(call);
     for (const call of [...session.given.values()]) this.fail(call, cause);
-  }
-
-  /** Tells a peer why its connection ends, and ends it. */
-  dismiss(session: Session, cause: AirlockError): void {
-    session.link.send(
-      buildFrame({ kind: FrameKind.error, peer: serverPeer, call: 0, body: encode(errorToWire(cause)) }),
-    );
-    session.link.end(cause);
   }
 }

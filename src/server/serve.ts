@@ -7,21 +7,22 @@ import { checkSocketPath, defaultFolders, defaultSocketPath, type Variables } fr
 import { type Clock, systemClock } from "../transport/clock.ts";
 import type { Status } from "../transport/control.ts";
 import { AirlockError } from "../transport/errors.ts";
-import { loadLibc } from "../transport/libc.ts";
+import { type Libc, loadLibc } from "../transport/libc.ts";
 import { defaultLimits, type Limits } from "../transport/limits.ts";
 import { version } from "../version.ts";
 import { ControlService } from "./control-service.ts";
 import { Door, type ExpectedWorker } from "./door.ts";
 import { EnvironmentStore } from "./environments/environments.ts";
+import type { FileLock } from "./environments/file-lock.ts";
 import { loadManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
-import type { OnServerEvent } from "./events.ts";
+import { guardedListener, type OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
 import { Pack, type PackServices } from "./pack.ts";
 import { PackTable } from "./pack-table.ts";
 import { Router } from "./router.ts";
 import type { Session } from "./session.ts";
-import { clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
+import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
 import { LogFile, logPath } from "./workers/log-file.ts";
 import { workerVariables } from "./workers/variables.ts";
 import { workerSpawner } from "./workers/worker-process.ts";
@@ -29,7 +30,10 @@ import { workerSpawner } from "./workers/worker-process.ts";
 export interface ServeOptions {
   /** Path of the Unix socket; AIRLOCK_SOCKET or the user's own by default. */
   readonly socket?: string;
-  /** The Python that packs run on unless their host or their manifest asks for another: a path, or a name on PATH. */
+  /**
+   * The Python that packs run on unless their manifest asks for another: a path, or a name on PATH; AIRLOCK_PYTHON, else
+   * `python3`, by default. A pack that shares its host's torch runs on the host's own version.
+   */
   readonly python?: string;
   /** The uv binary; by default AIRLOCK_UV, this project's own environment, then PATH. */
   readonly uv?: string;
@@ -50,8 +54,8 @@ export interface Server extends AsyncDisposable {
   readonly socketPath: string;
   status(): Status;
   /**
-   * Takes no new calls, lets those under way finish within `drainMsMax`, then ends workers and connections, and removes
-   * the socket file.
+   * Takes no new calls and hosts, lets the calls under way finish within `drainMsMax`, then ends workers, the making of
+   * environments, and connections, and removes the socket file.
    */
   stop(): Promise<void>;
 }
@@ -69,7 +73,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
     options.socket === undefined ? defaultSocketPath(variables, uid, tmpdir()) : checkSocketPath(options.socket);
   const libc = loadLibc();
   const clock = systemClock;
-  const lockFile = fileLocker(libc, clock);
+  const lockFile = fileLocker(libc.tryLock, clock);
   const folders = defaultFolders(variables, homedir());
   const environments = new EnvironmentStore({
     directory: options.environments ?? folders.environments,
@@ -79,25 +83,32 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
     clock,
   });
   ensureSocketFolder(socketPath, uid);
-  await clearSocketPath(socketPath);
-  return new RunningServer({
-    socketPath,
-    uid,
-    clock,
-    libc,
-    environments,
-    limits: { ...defaultLimits, ...options.limits },
-    logs: options.logs ?? folders.logs,
-    onEvent: options.onEvent ?? (() => undefined),
-    workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
-  });
+  const claim = await claimSocketPath(socketPath, lockFile, clock);
+  try {
+    await clearSocketPath(socketPath);
+    return new RunningServer({
+      socketPath,
+      uid,
+      clock,
+      libc,
+      lockFile,
+      environments,
+      limits: { ...defaultLimits, ...options.limits },
+      logs: options.logs ?? folders.logs,
+      onEvent: guardedListener(options.onEvent ?? (() => undefined)),
+      workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
+    });
+  } finally {
+    claim.release();
+  }
 }
 
 interface Parts {
   readonly socketPath: string;
   readonly uid: number;
   readonly clock: Clock;
-  readonly libc: ReturnType<typeof loadLibc>;
+  readonly libc: Libc;
+  readonly lockFile: FileLock;
   readonly environments: EnvironmentStore;
   readonly limits: Limits;
   readonly logs: string;
@@ -122,7 +133,7 @@ class RunningServer implements Server {
     const packs = new PackTable({
       packsPerHostMax: limits.packsPerHostMax,
       newPack: (host, manifest) => {
-        const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder));
+        const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder), libc.tryLock);
         return new Pack(router.nextPeer(), host, manifest, log, services);
       },
     });
@@ -207,16 +218,30 @@ class RunningServer implements Server {
 
   async #stop(): Promise<void> {
     const { clock, limits } = this.#parts;
+    const stopped = new AirlockError("server_stopping", "the server was stopped");
     this.#router.stopTakingCalls();
-    this.#door.close();
+    this.#door.refuseHosts();
     const untilMs = clock.nowMs() + limits.drainMsMax;
     while (this.#router.callsWaitedFor > 0 && clock.nowMs() < untilMs) {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }
-    await this.#packs.end();
-    const farewell = new AirlockError("server_stopping", "the server was stopped");
-    for (const session of [...this.#router.sessions]) this.#router.dismiss(session, farewell);
-    removeSocketFile(this.socketPath, this.#inode);
+    await this.#packs.end(stopped);
+    // An environment that was being made is given up by now; what it left on disk must be gone before this process is.
+    await this.#parts.environments.settled();
+    await this.#stopListening(stopped);
+  }
+
+  async #stopListening(reason: AirlockError): Promise<void> {
+    const { lockFile, clock } = this.#parts;
+    // Bun removes the socket's file by its path, which must not be another server's by then. Without the folder, or
+    // with a claim that never ends, there is nothing to protect.
+    const claim = await claimSocketPath(this.socketPath, lockFile, clock).catch(() => undefined);
+    try {
+      await this.#door.close(reason);
+      removeSocketFile(this.socketPath, this.#inode);
+    } finally {
+      claim?.release();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

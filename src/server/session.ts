@@ -20,6 +20,8 @@ export interface Call {
   callee: Session | undefined;
   /** Nobody waits for the answer any more. */
   abandoned: boolean;
+  /** When its time is up, on the server's clock; missing where it has no deadline. */
+  readonly deadlineAtMs: number | undefined;
   timer: Timer | undefined;
 }
 
@@ -38,6 +40,8 @@ export class Session {
   readonly link: FrameSink;
   /** Calls that this peer made and that have no answer yet, by the peer's own call number. */
   readonly made = new Map<number, Call>();
+  /** Calls that it made and that are in the call table: those it waits for, and those it gave up and a worker still owes. */
+  callsInTable = 0;
   /** Calls that this peer was given to answer, by the server's call number. */
   readonly given = new Map<number, Call>();
 

@@ -11,16 +11,19 @@ export type Variables = Readonly<Record<string, string | undefined>>;
 /** `sun_path` of a Unix socket address, with its terminating zero. */
 const socketPathBytesMax = 107;
 
-/** Bytes that the kernel accepts as a socket's path. */
-export function checkSocketPath(path: string): string {
+/**
+ * The path, if the kernel takes it as a socket's.
+ *
+ * @param hint how to come by a shorter one.
+ * @throws AirlockError `bad_request`.
+ */
+export function checkSocketPath(path: string, hint = "set AIRLOCK_SOCKET to a shorter path"): string {
   const bytes = Buffer.byteLength(path);
   if (bytes <= socketPathBytesMax) return path;
   throw new AirlockError(
     "bad_request",
     `the socket path ${path} has ${bytes} bytes; a Unix socket takes ${socketPathBytesMax}`,
-    {
-      hint: "set AIRLOCK_SOCKET to a shorter path",
-    },
+    { hint },
   );
 }
 

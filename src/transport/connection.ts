@@ -11,6 +11,8 @@ import type { Limits } from "./limits.ts";
 
 /** What happens on a connection. `onClose` comes exactly once, and nothing after it. */
 export interface ConnectionEvents {
+  /** A frame's header arrived, and was well-formed; throws to refuse the frame before any more of it is buffered. */
+  onHeader?(header: Uint8Array): void;
   /** A frame arrived; the bytes are a view that is valid until this returns. */
   onFrame(frame: Frame): void;
   /** The peer sent what is no frame; nothing it sends from here on can be understood. */
@@ -43,7 +45,7 @@ export class Connection implements FrameSink {
     this.#socket = socket;
     this.#limits = limits;
     this.#events = events;
-    this.#assembler = new FrameAssembler(limits);
+    this.#assembler = new FrameAssembler(limits, (header) => this.#events.onHeader?.(header));
   }
 
   /** Bytes accepted by {@link send} that the kernel has not taken yet. */

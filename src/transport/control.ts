@@ -91,6 +91,11 @@ export type Status = v.InferOutput<typeof statusSchema>;
 export const progressSchema = v.object({ pack: v.string(), stage: v.string(), message: v.string() });
 export type Progress = v.InferOutput<typeof progressSchema>;
 
+/** Progress as the body of a PROGRESS frame; a tool's output that was cut to length may hold half a surrogate pair. */
+export function progressToWire({ pack, stage, message }: Progress): Progress {
+  return { pack: pack.toWellFormed(), stage, message: message.toWellFormed() };
+}
+
 /** A call's body: method, positional and keyword arguments. */
 export const callBodySchema = v.strictTuple([text(256), v.array(v.unknown()), v.record(v.string(), v.unknown())]);
 

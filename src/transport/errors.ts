@@ -91,9 +91,17 @@ export function toAirlockError(thrown: unknown, code: ErrorCode = "internal_erro
   return new AirlockError(code, message, {}, { cause: thrown });
 }
 
-/** An error as the body of an ERROR frame: a map of the fields that are there. */
+/**
+ * An error as the body of an ERROR frame: a map of the fields that are there.
+ *
+ * Its texts quote what others wrote (manifests, logs, output that was cut to length), which may hold half of a surrogate
+ * pair. That has no UTF-8; U+FFFD stands for it, because an error must arrive.
+ */
 export function errorToWire(error: AirlockError): Record<string, unknown> {
-  return { code: error.code, message: error.message, ...error.details };
+  const { exception, ...texts } = error.details;
+  const fields = Object.entries({ code: error.code, message: error.message, ...texts });
+  const sendable = Object.fromEntries(fields.map(([key, text]) => [key, text.toWellFormed()]));
+  return exception === undefined ? sendable : { ...sendable, exception };
 }
 
 /** The error that an ERROR frame's decoded body stands for; a body that makes no sense becomes a `protocol_error`. */

@@ -88,6 +88,16 @@ export function frameDeadlineMs(frame: Frame): number | undefined {
   return readU32(frame, headerBytes + frameAttachmentCount(frame) * attachmentBytes);
 }
 
+/** Rewrites the time that a call has left; the frame has a deadline. */
+export function setFrameDeadlineMs(frame: Frame, leftMs: number): void {
+  writeU32(frame, headerBytes + frameAttachmentCount(frame) * attachmentBytes, wholeMs(leftMs));
+}
+
+/** Rounded up: a call with time left should not arrive as one without. */
+function wholeMs(ms: number): number {
+  return Math.min(0xffff_ffff, Math.max(0, Math.ceil(ms)));
+}
+
 /** The msgpack body, a view into `frame`. */
 export function frameBody(frame: Frame): Uint8Array {
   const before =
@@ -104,19 +114,24 @@ export interface FrameFields {
   readonly body?: Uint8Array | readonly Uint8Array[];
 }
 
-/** Builds a frame without attachments. */
-export function buildFrame(fields: FrameFields): Frame {
+/**
+ * Builds a frame without attachments.
+ *
+ * @param bytesMax what may follow the header; by default all that the header can tell.
+ * @throws AirlockError `limit_exceeded` where more would.
+ */
+export function buildFrame(fields: FrameFields, bytesMax = 0xffff_ffff): Frame {
   const parts = fields.body === undefined ? [] : fields.body instanceof Uint8Array ? [fields.body] : fields.body;
   const prefix = fields.deadlineMs === undefined ? 0 : deadlineBytes;
   const length = parts.reduce((sum, part) => sum + part.byteLength, prefix);
+  checkFrameLength(length, bytesMax);
   const frame = new Uint8Array(headerBytes + length);
   writeU32(frame, 0, length);
   frame[4] = fields.kind;
   frame[5] = prefix ? FrameFlag.deadline : 0;
   writeU32(frame, 8, fields.peer);
   writeU32(frame, 12, fields.call);
-  if (fields.deadlineMs !== undefined)
-    writeU32(frame, headerBytes, Math.min(0xffff_ffff, Math.max(0, Math.ceil(fields.deadlineMs))));
+  if (fields.deadlineMs !== undefined) writeU32(frame, headerBytes, wholeMs(fields.deadlineMs));
   let at = headerBytes + prefix;
   for (const part of parts) {
     frame.set(part, at);
@@ -126,18 +141,25 @@ export function buildFrame(fields: FrameFields): Frame {
 }
 
 /**
+ * Checks a frame's length, for a receiver against its header and for a sender before it builds the frame.
+ *
+ * @throws AirlockError `limit_exceeded`.
+ */
+export function checkFrameLength(length: number, bytesMax: number): void {
+  if (length <= bytesMax) return;
+  throw new AirlockError("limit_exceeded", `a frame of ${length} bytes is over the limit of ${bytesMax} bytes`, {
+    hint: "send less at once: fewer images in a batch, or a smaller part of the value",
+  });
+}
+
+/**
  * Checks a header before anything that follows it is buffered.
  *
  * @throws AirlockError `limit_exceeded` for a frame over a limit, `protocol_error` for anything else that is wrong.
  */
 export function checkHeader(header: Uint8Array, limits: Limits): void {
   const length = frameLength(header);
-  if (length > limits.frameBytesMax) {
-    throw new AirlockError(
-      "limit_exceeded",
-      `a frame of ${length} bytes is over the limit of ${limits.frameBytesMax} bytes`,
-    );
-  }
+  checkFrameLength(length, limits.frameBytesMax);
   const kind = frameKind(header);
   if (kind === 0 || kind > kindMax) throw new AirlockError("protocol_error", `unknown frame kind ${kind}`);
   const flags = frameFlags(header);
@@ -172,11 +194,14 @@ const partialBytesMin = 64 * 1024;
  */
 export class FrameAssembler {
   readonly #limits: Limits;
+  readonly #admit: (header: Uint8Array) => void;
   #partial = new Uint8Array(0);
   #have = 0;
 
-  constructor(limits: Limits) {
+  /** @param admit refuses, by throwing, a frame whose header is well-formed but out of place here. */
+  constructor(limits: Limits, admit: (header: Uint8Array) => void = () => undefined) {
     this.#limits = limits;
+    this.#admit = admit;
   }
 
   /** Bytes of an unfinished frame that are held back. */
@@ -187,7 +212,7 @@ export class FrameAssembler {
   /**
    * Takes the next bytes of the stream and passes on each frame that they complete.
    *
-   * @throws AirlockError as {@link checkHeader}; the stream is unusable afterwards.
+   * @throws AirlockError as {@link checkHeader} and `admit`; the stream is unusable afterwards.
    */
   push(chunk: Uint8Array, sink: (frame: Frame) => void): void {
     let at = 0;
@@ -199,7 +224,7 @@ export class FrameAssembler {
       const rest = chunk.byteLength - at;
       if (rest >= headerBytes) {
         const header = chunk.subarray(at, at + headerBytes);
-        checkHeader(header, this.#limits);
+        this.#check(header);
         const total = headerBytes + frameLength(header);
         if (rest >= total) {
           sink(chunk.subarray(at, at + total));
@@ -218,7 +243,7 @@ export class FrameAssembler {
     const taken = rest.subarray(0, target - this.#have);
     this.#append(taken);
     if (this.#have < headerBytes) return taken.byteLength;
-    if (target === headerBytes) checkHeader(this.#partial.subarray(0, headerBytes), this.#limits);
+    if (target === headerBytes) this.#check(this.#partial.subarray(0, headerBytes));
     if (this.#have === headerBytes + frameLength(this.#partial)) {
       const frame = this.#partial.subarray(0, this.#have);
       this.#partial = new Uint8Array(0);
@@ -226,6 +251,11 @@ export class FrameAssembler {
       sink(frame);
     }
     return taken.byteLength;
+  }
+
+  #check(header: Uint8Array): void {
+    checkHeader(header, this.#limits);
+    this.#admit(header);
   }
 
   #append(bytes: Uint8Array): void {

@@ -6,6 +6,8 @@
 export interface Limits {
   /** Bytes of one frame after its header: bounds what a receiver buffers for a frame that never ends. */
   readonly frameBytesMax: number;
+  /** Bytes of a hello, and of a call to the server: bounds what a stranger, or a small request, can make it buffer. */
+  readonly controlBytesMax: number;
   /** Attachments of one frame: bounds the work that one header can ask for. */
   readonly frameAttachmentsMax: number;
   /** Nesting of arrays, maps and extensions in a body: bounds the decoder's stack. */
@@ -33,6 +35,7 @@ const MiB = 1024 * KiB;
 export const defaultLimits: Limits = {
   // Tensors travel inside frames for now, so a frame has to hold a batch of images.
   frameBytesMax: 256 * MiB,
+  controlBytesMax: MiB,
   frameAttachmentsMax: 4096,
   valueDepthMax: 128,
   outboxBytesMax: 1024 * MiB,

@@ -1,8 +1,8 @@
 /** Calls from a TypeScript host to real workers. */
 import { describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Complex, Float, type Named, NdArray, Tuple } from "../../src/index.ts";
+import { Complex, Float, type Named, NdArray, type Pack, Tuple } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { packs, until, useWorld } from "./support.ts";
 
@@ -154,6 +154,53 @@ describe("a pack", () => {
     };
     expect(described.nodes.find((node) => node.name === "AsyncEcho")?.is_async).toBe(true);
     expect(described.broken.map((node) => node.name)).toEqual(["NoFunction"]);
+  });
+
+  test("that is closed during a call says so to the caller", async () => {
+    const { server, pack } = await world.probe();
+    await pack.describe();
+    const call = rejectionOf(pack.call("Sleep", { seconds: 600 }));
+    await until(() => server.status().packs[0]?.worker?.calls === 1, "the call is under way");
+    await pack.close();
+    const error = await call;
+    expect([error.code, error.message]).toEqual(["cancelled", "the pack probe was closed"]);
+  });
+
+  test("whose manifest was changed is told to close it, and then follows", async () => {
+    const { airlock } = await world.probe();
+    const folder = join(world.folder, "changing");
+    mkdirSync(folder);
+    copyFileSync(join(packs, "probe", "nodes.py"), join(folder, "__init__.py"));
+    const write = (seed: number) =>
+      writeFileSync(join(folder, "pyisolate.yaml"), `isolated: true\nenv: {PYTHONHASHSEED: "${seed}"}\n`);
+    const seedOf = async (pack: Pack) => {
+      const [seen] = (await pack.call("Environment")) as [{ variables: Record<string, string> }];
+      return seen.variables["PYTHONHASHSEED"];
+    };
+    write(1);
+    const pack = await airlock.open(folder);
+    expect(await seedOf(pack)).toBe("1");
+    write(2);
+    const again = await airlock.open(folder);
+    expect(again.warnings).toEqual([expect.stringContaining("close the pack and open it again")]);
+    expect(await seedOf(again)).toBe("1");
+    await again.close();
+    const fresh = await airlock.open(folder);
+    expect(fresh.warnings).toEqual([]);
+    expect(await seedOf(fresh)).toBe("2");
+  });
+
+  test("that two hosts have open has a log for each worker", async () => {
+    const { server, pack } = await world.probe();
+    const other = await (await world.connect(server)).open(join(packs, "probe"));
+    await Promise.all([pack.call("Print", { text: "one" }), other.call("Print", { text: "two" })]);
+    const logs = server.status().packs.map(({ log }) => log);
+    expect(new Set(logs).size).toBe(2);
+    const texts = logs.map((log) => readFileSync(log, "utf8"));
+    expect(texts.map((text) => [text.includes("one"), text.includes("two")])).toEqual([
+      [true, false],
+      [false, true],
+    ]);
   });
 
   test("has a log of its own, whatever writes to it", async () => {

@@ -11,6 +11,7 @@ import { EnvironmentStore } from "../../src/server/environments/environments.ts"
 import type { FileLock } from "../../src/server/environments/file-lock.ts";
 import type { EnvironmentProgress } from "../../src/server/environments/progress.ts";
 import { findUv, Uv } from "../../src/server/environments/uv.ts";
+import { AirlockError } from "../../src/transport/errors.ts";
 
 // Making an environment downloads; the runner's 5 s are for tests that don't.
 const patienceMs = 120_000;
@@ -39,8 +40,9 @@ function sharedLock(): { lockFile: FileLock; held: () => number; taken: () => nu
   const queues = new Map<string, Promise<void>>();
   let held = 0;
   let taken = 0;
-  const lockFile: FileLock = async (path) => {
+  const lockFile: FileLock = async (path, signal) => {
     const before = queues.get(path);
+    if (before !== undefined && signal.aborted) throw new AirlockError("cancelled", "somebody else holds it");
     const { promise, resolve } = Promise.withResolvers<void>();
     queues.set(path, promise);
     await before;
@@ -49,6 +51,7 @@ function sharedLock(): { lockFile: FileLock; held: () => number; taken: () => nu
     return {
       release: () => {
         held--;
+        if (queues.get(path) === promise) queues.delete(path);
         resolve();
       },
     };
@@ -217,14 +220,18 @@ describe("an environment is made anew", () => {
 });
 
 test(
-  "what a crashed predecessor left of the same environment is removed, of others not",
+  "what a crashed predecessor left is removed, and what is still being made is not",
   async () => {
-    const store = makeStore();
+    const lock = sharedLock();
+    const store = makeStore({ lock });
     const { directory: finished, key } = await store.ensure(requesting("six==1.16.0"));
     await rename(finished, join(directory, `.making-${key}-crashed`));
-    await mkdir(join(directory, ".making-0123456789abcdef0123-under-way"));
+    await mkdir(join(directory, ".making-00000000000000000000-crashed"));
+    await mkdir(join(directory, ".making-11111111111111111111-underway"));
+    const underWay = await lock.lockFile(join(directory, "11111111111111111111.lock"), new AbortController().signal);
     expect((await store.ensure(requesting("six==1.16.0"))).fresh).toBe(true);
-    expect((await made()).sort()).toEqual([".making-0123456789abcdef0123-under-way", key]);
+    expect((await made()).sort()).toEqual([".making-11111111111111111111-underway", key]);
+    underWay.release();
   },
   patienceMs,
 );

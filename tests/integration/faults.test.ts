@@ -1,12 +1,12 @@
 /** Processes that die, at every place where one can: whoever waits is told, nothing stays, and the next call works. */
 import { describe, expect, test } from "bun:test";
-import { existsSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { join } from "node:path";
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { connect as connectSocket, createServer } from "node:net";
+import { dirname, join } from "node:path";
 import { type AirlockError, connect, type ErrorCode, Tuple } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
-import { startHost, startServer } from "./processes.ts";
-import { isAlive, packs, until, useWorld } from "./support.ts";
+import { readLines, startHost, startServer } from "./processes.ts";
+import { isAlive, packs, root, until, useWorld } from "./support.ts";
 
 const world = useWorld();
 
@@ -116,7 +116,7 @@ describe("a host that is killed", () => {
     expect(existsSync(host.socket)).toBe(true);
     host.child.kill("SIGKILL");
     await until(() => !isAlive(host.worker), "its worker is gone");
-    await until(() => !existsSync(host.socket), "its server is gone");
+    await until(() => !existsSync(dirname(host.socket)), "its server is gone, and the folder made for it");
   });
 });
 
@@ -171,11 +171,62 @@ describe("a server that is stopped", () => {
     const call = rejectionOf(pack.call("Sleep", { seconds: 600 }));
     await until(() => server.status().packs[0]?.worker?.calls === 1, "the call is under way");
     await server.stop();
-    expect((await call).code).toBeOneOf(["worker_died", "server_stopping"]);
+    expect((await call).code).toBe("server_stopping");
+  });
+
+  test("finishes a call that waits for its worker to start, and lets no further host in", async () => {
+    const { server, airlock } = await world.probe({ limits: { drainMsMax: 10_000 } });
+    const pack = await airlock.open(join(packs, "probe"));
+    const call = pack.call("AsyncEcho", { value: "in time", seconds: 0.3 });
+    await airlock.status();
+    const stopped = server.stop();
+    expect((await rejectionOf(connect({ socket: world.socket }))).code).toBe("server_stopping");
+    expect(await call).toEqual(Tuple.of("in time"));
+    await stopped;
+    expect((await rejectionOf(connect({ socket: world.socket }))).code).toBe("disconnected");
+  });
+
+  test("shows out who has not said hello, and whoever does not read", async () => {
+    const server = await world.serve();
+    const silent = connectSocket(world.socket);
+    const closed = new Promise<void>((resolve) => silent.once("close", () => resolve()));
+    await new Promise<void>((resolve) => silent.once("connect", () => resolve()));
+    silent.resume();
+    await server.stop();
+    await closed;
+  });
+
+  test.each(["SIGINT", "SIGHUP", "SIGTERM"] as const)("with %s ends in order", async (signal) => {
+    const server = await startServer(world);
+    server.kill(signal);
+    expect(await server.exited).toBe(0);
+    expect(readdirSync(world.folder).filter((name) => name.startsWith("server.sock"))).toEqual([]);
   });
 });
 
 describe("a socket path", () => {
+  test("that servers race for, over the file of one that was killed, is one server's in the end", async () => {
+    const killed = await startServer(world);
+    killed.kill("SIGKILL");
+    await killed.exited;
+    const options = { socket: world.socket, environments: world.folder, logs: world.folder };
+    const source = `import { serve } from ${JSON.stringify(join(root, "src", "index.ts"))};
+      const server = await serve(${JSON.stringify(options)}).catch((error) => error);
+      console.log(server.socketPath ?? server.message);
+      for await (const _ of Bun.stdin.stream());
+      await server.stop?.();`;
+    const racers = Array.from({ length: 4 }, () =>
+      Bun.spawn([process.execPath, "-e", source], { env: world.variables(), stdio: ["pipe", "pipe", "inherit"] }),
+    );
+    const said = await Promise.all(racers.map(async ({ stdout }) => (await readLines(stdout).next()).value));
+    expect(said.filter((each) => each === world.socket)).toHaveLength(1);
+    expect(said.filter((each) => each?.includes("a server is running at"))).toHaveLength(3);
+    await (await connect({ socket: world.socket })).close();
+    for (const racer of racers) racer.stdin.end();
+    await Promise.all(racers.map((racer) => racer.exited));
+    expect(readdirSync(world.folder).filter((name) => name.startsWith("server.sock"))).toEqual([]);
+  });
+
   test("that a live server listens on is refused, and that server unharmed", async () => {
     const { pack } = await world.probe();
     expect((await rejectionOf(world.serve())).message).toContain("a server is running");
@@ -196,7 +247,6 @@ describe("a socket path", () => {
   });
 
   test("in a folder that others can write is refused", async () => {
-    const { chmodSync, mkdirSync } = await import("node:fs");
     const shared = join(world.folder, "shared");
     mkdirSync(shared);
     chmodSync(shared, 0o777);

@@ -62,7 +62,8 @@ export async function startHost(
   return { child, worker, socket, outcome: lines.next().then((line) => (line.done ? {} : JSON.parse(line.value))) };
 }
 
-async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, undefined> {
+/** Lines of text as they come. */
+export async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, undefined> {
   let rest = "";
   const decoder = new TextDecoder();
   for await (const chunk of stream) {

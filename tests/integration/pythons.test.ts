@@ -32,6 +32,7 @@ describe("a worker on Python", () => {
   for (const minor of minors) {
     const reason = absent.get(minor);
     const name = `3.${minor} answers with every kind of value, raises, and awaits`;
+    // Skipped where this machine has no such Python; the name then says so.
     test.skipIf(reason !== undefined)(reason === undefined ? name : `${name} (skipped: ${reason})`, async () => {
       const folder = join(world.folder, "pack");
       const init = JSON.stringify(join(packs, "probe", "nodes.py"));

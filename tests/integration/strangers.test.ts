@@ -1,11 +1,20 @@
 /** Peers that don't belong, or don't keep to the protocol: a clear error, their connection closed, nobody else disturbed. */
 import { describe, expect, test } from "bun:test";
+import { chmodSync, existsSync, rmSync } from "node:fs";
 import { connect as connectSocket, type Socket } from "node:net";
 import { join } from "node:path";
-import { Tuple } from "../../src/index.ts";
+import { AirlockError, connect, Tuple } from "../../src/index.ts";
+import { Door, type ExpectedWorker } from "../../src/server/door.ts";
+import type { Pack } from "../../src/server/pack.ts";
+import type { Router } from "../../src/server/router.ts";
+import type { Worker } from "../../src/server/workers/worker.ts";
+import { systemClock } from "../../src/transport/clock.ts";
 import { decode, encode } from "../../src/transport/codec.ts";
 import { buildFrame, FrameAssembler, FrameKind, frameBody } from "../../src/transport/frame.ts";
+import { loadLibc } from "../../src/transport/libc.ts";
 import { defaultLimits } from "../../src/transport/limits.ts";
+import { rejectionOf } from "../support/errors.ts";
+import { readLines } from "./processes.ts";
 import { isAlive, until, useWorld } from "./support.ts";
 
 const world = useWorld();
@@ -39,15 +48,22 @@ const helloFrame = (fields: object): Uint8Array =>
   buildFrame({ kind: FrameKind.hello, peer: 0, call: 0, body: encode({ ...hello, ...fields }) });
 const call = (number: number, peer: number): Uint8Array =>
   buildFrame({ kind: FrameKind.call, peer, call: number, body: encode(["status", [], {}]) });
-const oversized = new Uint8Array(16);
-new DataView(oversized.buffer).setUint32(0, 0xffff_ffff, true);
-oversized[4] = FrameKind.hello;
+const MiB = 1024 * 1024;
+/** A header alone, of a frame that never comes. */
+function header(kind: FrameKind, length: number): Uint8Array {
+  const bytes = new Uint8Array(16);
+  new DataView(bytes.buffer).setUint32(0, length, true);
+  bytes[4] = kind;
+  return bytes;
+}
 
 describe("is shown out, with the reason", () => {
   const cases: readonly (readonly [what: string, bytes: readonly Uint8Array[], code: string])[] = [
     ["garbage", [new Uint8Array(64).fill(0xff)], "limit_exceeded"],
+    ["a large hello, by its header", [header(FrameKind.hello, 2 * MiB)], "limit_exceeded"],
+    ["a large call to the server, by its header", [helloFrame({}), header(FrameKind.call, 2 * MiB)], "limit_exceeded"],
     ["an HTTP request", [new TextEncoder().encode("GET / HTTP/1.1\r\nHost: x\r\n\r\n")], "limit_exceeded"],
-    ["a frame over the limit", [oversized], "limit_exceeded"],
+    ["a frame over the limit", [header(FrameKind.hello, 0xffff_ffff)], "limit_exceeded"],
     ["a call before the hello", [call(1, 0)], "protocol_error"],
     ["a version that the server doesn't speak", [helloFrame({ protocol: { min: 7, max: 9 } })], "unsupported_version"],
     ["a hello without its fields", [helloFrame({ role: "king" })], "bad_request"],
@@ -75,6 +91,62 @@ describe("is shown out, with the reason", () => {
     const stranger = new Stranger(world.socket);
     expect(await stranger.refusal()).toBe("protocol_error");
     expect(await pack.call("Echo")).toEqual(Tuple.of(null));
+  });
+});
+
+test("a worker's token is worth nothing in another process", async () => {
+  const expected = new Map<string, ExpectedWorker>();
+  const router = {} as Router;
+  const door = new Door({
+    socketPath: world.socket,
+    version: "0",
+    uid: process.getuid?.() ?? 0,
+    limits: defaultLimits,
+    clock: systemClock,
+    router,
+    credentialsOf: loadLibc().peerCredentials,
+    expected,
+    onEvent: () => undefined,
+    onHostGone: () => undefined,
+  });
+  const worker = { pid: process.pid + 1 } as Worker;
+  expected.set("token", { worker, pack: {} as Pack });
+  const stranger = new Stranger(world.socket);
+  stranger.socket.write(helloFrame({ role: "worker", token: "token" }));
+  expect(await stranger.refusal()).toBe("unauthorized");
+  expect(stranger.told.at(-1)?.["message"]).toContain(`process ${process.pid} is not the worker`);
+  expect(expected.size).toBe(1);
+  await door.close(new AirlockError("server_stopping", "the test is over"));
+});
+
+// Only root can act as another user: elsewhere the kernel keeps the two apart before Airlock gets to.
+describe.skipIf(process.getuid?.() !== 0)("another user (skipped unless the tests run as root)", () => {
+  const nobody = 65534;
+  const asNobody = (source: string, ...args: string[]) =>
+    Bun.spawn(["python3", "-c", `import os, socket, sys\nos.setuid(${nobody})\n${source}`, ...args], {
+      cwd: "/",
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+
+  test("is shown out by the server", async () => {
+    await world.serve();
+    chmodSync(world.folder, 0o755);
+    chmodSync(world.socket, 0o777);
+    const source = "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.makefile('rb').read())";
+    const visitor = asNobody(source, world.socket);
+    expect(await visitor.stdout.text()).toContain(`user ${nobody} may not connect to the server of user 0`);
+  });
+
+  test("is not trusted as the server", async () => {
+    chmodSync(world.folder, 0o777);
+    const listen = "s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(1, flush=True)";
+    const impostor = asNobody(`${listen}; c, _ = s.accept(); print(c.recv(99))`, world.socket);
+    await until(() => existsSync(world.socket), "the impostor listens");
+    await readLines(impostor.stdout).next();
+    const error = await rejectionOf(connect({ socket: world.socket }));
+    expect([error.code, error.message]).toEqual(["unauthorized", expect.stringContaining(`user ${nobody}'s`)]);
+    await impostor.exited;
+    rmSync(world.socket);
   });
 });
 

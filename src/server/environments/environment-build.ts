@@ -3,7 +3,7 @@
  *
  * Invariant: `directory/<key>` is absent or whole, because an environment is made under a hidden name and renamed when
  * it is finished. Of a failure, an abort or a crash nothing stays: the first two are cleaned up here at once, the last
- * by whoever makes the same key next. The caller holds the lock of the key.
+ * by whoever makes any environment next. The caller holds the lock of the key.
  */
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -25,10 +25,9 @@ export interface BuildOptions {
  * @throws AirlockError `environment_failed` with uv's words; `cancelled` if the signal aborts
  */
 export async function buildEnvironment(directory: string, plan: EnvironmentPlan, options: BuildOptions): Promise<void> {
-  const unfinished = `.making-${plan.key}-`;
-  await removeLeftovers(directory, unfinished);
-  const making = join(directory, unfinished + crypto.randomUUID().slice(0, 8));
-  const replaced = join(directory, `${unfinished}replaced`);
+  await removeUnfinished(directory, plan.key);
+  const making = unfinishedPath(directory, plan.key, crypto.randomUUID().slice(0, 8));
+  const replaced = unfinishedPath(directory, plan.key, "replaced");
   const finished = join(directory, plan.key);
   try {
     await mkdir(making);
@@ -76,9 +75,23 @@ async function linesFile(folder: string, option: string, lines: readonly string[
   return [option, path];
 }
 
-async function removeLeftovers(directory: string, prefix: string): Promise<void> {
+const unfinishedPattern = /^\.making-(.+)-[^-]+$/;
+
+function unfinishedPath(directory: string, key: string, suffix: string): string {
+  return join(directory, `.making-${key}-${suffix}`);
+}
+
+/** Removes what an earlier maker of this environment left. The caller holds the lock of the key. */
+export async function removeUnfinished(directory: string, key: string): Promise<void> {
   const entries = await readdir(directory);
-  await Promise.all(entries.filter((entry) => entry.startsWith(prefix)).map((entry) => remove(join(directory, entry))));
+  const left = entries.filter((entry) => unfinishedPattern.exec(entry)?.[1] === key);
+  await Promise.all(left.map((entry) => remove(join(directory, entry))));
+}
+
+/** Keys of environments that somebody is making, or was when it was killed. */
+export async function unfinishedKeys(directory: string): Promise<ReadonlySet<string>> {
+  const keys = (await readdir(directory)).map((entry) => unfinishedPattern.exec(entry)?.[1]);
+  return new Set(keys.filter((key) => key !== undefined));
 }
 
 async function moveIfThere(from: string, to: string): Promise<void> {

@@ -9,7 +9,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../../transport/clock.ts";
 import { AirlockError, toAirlockError } from "../../transport/errors.ts";
-import { buildEnvironment } from "./environment-build.ts";
+import { buildEnvironment, removeUnfinished, unfinishedKeys } from "./environment-build.ts";
 import { type EnvironmentPlan, planEnvironment } from "./environment-plan.ts";
 import { pythonOf, readRecord } from "./environment-record.ts";
 import type { FileLock, HeldLock } from "./file-lock.ts";
@@ -72,6 +72,7 @@ export class EnvironmentStore {
   readonly #interpreters = new InterpreterMemo();
   /** Whether each was made by this run of the work, by key. */
   readonly #making = new SharedWork<boolean, StageReport>();
+  readonly #asked = new Set<Promise<Environment>>();
 
   constructor(options: EnvironmentStoreOptions) {
     this.directory = options.directory;
@@ -91,6 +92,22 @@ export class EnvironmentStore {
    *   signal aborts; `manifest_invalid` if `requiresPython` is malformed. Each names the pack.
    */
   async ensure(request: EnvironmentRequest, options: EnsureOptions = {}): Promise<Environment> {
+    const environment = this.#ensure(request, options);
+    this.#asked.add(environment);
+    try {
+      return await environment;
+    } finally {
+      this.#asked.delete(environment);
+    }
+  }
+
+  /** Settles when nobody asks for an environment and none is being made or cleaned up after; for use after an abort. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([...this.#asked]);
+    await this.#making.idle();
+  }
+
+  async #ensure(request: EnvironmentRequest, options: EnsureOptions): Promise<Environment> {
     const pack = request.pack.name;
     const { onProgress, signal } = options;
     const onReport = onProgress && ((report: StageReport) => onProgress({ pack, ...report }));
@@ -136,9 +153,22 @@ export class EnvironmentStore {
       // Whoever held the lock before may have made it.
       if (await this.#isWhole(plan, signal)) return false;
       await buildEnvironment(this.directory, plan, { uv: this.#uv, signal, report });
-      return true;
     } finally {
       lock.release();
+    }
+    await this.#sweep();
+    return true;
+  }
+
+  /** Removes what makers of other environments left when they were killed: what is locked is still being made. */
+  async #sweep(): Promise<void> {
+    for (const key of await unfinishedKeys(this.directory)) {
+      try {
+        const lock = await this.#lockFile(lockPath(this.directory, key), AbortSignal.abort());
+        await removeUnfinished(this.directory, key).finally(() => lock.release());
+      } catch {
+        // Somebody is at work on it, or it can't be removed: no reason to fail who asked for another one.
+      }
     }
   }
 
@@ -148,7 +178,7 @@ export class EnvironmentStore {
       report({ stage: "waiting", message: "waiting for whoever else is making this environment" }),
     );
     try {
-      return await this.#lockFile(join(this.directory, `${key}.lock`), signal);
+      return await this.#lockFile(lockPath(this.directory, key), signal);
     } finally {
       waiting.cancel();
     }
@@ -172,4 +202,8 @@ export class EnvironmentStore {
     const shared = sharedTorch && { sharedTorch };
     return { directory, python: pythonOf(directory), key, pythonVersion: interpreter.version, ...shared, fresh };
   }
+}
+
+function lockPath(directory: string, key: string): string {
+  return join(directory, `${key}.lock`);
 }

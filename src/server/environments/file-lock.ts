@@ -9,8 +9,8 @@ export interface HeldLock {
 }
 
 /**
- * Waits for the exclusive lock on the file at `path`, creating the file if need be; its folder exists. The file stays
- * when the lock is released: deleting it would let two holders lock two files of one name.
+ * Waits for the exclusive lock on the file at `path`, which is nothing but the lock's; its folder exists. A signal that
+ * has aborted already makes it try once.
  *
  * @throws AirlockError `cancelled` if `signal` aborts while waiting
  */

@@ -21,7 +21,7 @@ export function requirementRefusal(line: string): string | undefined {
   if (text.startsWith("#")) return `is a comment (${quote(text)}), not a requirement`;
   if (text.includes("${"))
     return `expands an environment variable (${quote(text)}), which would tell the index secrets`;
-  if (/^(?:\.|\/|~|file:)/.test(text)) {
+  if (isPath(text)) {
     return `is a path (${quote(text)}); name what it holds: "name @ file:///absolute/path"`;
   }
   return undefined;
@@ -64,6 +64,15 @@ export function normaliseRequirement(line: string): string {
     .replaceAll("'", '"')
     .replace(/\s*([<>=!~]=?=?|[,;()[\]])\s*/g, "$1");
   return canonicalName(written) + rest.trimEnd().replace(/^ (?=@)/, "");
+}
+
+/** Whether uv would take the line for a file or folder of the pack's, which is another in every working directory. */
+function isPath(text: string): boolean {
+  if (/^(?:[./~]|file:)/.test(text)) return true;
+  if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(text)) return false;
+  // What stands before "@ URL", a marker or extras; a name has no slash and is no archive.
+  const first = /^[^\s@;[]*/.exec(text)?.[0] ?? "";
+  return first.includes("/") || /\.(?:whl|zip|tar\.[a-z0-9]+|tgz|egg)$/i.test(first);
 }
 
 function hasControlCharacter(text: string): boolean {

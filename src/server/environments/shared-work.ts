@@ -45,6 +45,11 @@ export class SharedWork<Result, Report> {
     }
   }
 
+  /** Settles when no run is under way. */
+  async idle(): Promise<void> {
+    while (this.#runs.size > 0) await Promise.allSettled([...this.#runs.values()].map((run) => run.result));
+  }
+
   #begin(key: string, work: Work<Result, Report>): Run<Result, Report> {
     const controller = new AbortController();
     const listeners = new Set<(report: Report) => void>();

@@ -28,7 +28,7 @@ export interface WorkerProcess {
   readonly pid: number;
   /** Settles when the process has ended and was reaped. */
   readonly exited: Promise<ProcessExit>;
-  /** Sends SIGKILL to the process and to all in its group. Harmless once they are gone. */
+  /** Sends SIGKILL to the process and to all in its group. Does nothing once it was reaped: its number may be another's. */
   kill(): void;
 }
 
@@ -67,7 +67,9 @@ function spawnGroup(command: WorkerCommand, log: number, near: number, far: numb
     // A session, and with it a process group, of its own: terminal signals are the server's to handle.
     detached: true,
   });
+  let reaped = false;
   const kill = (): void => {
+    if (reaped) return;
     try {
       process.kill(-child.pid, "SIGKILL");
     } catch {
@@ -75,8 +77,9 @@ function spawnGroup(command: WorkerCommand, log: number, near: number, far: numb
     }
   };
   const exited = child.exited.then((): ProcessExit => {
-    // What the worker forked must not outlive it.
+    // What the worker forked must not outlive it; while any of that lives, the group's number is not given out again.
     kill();
+    reaped = true;
     libc.close(near);
     return { code: child.exitCode, signal: child.signalCode === null ? null : String(child.signalCode) };
   });

@@ -96,6 +96,20 @@ describe("connecting", () => {
 });
 
 describe("a call", () => {
+  test("that is too large for a frame fails alone, before anything of it is sent", async () => {
+    using server = newServer();
+    await using airlock = await connect({ socket: server.path, limits: { frameBytesMax: 1000, controlBytesMax: 500 } });
+    await server.next();
+    const text = "x".repeat(990);
+    expect((await rejectionOf(airlock.call(5, "run", [], { text }, {}))).code).toBe("limit_exceeded");
+    expect((await rejectionOf(airlock.open(`/${text.slice(500)}`))).message).toContain("over the limit of 500 bytes");
+    const promise = callOf(airlock);
+    const { call, peer } = await server.next();
+    expect(peer).toBe(5);
+    server.send("result", { peer: 5, call, body: encode(1) });
+    expect((await promise).bytes[0]).toBe(1);
+  });
+
   test("carries method, arguments and deadline, and gives its result still encoded", async () => {
     await using made = await connected();
     const promise = callOf(made.airlock, { deadlineMs: 1500 });

@@ -214,3 +214,20 @@ test("a named pipe in the manifest's place is refused instead of waited for", as
 test("a key of a table's prototype is not taken for the manifest's", async () => {
   expect((await failure(await pack({ "pyisolate.yaml": "constructor: 1\n" }))).message).toContain("not a known key");
 });
+
+test.each<[string, string, string, string]>([
+  ["a name", "pyisolate.yaml", 'isolated: true\nname: "half \\ud83d"\n', "YAML Parse error"],
+  ["a key", "pyisolate.yaml", 'isolated: true\n"half \\ud83d": 1\n', "YAML Parse error"],
+  ["a pyproject.toml", "pyproject.toml", `${asks}name = "\\udca9"\n`, "TOML Parse error"],
+])(
+  "half a surrogate pair in %s is refused, because it could not be told to anybody",
+  async (_, file, source, words) => {
+    expect((await failure(await pack({ [file]: source }))).message).toContain(words);
+  },
+);
+
+test("a manifest of aliases upon aliases is refused", async () => {
+  const levels = Array.from({ length: 40 }, (_, level) => `a${level + 1}: &a${level + 1} [*a${level}, *a${level}]`);
+  const source = `isolated: true\na0: &a0 [x]\n${levels.join("\n")}\n`;
+  expect((await failure(await pack({ "pyisolate.yaml": source }))).message).toContain("Excessive aliasing");
+});

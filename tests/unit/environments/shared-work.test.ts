@@ -101,3 +101,21 @@ test("whoever comes with an aborted signal starts nothing", async () => {
   await soon();
   expect(runs).toHaveLength(0);
 });
+
+test("idleness comes when the last run has cleaned up, also one that all have left", async () => {
+  const { work, fail } = scripted();
+  const shared = new SharedWork<string, number>();
+  const controller = new AbortController();
+  const left = shared.join("a", work, { signal: controller.signal }).catch(() => undefined);
+  await soon();
+  controller.abort();
+  await left;
+  let idle = false;
+  const idling = shared.idle().then(() => {
+    idle = true;
+  });
+  await soon();
+  expect(idle).toBe(false);
+  fail(new Error("cleaned up"));
+  await idling;
+});

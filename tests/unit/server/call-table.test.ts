@@ -42,6 +42,20 @@ test("one peer's calls are limited, and no other peer's with them", () => {
   expect(() => table.add(session(2), 1, 5, undefined, never)).not.toThrow();
 });
 
+test("calls that were given up count until their callee has answered, so cancelling does not lift the limit", () => {
+  const { table } = newTable(2);
+  const [host, worker] = [session(1), session(2)];
+  const calls = [1, 2].map((number) => table.add(host, number, 5, undefined, never));
+  for (const call of calls) {
+    table.give(call, worker);
+    table.abandon(call);
+  }
+  expect(thrownBy(() => table.add(host, 3, 5, undefined, never)).code).toBe("limit_exceeded");
+  for (const call of calls) table.remove(call);
+  for (const number of [3, 4]) table.abandon(table.add(host, number, 5, undefined, never));
+  expect([host.callsInTable, table.size]).toEqual([0, 0]);
+});
+
 test("an abandoned call stays until its callee has answered, and frees its caller's number at once", () => {
   const { table } = newTable();
   const [host, worker] = [session(1), session(2)];

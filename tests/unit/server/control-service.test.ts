@@ -24,13 +24,18 @@ const environment: Environment = {
 class FakePack {
   readonly peer: number;
   readonly host: Session;
-  readonly manifest: PackManifest;
+  manifest: PackManifest;
+  readonly warnings: readonly string[] = [];
   readonly ended = Promise.resolve();
   closes = 0;
 
   constructor(peer: number, host: Session, manifest: PackManifest) {
     this.peer = peer;
     this.host = host;
+    this.manifest = manifest;
+  }
+
+  reopen(manifest: PackManifest): void {
     this.manifest = manifest;
   }
 
@@ -74,7 +79,7 @@ function newService(packsPerHostMax = 3) {
   });
   const host = new Session(1, hostHello, new FakeLink());
   const handle = (id: number, body: Uint8Array, caller = host) => {
-    const rest = { destination: 0, callee: undefined, abandoned: false, timer: undefined };
+    const rest = { destination: 0, callee: undefined, abandoned: false, deadlineAtMs: undefined, timer: undefined };
     const call: Call = { id, caller, callerCall: id, ...rest };
     service.handle(call, body);
     return call;

@@ -1,11 +1,15 @@
 import { describe, expect, test } from "bun:test";
 import { closeSync, existsSync, readFileSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { LogFile, logPath } from "../../../src/server/workers/log-file.ts";
+import { LogFile, logNamePattern, logPath } from "../../../src/server/workers/log-file.ts";
+import { loadLibc } from "../../../src/transport/libc.ts";
 import { temporaryFolders } from "../../support/folders.ts";
 
 const newFolder = temporaryFolders();
 const MiB = 1024 * 1024;
+
+const { tryLock } = loadLibc();
+const newLog = (path = join(newFolder(), "pack.log")) => new LogFile(path, tryLock);
 
 /** Opens the log as a new worker would, and writes as that worker. */
 function write(log: LogFile, text: string): void {
@@ -31,14 +35,14 @@ describe("a log's path", () => {
 
 describe("a log", () => {
   test("is made with its folder, and for its user only", () => {
-    const log = new LogFile(join(newFolder(), "deep", "pack.log"));
+    const log = newLog(join(newFolder(), "deep", "pack.log"));
     write(log, "hello\n");
     expect(statSync(log.path).mode & 0o777).toBe(0o600);
     expect(statSync(join(log.path, "..")).mode & 0o777).toBe(0o700);
   });
 
   test("tells the last lines of the current worker, not of those before", () => {
-    const log = new LogFile(join(newFolder(), "pack.log"));
+    const log = newLog();
     write(log, "old\n");
     write(log, "one\ntwo\nthree\n");
     expect(log.tail()).toBe("one\ntwo\nthree");
@@ -49,14 +53,14 @@ describe("a log", () => {
   });
 
   test("tells no more than it was asked for, however long a line is", () => {
-    const log = new LogFile(join(newFolder(), "pack.log"));
+    const log = newLog();
     write(log, `${"x".repeat(100_000)}\nend`);
     expect(log.tail(20, 1000)).toHaveLength(1000);
     expect(log.tail(1)).toBe("end");
   });
 
   test("tells nothing where there is no file, and copes with one that was cut", () => {
-    const log = new LogFile(join(newFolder(), "pack.log"));
+    const log = newLog();
     expect(log.tail()).toBe("");
     write(log, "old ".repeat(100));
     write(log, "new");
@@ -65,7 +69,7 @@ describe("a log", () => {
   });
 
   test("is set aside once it is too large, and three are kept", () => {
-    const log = new LogFile(join(newFolder(), "pack.log"));
+    const log = newLog();
     for (const name of ["first", "second", "third", "fourth"]) {
       write(log, name);
       expect(log.tail()).toBe(name);
@@ -83,7 +87,27 @@ describe("a log", () => {
     const path = join(newFolder(), "pack.log");
     writeFileSync(path, "x");
     truncateSync(path, 10 * MiB - 1);
-    write(new LogFile(path), "on");
+    write(newLog(path), "on");
     expect(existsSync(`${path}.1`)).toBe(false);
+  });
+
+  test("that another worker writes to is left to it, however large, and given out again when that has ended", () => {
+    const ours = newLog();
+    const theirs = newLog(ours.path);
+    const held = ours.open();
+    truncateSync(ours.path, 20 * MiB);
+    write(theirs, "second");
+    expect(theirs.path).toBe(ours.path.replace(".log", ".2.log"));
+    expect(theirs.tail()).toBe("second");
+    expect(existsSync(`${ours.path}.1`)).toBe(false);
+    closeSync(held);
+    write(theirs, "first");
+    expect(theirs.path).toBe(ours.path);
+  });
+
+  test("of any slot is found by its pack's name", () => {
+    const path = logPath("", "my-pack", "/a");
+    for (const name of [path, path.replace(/log$/, "2.log")]) expect(logNamePattern.exec(name)?.[1]).toBe("my-pack");
+    expect(logNamePattern.exec(`${path}.1`)).toBeNull();
   });
 });

@@ -1,13 +1,16 @@
 import { expect, test } from "bun:test";
+import type { PackManifest } from "../../../src/server/environments/manifest.ts";
 import type { Pack } from "../../../src/server/pack.ts";
 import { PackTable } from "../../../src/server/pack-table.ts";
 import { Session } from "../../../src/server/session.ts";
+import { AirlockError } from "../../../src/transport/errors.ts";
 import { thrownBy } from "../../support/errors.ts";
 import { FakeLink, hostHello, manifestOf } from "../../support/peers.ts";
 
 /** A table of packs whose workers end when the test says so. */
 function newTable() {
   const closed: number[] = [];
+  const reasons: (string | undefined)[] = [];
   const endings = new Map<number, () => void>();
   let lastPeer = 9;
   const table = new PackTable({
@@ -17,12 +20,18 @@ function newTable() {
       const peer = lastPeer;
       const { promise: ended, resolve } = Promise.withResolvers<void>();
       endings.set(peer, resolve);
-      const close = () => void closed.push(peer);
-      return { peer, host, manifest, ended, close, status: () => peer } as unknown as Pack;
+      const close = (reason?: AirlockError) => {
+        closed.push(peer);
+        reasons.push(reason?.code);
+      };
+      const pack = { peer, host, manifest, ended, close, status: () => peer };
+      return Object.assign(pack, {
+        reopen: (now: PackManifest) => Object.assign(pack, { manifest: now }),
+      }) as unknown as Pack;
     },
   });
   const newHost = (peer: number) => new Session(peer, hostHello, new FakeLink());
-  return { table, closed, end: (peer: number) => endings.get(peer)?.(), newHost };
+  return { table, closed, reasons, end: (peer: number) => endings.get(peer)?.(), newHost };
 }
 
 test("a host finds its own packs only", () => {
@@ -44,6 +53,15 @@ test("a closed pack is not found, and opening its folder again gives a fresh one
   expect(table.open(host, manifestOf("blur"))).not.toBe(pack);
 });
 
+test("opening a folder again gives the same pack, with its manifest as it is now", () => {
+  const { table, newHost } = newTable();
+  const host = newHost(1);
+  const pack = table.open(host, manifestOf("blur"));
+  const changed = { ...manifestOf("blur"), dependencies: ["numpy"] };
+  expect(table.open(host, changed)).toBe(pack);
+  expect(pack.manifest).toBe(changed);
+});
+
 test("a host that is gone has all its packs closed, and nobody else's", () => {
   const { table, closed, newHost } = newTable();
   const [one, two] = [newHost(1), newHost(2)];
@@ -55,12 +73,12 @@ test("a host that is gone has all its packs closed, and nobody else's", () => {
 });
 
 test("the end waits for workers of packs that were closed before", async () => {
-  const { table, end, newHost } = newTable();
+  const { table, end, newHost, reasons } = newTable();
   const pack = table.open(newHost(1), manifestOf("blur"));
   const other = table.open(newHost(2), manifestOf("blur"));
   table.close(pack);
   let hasEnded = false;
-  const ended = table.end().then(() => {
+  const ended = table.end(new AirlockError("server_stopping", "bye")).then(() => {
     hasEnded = true;
   });
   end(other.peer);
@@ -68,4 +86,5 @@ test("the end waits for workers of packs that were closed before", async () => {
   expect(hasEnded).toBe(false);
   end(pack.peer);
   await ended;
+  expect(reasons).toEqual([undefined, "server_stopping"]);
 });

@@ -92,7 +92,7 @@ function newPack() {
     },
   };
   const host = new Session(1, hostHello, new FakeLink());
-  const log = new LogFile(join(newFolder(), "pack.log"));
+  const log = new LogFile(join(newFolder(), "pack.log"), () => true);
   const pack = new Pack(2, host, manifestOf("blur"), log, services);
   const submit = (number: number): Call => {
     const call: Call = {
@@ -102,6 +102,7 @@ function newPack() {
       destination: 2,
       callee: undefined,
       abandoned: false,
+      deadlineAtMs: undefined,
       timer: undefined,
     };
     pack.submit(call, frame("call", 2, number, []));
@@ -183,7 +184,7 @@ describe("calls that wait for a worker", () => {
     await settled();
     expect(told).toEqual(["fail 1 worker_start_failed", "fail 2 worker_start_failed"]);
     expect(reasons[0]?.details.exit).toBe("exit code 3");
-    expect([expected.size, pack.worker]).toEqual([0, undefined]);
+    expect([expected.size, pack.status().worker]).toEqual([0, null]);
     submit(3);
     await made();
     expect(spawned).toHaveLength(2);
@@ -195,7 +196,7 @@ describe("calls that wait for a worker", () => {
     submit(1);
     await made();
     expect(told).toEqual(["fail 1 worker_start_failed"]);
-    expect([expected.size, pack.worker]).toEqual([0, undefined]);
+    expect([expected.size, pack.status().worker]).toEqual([0, null]);
     clock.advance(defaultLimits.workerStartMsMax);
   });
 
@@ -284,7 +285,7 @@ describe("closing", () => {
   });
 
   test("asks a ready worker to end, and kills it where it does not", async () => {
-    const { clock, worker, pack, told } = await ready();
+    const { clock, worker, pack, told, reasons } = await ready();
     pack.close();
     expect(worker.link.closedBy).toBe("end");
     expect(worker.process.killed).toBe(0);
@@ -292,6 +293,36 @@ describe("closing", () => {
     expect(worker.process.killed).toBe(1);
     worker.worker.connectionClosed(undefined);
     await pack.ended;
-    expect(told).toEqual(["leave 11 worker_died"]);
+    expect(told).toEqual(["leave 11 cancelled"]);
+    expect(reasons[0]?.message).toBe("the pack blur was closed");
+  });
+
+  test("for a reason tells that reason to the calls under way", async () => {
+    const { worker, pack, told } = await ready();
+    pack.close(new AirlockError("server_stopping", "bye"));
+    worker.process.exit({ code: 0 });
+    worker.worker.connectionClosed(undefined);
+    await pack.ended;
+    expect(told).toEqual(["leave 11 server_stopping"]);
+  });
+});
+
+describe("a manifest that changed", () => {
+  test("is the next worker's, and the running one's host is told", async () => {
+    const { pack, worker } = await ready();
+    const changed = { ...manifestOf("blur"), dependencies: ["numpy"], warnings: ["own"] };
+    pack.reopen(changed);
+    expect(pack.manifest).toBe(changed);
+    expect(pack.warnings).toEqual(["own", expect.stringContaining("was changed after the running worker (pid 100)")]);
+    worker.process.exit({ code: 0 });
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    expect(pack.warnings).toEqual(["own"]);
+  });
+
+  test("in nothing is no news", async () => {
+    const { pack } = await ready();
+    pack.reopen(manifestOf("blur"));
+    expect(pack.warnings).toEqual([]);
   });
 });

@@ -1,8 +1,16 @@
 import { describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, lstatSync, mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, mkdirSync, statSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { clearSocketPath, ensureSocketFolder, removeSocketFile } from "../../../src/server/socket-file.ts";
+import {
+  claimSocketPath,
+  clearSocketPath,
+  ensureSocketFolder,
+  removeSocketFile,
+  removeSocketFolder,
+} from "../../../src/server/socket-file.ts";
+import { ManualClock } from "../../../src/transport/clock.ts";
+import { AirlockError } from "../../../src/transport/errors.ts";
 import { rejectionOf, thrownBy } from "../../support/errors.ts";
 import { temporaryFolders } from "../../support/folders.ts";
 
@@ -104,4 +112,46 @@ describe("the socket's path", () => {
     expect(existsSync(path)).toBe(false);
     expect(() => removeSocketFile(path, ino)).not.toThrow();
   });
+});
+
+describe("a claim to the socket's path", () => {
+  test("is a lock beside it", async () => {
+    const locked: string[] = [];
+    const lockFile = async (path: string) => {
+      locked.push(path);
+      return { release: () => locked.pop() };
+    };
+    const claim = await claimSocketPath("/run/a.sock", lockFile, new ManualClock());
+    expect(locked).toEqual(["/run/a.sock.lock"]);
+    claim.release();
+    expect(locked).toEqual([]);
+  });
+
+  test("that another server keeps is given up after a while", async () => {
+    const clock = new ManualClock();
+    const never = (_: string, signal: AbortSignal) =>
+      new Promise<never>((_, reject) =>
+        signal.addEventListener("abort", () => reject(new AirlockError("cancelled", "gave up"))),
+      );
+    const claiming = rejectionOf(claimSocketPath("/run/a.sock", never, clock));
+    clock.advance(10_000);
+    expect((await claiming).code).toBe("bad_request");
+  });
+
+  test("that fails for another reason says that one", async () => {
+    const broken = () => Promise.reject(new AirlockError("internal_error", "no space"));
+    expect((await rejectionOf(claimSocketPath("/a", broken, new ManualClock()))).message).toBe("no space");
+  });
+});
+
+test("the socket's folder is removed only where nothing is left in it", () => {
+  const folder = join(newFolder(), "airlock-1");
+  mkdirSync(folder);
+  writeFileSync(join(folder, "other"), "");
+  removeSocketFolder(join(folder, "server.sock"));
+  expect(existsSync(folder)).toBe(true);
+  unlinkSync(join(folder, "other"));
+  removeSocketFolder(join(folder, "server.sock"));
+  expect(existsSync(folder)).toBe(false);
+  expect(() => removeSocketFolder(join(folder, "server.sock"))).not.toThrow();
 });

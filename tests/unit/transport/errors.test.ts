@@ -53,6 +53,12 @@ describe("an error", () => {
     expect(errorFromWire(body).details).toEqual({});
   });
 
+  test("crosses also where its texts were cut within a character", () => {
+    const error = new AirlockError("bad_request", "cut \ud83d", { hint: "\udca9", pack: "p" });
+    const expected = { code: "bad_request", message: "cut \ufffd", hint: "\ufffd", pack: "p" };
+    expect(errorToWire(error)).toEqual(expected);
+  });
+
   test("is described with traceback, log and hint, in this order", () => {
     const exception = { types: ["builtins.ValueError"], message: "bad", traceback: "Traceback\n  boom\n\n" };
     const error = new AirlockError("remote_exception", "it failed", {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { AirlockError } from "../../../src/transport/errors.ts";
 import {
   buildFrame,
   type Frame,
@@ -14,6 +15,7 @@ import {
   framePeer,
   headerBytes,
   setFrameCall,
+  setFrameDeadlineMs,
   setFramePeer,
 } from "../../../src/transport/frame.ts";
 import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
@@ -206,3 +208,54 @@ describe("an assembler", () => {
 function raise(error: unknown): never {
   throw error;
 }
+
+describe("a sender", () => {
+  test("is refused a frame that its receiver would not take, before it is built", () => {
+    const parts = [new Uint8Array(60), new Uint8Array(40)];
+    const fields = { kind: FrameKind.call, peer: 1, call: 1, body: parts };
+    expect(frameLength(buildFrame(fields, 100))).toBe(100);
+    const error = thrownBy(() => buildFrame({ ...fields, deadlineMs: 1 }, 100));
+    expect([error.code, error.message]).toEqual([
+      "limit_exceeded",
+      "a frame of 104 bytes is over the limit of 100 bytes",
+    ]);
+    expect(error.details.hint).toBeDefined();
+  });
+
+  test("never builds a frame whose length its header cannot tell", () => {
+    const part = new Uint8Array(2 ** 30);
+    const fields = { kind: FrameKind.result, peer: 1, call: 1, body: [part, part, part, part] };
+    expect(thrownBy(() => buildFrame(fields)).code).toBe("limit_exceeded");
+  });
+});
+
+test("a deadline is rewritten in place, rounded up and never below nothing", () => {
+  const frame = buildFrame({ kind: FrameKind.call, peer: 1, call: 1, deadlineMs: 500, body: Uint8Array.of(1, 2) });
+  for (const [leftMs, told] of [
+    [0.1, 1],
+    [-5, 0],
+    [1e12, 0xffff_ffff],
+  ] as const) {
+    setFrameDeadlineMs(frame, leftMs);
+    expect(frameDeadlineMs(frame)).toBe(told);
+  }
+  expect(frameBody(frame)).toEqual(Uint8Array.of(1, 2));
+});
+
+test("a frame that is not admitted is refused by its header, whole or in single bytes", () => {
+  const frame = buildFrame({ kind: FrameKind.call, peer: 3, call: 1, body: new Uint8Array(50) });
+  for (const step of [1, 7, 16, 100]) {
+    let seen = 0;
+    const assembler = new FrameAssembler(defaultLimits, (header) => {
+      if (framePeer(header) === 3) throw new AirlockError("unauthorized", "not this one");
+    });
+    const push = () => {
+      for (const piece of cut(frame, [step])) {
+        seen += piece.byteLength;
+        assembler.push(piece, () => expect.unreachable());
+      }
+    };
+    expect(thrownBy(push).code).toBe("unauthorized");
+    expect(seen).toBeLessThan(headerBytes + step);
+  }
+});
