@@ -1,9 +1,10 @@
 /** The `airlock` command as a person uses it. */
 import { describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { runAirlock } from "./processes.ts";
-import { packs, root, useWorld } from "./support.ts";
+import { logPath } from "../../src/server/workers/log-file.ts";
+import { runAirlock, startAirlock } from "./processes.ts";
+import { packs, root, until, useWorld } from "./support.ts";
 
 const world = useWorld();
 const examples = join(root, "examples");
@@ -83,6 +84,60 @@ describe("airlock run", () => {
     expect(existsSync(/^wrote (.*)$/m.exec(stdout)?.[1] as string)).toBe(true);
   });
 
+  test("that is interrupted while it makes an environment ends at once, and leaves nothing of it", async () => {
+    const pack = join(world.folder, "large");
+    mkdirSync(pack);
+    writeFileSync(join(pack, "pyisolate.yaml"), 'isolated: true\ndependencies: ["scikit-image==0.25.2"]\n');
+    const [cache, temporary] = [join(world.folder, "cache"), join(world.folder, "tmp")];
+    mkdirSync(temporary);
+    const run = startAirlock(["run", workflow({ "1": { class_type: "Any", inputs: {} } }), "--packs", pack], world, {
+      XDG_CACHE_HOME: cache,
+      TMPDIR: temporary,
+    });
+    const environments = join(cache, "airlock", "environments");
+    const made = () => (existsSync(environments) ? readdirSync(environments) : []);
+    await until(() => made().some((name) => name.startsWith(".making-")), "it makes an environment");
+    run.kill("SIGINT");
+    expect(await run.exited).toBe(130);
+    expect(made().filter((name) => name.startsWith(".") || name.endsWith(".lock"))).toEqual([]);
+    expect(readdirSync(temporary)).toEqual([]);
+  });
+
+  test("that is interrupted while a node runs ends its workers", async () => {
+    const path = workflow({
+      "1": { class_type: "SleepHoldingGil", inputs: { seconds: 600 } },
+      "2": { class_type: "PreviewImage", inputs: { images: ["1", 0] } },
+    });
+    const run = startAirlock(["run", path, "--packs", join(packs, "probe")], world);
+    const log = () => [...new Bun.Glob("state/airlock/logs/probe-*.log").scanSync({ cwd: world.folder, dot: true })];
+    await until(() => log().length > 0, "its worker has started");
+    await Bun.sleep(300);
+    run.kill("SIGTERM");
+    expect(await run.exited).toBe(130);
+    expect(await run.stderr.text()).toContain("interrupted");
+  });
+
+  test("says what the operating system refuses, without a stack", async () => {
+    const path = workflow({ "1": { class_type: "Any", inputs: {} } });
+    const output = join(path, "out");
+    const { code, stderr } = await runAirlock(
+      ["run", path, "--packs", join(packs, "probe"), "--output", output],
+      world,
+    );
+    expect([code, stderr.trim().split("\n").length]).toEqual([1, 1]);
+    expect(stderr).toMatch(/^airlock run: E[A-Z]+: .*workflow\.json/);
+  });
+
+  test("in a temporary folder with too long a name for a socket says what to set", async () => {
+    const temporary = join(world.folder, "x".repeat(100));
+    mkdirSync(temporary);
+    const args = ["run", workflow({ "1": { class_type: "Any", inputs: {} } }), "--packs", join(packs, "probe")];
+    const { code, stderr } = await runAirlock(args, world, { TMPDIR: temporary });
+    expect(code).toBe(2);
+    expect(stderr).toContain("TMPDIR");
+    expect(readdirSync(temporary)).toEqual([]);
+  });
+
   test("says which node of which pack failed, with the remote traceback", async () => {
     const path = workflow({
       "1": { class_type: "Raise", inputs: {} },
@@ -137,5 +192,13 @@ describe("airlock logs", () => {
     const { code, stdout } = await runAirlock(["logs", "probe", "--lines", "2"], world);
     expect(code).toBe(0);
     expect(stdout).toBe("written by a node\nwritten by a node on descriptor 2\n");
+  });
+
+  test("finds a pack by its name as its author writes it", async () => {
+    const logs = join(world.folder, "state", "airlock", "logs");
+    mkdirSync(logs, { recursive: true });
+    writeFileSync(logPath(logs, "My Pack!", "/packs/my-pack"), "hello\n");
+    expect((await runAirlock(["logs", "My Pack!"], world)).stdout).toBe("hello\n");
+    expect((await runAirlock(["logs", "My", "Pack!"], world)).code).toBe(2);
   });
 });

@@ -10,13 +10,18 @@ const python = join(root, ".venvs", "test", "bin", "python");
 
 type Piped = Subprocess<"pipe", "pipe", "pipe">;
 
-/** Runs the command to its end. */
-export async function runAirlock(args: readonly string[], world: World, env: Record<string, string> = {}) {
-  const child = Bun.spawn([process.execPath, entry, ...args], {
+/** Starts the command, in the world's folder. */
+export function startAirlock(args: readonly string[], world: World, env: Record<string, string> = {}) {
+  return Bun.spawn([process.execPath, entry, ...args], {
     cwd: world.folder,
     env: { ...world.variables(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
+}
+
+/** Runs the command to its end. */
+export async function runAirlock(args: readonly string[], world: World, env: Record<string, string> = {}) {
+  const child = startAirlock(args, world, env);
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   return { code: await child.exited, stdout, stderr };
 }
