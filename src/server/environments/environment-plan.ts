@@ -11,7 +11,7 @@ import { type SharedTorch, withoutTorch } from "./shared-torch.ts";
  * What the worker itself needs in every environment. It is resolved together with the pack's dependencies, so that a
  * pin of the pack's wins, and one that the worker can't run with is refused by uv instead of failing at run time.
  */
-const workerRequirements: readonly string[] = ["msgpack>=1.0.5"];
+const workerRequirements: readonly string[] = ["msgpack>=1.1"];
 
 export interface EnvironmentPlan {
   readonly key: string;

@@ -110,6 +110,28 @@ class Fork(_Node):
         return (child,)
 
 
+class ForkedSockets(_Node):
+    """The sockets that the worker holds, and those that a child which it forks holds."""
+
+    def run(self) -> tuple[list[str], list[str]]:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, "\n".join(_sockets()).encode())
+            os._exit(0)
+        os.close(write)
+        os.waitpid(child, 0)
+        with os.fdopen(read) as said:
+            return _sockets(), said.read().splitlines()
+
+
+def _sockets() -> list[str]:
+    folder = "/proc/self/fd"
+    # The descriptor that reads the folder is closed by the time its link is looked at.
+    links = [os.path.join(folder, name) for name in os.listdir(folder)]
+    return sorted(os.readlink(link) for link in links if os.path.islink(link) and "socket:" in os.readlink(link))
+
+
 class Spawn(_Node):
     """Starts a program that outlives the call; answers its process id."""
 
@@ -149,6 +171,13 @@ class ImageMean(_Node):
         return (type(image).__module__.partition(".")[0], float(image.mean()), image)
 
 
+class Zeros(_Node):
+    """So many bytes."""
+
+    def run(self, count: int) -> tuple[bytes]:
+        return (bytes(count),)
+
+
 class Unsendable(_Node):
     def run(self) -> tuple[object]:
         return ({"where": [object()]},)
@@ -171,10 +200,12 @@ NODE_CLASS_MAPPINGS = {
         SleepHoldingGil,
         End,
         Fork,
+        ForkedSockets,
         Spawn,
         Print,
         Environment,
         ImageMean,
+        Zeros,
         Unsendable,
         NoFunction,
     )

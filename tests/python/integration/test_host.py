@@ -7,6 +7,10 @@ import datetime
 import decimal
 import fractions
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 import uuid
 from collections import OrderedDict
@@ -29,9 +33,11 @@ from comfy_airlock import (
     WorkerDied,
     connect,
 )
-from comfy_airlock.wire.errors import ManifestInvalid, NodeNotFound, RemoteTraceback
+from comfy_airlock.wire.errors import LimitExceeded, ManifestInvalid, NodeNotFound, RemoteTraceback
+from comfy_airlock.wire.limits import FRAME_BYTES_MAX
+from processes import is_running, until
 
-from .conftest import PACKS
+from .conftest import PACKS, ROOT
 
 VALUES: list[Any] = [
     None,
@@ -115,6 +121,17 @@ def test_what_cannot_be_sent_is_named_and_nothing_is_sent(probe: Pack) -> None:
     assert probe.call("Echo", value=1) == (1,)
 
 
+def test_what_is_too_large_for_a_message_fails_its_call_and_nothing_else(probe: Pack) -> None:
+    worker = probe.describe()["pid"]
+    with pytest.raises(LimitExceeded, match=f"limit of {FRAME_BYTES_MAX} bytes") as caught:
+        probe.call("Zeros", count=FRAME_BYTES_MAX)
+    assert caught.value.pack == "probe"
+    with pytest.raises(LimitExceeded, match=f"limit of {FRAME_BYTES_MAX} bytes"):
+        probe.call("Echo", value=bytes(FRAME_BYTES_MAX))
+    assert probe.call("Zeros", count=3) == (b"\0\0\0",)
+    assert probe.describe()["pid"] == worker
+
+
 def test_errors_say_what_to_do(airlock: Airlock, probe: Pack, tmp_path: Path) -> None:
     with pytest.raises(NodeNotFound, match="Echo"):
         probe.call("Ekho")
@@ -173,7 +190,13 @@ def test_cancelling_a_coroutine_cancels_the_call(airlock: Airlock, probe: Pack) 
     probe.describe()
     asyncio.run(give_up())
     assert probe.call("Echo", value="still there") == ("still there",)
-    assert airlock.status()["packs"][0]["worker"]["calls"] == 0
+    # The host is told at once; the worker answers the cancel in its own time.
+    until(lambda: calls_under_way(airlock, "probe") == 0)
+
+
+def calls_under_way(airlock: Airlock, pack: str) -> int:
+    (worker,) = [each["worker"] for each in airlock.status()["packs"] if each["name"] == pack]
+    return int(worker["calls"])
 
 
 def test_a_loop_that_closes_during_a_call_harms_nobody(probe: Pack) -> None:
@@ -203,6 +226,40 @@ def test_a_forked_child_is_told_to_connect_for_itself(probe: Pack) -> None:
     assert probe.call("Echo", value="parent") == ("parent",)
 
 
+def test_a_child_that_a_worker_forks_holds_no_connection(probe: Pack) -> None:
+    sockets, inherited = probe.call("ForkedSockets")
+    # All but the connection: the lifeline is what ends the child with the server.
+    assert inherited
+    assert len(set(sockets) - set(inherited)) == 1
+
+
+HOST = f"""
+import os, signal, sys, time
+sys.path.insert(0, {str(ROOT / "worker" / "src")!r})
+from comfy_airlock import connect
+airlock = connect()
+worker = airlock.open({str(PACKS / "probe")!r}).describe()["pid"]
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+print(child, worker, airlock.status()["server"]["pid"], airlock.socket_path, flush=True)
+signal.pause()
+"""
+
+
+def test_server_and_worker_of_a_killed_host_end_although_a_child_that_it_forked_lives() -> None:
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", HOST], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        child, worker, server, path = host.stdout.readline().split()
+        try:
+            host.kill()
+            until(lambda: not is_running(int(server)) and not is_running(int(worker)))
+            assert is_running(int(child))
+        finally:
+            os.kill(int(child), signal.SIGKILL)
+    shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+
+
 def test_progress_of_an_environment_is_told(airlock: Airlock) -> None:
     told: list[Progress] = []
     airlock.open(PACKS / "no-mappings").options(on_progress=told.append).prepare()
@@ -216,8 +273,7 @@ def test_a_server_of_its_own_ends_with_the_block() -> None:
         assert os.path.exists(path)
         worker = own.open(PACKS / "probe").describe()["pid"]
     assert not os.path.exists(os.path.dirname(path))
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
+    until(lambda: not is_running(worker))
     with pytest.raises(Disconnected):
         connect(path)
 

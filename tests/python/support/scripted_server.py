@@ -34,6 +34,10 @@ class Peer:
             self._read += self._assembler.advance(count)
         return self._read.pop(0)
 
+    def read_bytes(self, count: int) -> bytes:
+        """At most so many bytes as they come, of no frame that :meth:`read` began; none where the client is gone."""
+        return self._connection.recv(count)
+
     def send(self, kind: int, call: int, body: Any, peer: int = 0) -> None:
         self.send_bytes(build_frame(kind, peer, call, self.codec.encode(body)))
 
@@ -72,6 +76,11 @@ class ScriptedServer:
                 pass  # The client may leave whenever it likes.
             except BaseException as error:
                 self._error = error
+
+    def join(self, seconds: float) -> None:
+        """Waits until the script is through."""
+        self._thread.join(seconds)
+        assert not self._thread.is_alive()
 
     def __enter__(self) -> ScriptedServer:
         return self

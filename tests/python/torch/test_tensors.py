@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from comfy_airlock.runtime.inference import InferenceMode
-from comfy_airlock.wire.arrays import EXTRA_DTYPES, NATIVE_DTYPES, AsTensor
+from comfy_airlock.wire.arrays import EXTRA_DTYPES, NATIVE_DTYPES, AsTensor, rebuild_named
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
 from same import same
@@ -119,6 +119,18 @@ def test_dtype_device_and_size_arrive(value: Any) -> None:
     arrived = back((value,))[0]
     assert arrived == value
     assert type(arrived) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("torch.dtype", "save"), ("torch.dtype", "nn"), ("torch.dtype", 5), ("torch.device", 0),
+        ("torch.device", "abc"), ("torch.Size", "ab"), ("torch.Size", [1.5]),
+    ],
+)  # fmt: skip
+def test_state_that_is_no_dtype_device_or_size_is_refused(name: str, state: Any) -> None:
+    with pytest.raises(ValueInvalid):
+        rebuild_named(name, state)
 
 
 def test_array_of_an_element_type_that_torch_lacks_is_refused_by_name() -> None:

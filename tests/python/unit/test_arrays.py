@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_airlock.wire.arrays import EXTRA_DTYPES, NATIVE_DTYPES, AsTensor
+from comfy_airlock.wire.arrays import EXTRA_DTYPES, NATIVE_DTYPES, AsTensor, rebuild, rebuild_named
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.registry import Opaque
@@ -157,6 +157,25 @@ def test_dtype_arrives(dtype: Any) -> None:
 def test_scalar_of_more_than_one_element_is_refused() -> None:
     with pytest.raises(ValueInvalid):
         back(Opaque("numpy.scalar", ["uint8", b"ab"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("numpy.scalar", "ab"), ("numpy.scalar", ["uint8", "a"]), ("numpy.scalar", ["uint8"]), ("numpy.dtype", 5),
+        ("numpy.dtype", ["f4"]), ("torch.dtype", "save"), ("torch.dtype", ["float32"]), ("torch.dtype", "__name__"),
+        ("torch.device", 0), ("torch.device", "no such device"), ("torch.Size", 5), ("torch.Size", [1.5]),
+    ],
+)  # fmt: skip
+def test_named_state_that_makes_no_sense_is_refused(name: str, state: Any) -> None:
+    with pytest.raises(ValueInvalid):
+        rebuild_named(name, state)
+
+
+@pytest.mark.parametrize("shape", [[2**62] * 65, [2**63, 0], [0] * 65], ids=["many", "long", "many empty"])
+def test_shape_that_no_array_has_is_refused_before_it_is_multiplied(shape: list[int]) -> None:
+    with pytest.raises(ValueInvalid, match="malformed"):
+        rebuild(["ndarray", "uint8", shape, "C", b""])
 
 
 @pytest.mark.parametrize("value", [None, 0, [], (1,), np.float32(1)], ids=repr)

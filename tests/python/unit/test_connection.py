@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 import struct
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from comfy_airlock import Airlock, Progress, connect
+from comfy_airlock import Airlock, Pack, Progress, connect
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import Connection
@@ -23,6 +25,7 @@ from comfy_airlock.wire.errors import (
     Cancelled,
     DeadlineExceeded,
     Disconnected,
+    LimitExceeded,
     ProtocolError,
     Unauthorized,
     ValueInvalid,
@@ -315,15 +318,53 @@ def test_progress_comes_before_the_answer(tmp_path: Path) -> None:
         assert said == [Progress("ink", "installing", "numpy")]
 
 
-def test_listener_that_raises_fails_its_own_call_and_not_the_connection(tmp_path: Path) -> None:
-    def fail(_: Progress) -> None:
-        raise RuntimeError("no screen")
+def fail(_: Progress) -> None:
+    raise RuntimeError("no screen")
 
+
+def acall(pack: Pack) -> Any:
+    """Calls in a coroutine; what reaches the event loop's own handler of exceptions is an error too."""
+    unhandled: list[Any] = []
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        return await pack.acall("Node")
+
+    try:
+        return asyncio.run(main())
+    finally:
+        assert unhandled == []
+
+
+@pytest.mark.parametrize("call_node", [lambda pack: pack.call("Node"), acall], ids=["call", "acall"])
+def test_listener_that_raises_fails_its_own_call_and_not_the_connection(tmp_path: Path, call_node: Any) -> None:
     with served(tmp_path, progressing) as server, connect(server.path) as airlock:
         pack = airlock.open("/ink")
         with pytest.raises(RuntimeError, match="no screen"):
-            pack.options(on_progress=fail).call("Node")
-        assert pack.call("Node") == "done"
+            call_node(pack.options(on_progress=fail))
+        assert call_node(pack) == "done"
+
+
+@pytest.mark.parametrize("call_node", [lambda pack: pack.call("Node"), acall], ids=["call", "acall"])
+def test_listener_that_raises_hears_the_rest_and_its_first_fault_is_raised(tmp_path: Path, call_node: Any) -> None:
+    heard: list[Progress] = []
+
+    def script(peer: Peer) -> None:
+        peer.send(frames.RESULT, peer.read().call, {"pack": 7, "name": "ink", "folder": "/ink", "warnings": []})
+        own = peer.read()
+        for _ in range(3):
+            peer.send(frames.PROGRESS, own.call, PROGRESS)
+        peer.send(frames.ERROR, own.call, {"code": "cancelled", "message": "stopped"})
+        until_gone(peer)
+
+    def fail_each_time(progress: Progress) -> None:
+        heard.append(progress)
+        raise RuntimeError(f"fault {len(heard)}")
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        with pytest.raises(RuntimeError, match="fault 1"):
+            call_node(airlock.open("/ink").options(on_progress=fail_each_time))
+    assert len(heard) == 3
 
 
 def test_progress_in_a_coroutine_comes_on_its_loop(tmp_path: Path) -> None:
@@ -428,6 +469,114 @@ def test_interrupt_of_a_waiting_thread_cancels_its_call(tmp_path: Path, monkeypa
         with connect(server.path) as airlock, pytest.raises(KeyboardInterrupt):
             call(airlock, 1)
     assert kinds == [frames.CALL, frames.CANCEL]
+
+
+class Interrupted(BaseException):
+    """What a signal's handler raises."""
+
+
+def test_signal_in_the_middle_of_a_message_ends_the_connection_and_says_so(tmp_path: Path) -> None:
+    main_thread = threading.get_ident()
+    first_waits = threading.Event()
+    closed: list[bool] = []
+
+    def script(peer: Peer) -> None:
+        peer.read()
+        first_waits.set()
+        # The next message has begun, and is larger than all that the kernel takes while nobody reads on.
+        assert len(peer.read_bytes(1)) == 1
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
+        while peer.read_bytes(1 << 16):
+            pass
+        closed.append(True)
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    failures: list[str] = []
+
+    def first(airlock: Airlock) -> None:
+        with pytest.raises(Disconnected) as caught:
+            call(airlock, "first")
+        failures.append(caught.value.message)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+            waiting = threading.Thread(target=first, args=(airlock,), name="airlock-test")
+            waiting.start()
+            assert first_waits.wait(SECONDS_MAX)
+            with pytest.raises(Interrupted):
+                call(airlock, bytes(50_000_000))
+            waiting.join(SECONDS_MAX)
+            with pytest.raises(Disconnected, match="interrupted in the middle"):
+                call(airlock, "after")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(failures) == 1 and "interrupted in the middle" in failures[0]
+    assert closed == [True]
+
+
+class InterruptedSocket:
+    """Sends some bytes, and is then interrupted once."""
+
+    def __init__(self, real: socket.socket, count: int) -> None:
+        self._real = real
+        self._left: int | None = count
+
+    def send(self, data: memoryview) -> int:
+        if self._left is None:
+            return self._real.send(data)
+        if self._left == 0:
+            self._left = None
+            raise Interrupted
+        sent = self._real.send(data[: self._left])
+        self._left -= sent
+        return sent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def test_interrupt_before_anything_was_sent_leaves_the_connection_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        monkeypatch.setattr(airlock._connection, "_socket", InterruptedSocket(airlock._connection._socket, 0))
+        with pytest.raises(Interrupted):
+            call(airlock, "never")
+        assert call(airlock, "fine")[1] == ["fine"]
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 20])
+def test_interrupt_after_any_byte_was_sent_ends_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        monkeypatch.setattr(airlock._connection, "_socket", InterruptedSocket(airlock._connection._socket, count))
+        with pytest.raises(Interrupted):
+            call(airlock, "half")
+        with pytest.raises(Disconnected, match="interrupted in the middle"):
+            call(airlock, "after")
+
+
+def test_message_over_the_limit_is_refused_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        monkeypatch.setattr("comfy_airlock.wire.frame.FRAME_BYTES_MAX", 1000)
+        with pytest.raises(LimitExceeded, match=r"10\d\d bytes is over the limit of 1000") as caught:
+            call(airlock, bytes(1000))
+        assert caught.value.code == "limit_exceeded"
+        assert "smaller batch" in (caught.value.hint or "")
+        with pytest.raises(LimitExceeded):
+            asyncio.run(acall_peer(airlock, bytes(1000)))
+        assert call(airlock, bytes(500))[1] == [bytes(500)]
+        assert airlock._connection._pending == {}
+
+
+async def acall_peer(airlock: Airlock, value: Any) -> Any:
+    return await airlock.acall_peer(7, "run", (value,), {})
 
 
 def test_close_fails_calls_under_way_and_may_be_repeated(tmp_path: Path) -> None:

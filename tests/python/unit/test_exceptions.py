@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import traceback
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from comfy_airlock.wire.errors import (
     RemoteTraceback,
     ValueInvalid,
 )
-from comfy_airlock.wire.exceptions import rebuild, take_apart
+from comfy_airlock.wire.exceptions import rebuild
+from comfy_airlock.wire.limits import EXCEPTIONS_DEEP_MAX
+from comfy_airlock.wire.registry import Registry
 from strategies import values
 
 CODEC = Codec()
@@ -54,16 +57,32 @@ class DataError(Exception):
     a: int
 
 
+class Counted:
+    """Counts how often it is encoded."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def take_apart(self) -> None:
+        self.times += 1
+
+
+def taken_apart(error: BaseException, codec: Codec = CODEC) -> dict[str, Any]:
+    """What crosses of the exception, as an ERROR frame has it."""
+    fields: dict[str, Any] = CODEC.decode(codec.encode_error({"code": "remote_exception"}, error))["exception"]
+    return fields
+
+
 def crossed(error: BaseException) -> BaseException:
     try:
         raise error
     except BaseException as raised:
-        return rebuild(CODEC.decode(CODEC.encode(take_apart(raised, CODEC.crosses))))
+        return rebuild(taken_apart(raised))
 
 
 def renamed(error: BaseException, *types: str) -> BaseException:
     """As it arrives where its class is not loaded."""
-    return rebuild({**take_apart(error, CODEC.crosses), "types": list(types)})
+    return rebuild({**taken_apart(error), "types": list(types)})
 
 
 def test_own_type_arguments_and_state_arrive_without_its_code() -> None:
@@ -163,13 +182,41 @@ def test_class_that_is_not_loaded_says_what_it_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "base", ["KeyError", "FileNotFoundError", "UnicodeDecodeError", "ImportError", "SystemExit", "StopIteration"]
+    "base", ["KeyError", "FileNotFoundError", "UnicodeDecodeError", "ImportError", "StopIteration"]
 )
 def test_stand_in_fits_every_builtin_base(base: str) -> None:
     error = rebuild({"types": ["pack:Own", f"builtins:{base}"], "message": "m", "args": ["m"]})
     assert type(error).__name__ in ("Own", "RemoteError")
-    assert isinstance(error, (RemoteError, SystemExit))
+    assert isinstance(error, RemoteError)
     assert error.args == ("m",)
+
+
+class Both(SystemExit, ValueError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("ending", "name"),
+    [
+        (SystemExit(3), "SystemExit"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit(), "GeneratorExit"),
+        (asyncio.CancelledError("late"), "CancelledError"),
+        (Both("both"), "Both"),
+    ],
+    ids=lambda each: str(each) if isinstance(each, str) else "",
+)
+def test_what_would_end_this_process_arrives_as_a_remote_error_of_its_name(ending: BaseException, name: str) -> None:
+    for back in (crossed(ending), CODEC.decode(CODEC.encode([ending]))[0]):
+        assert isinstance(back, RemoteError)
+        assert not isinstance(back, (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError))
+        assert (type(back).__name__, back.args) == (name, ending.args)
+
+
+def test_stand_in_of_an_ending_keeps_the_base_that_can_be_caught() -> None:
+    error = rebuild({"types": ["pack:Own", "builtins:SystemExit", "builtins:ValueError"], "message": "m", "args": []})
+    assert isinstance(error, ValueError)
+    assert not isinstance(error, SystemExit)
 
 
 def test_airlocks_own_types_do_not_mix_with_a_stand_in_wrongly() -> None:
@@ -198,17 +245,74 @@ def test_any_state_gives_an_exception_or_value_invalid(types: Any, args: Any, st
             error = rebuild({"types": names, "args": args, "state": state, "message": "m", "traceback": "t"})
         except ValueInvalid:
             continue
-        assert isinstance(error, BaseException)
+        assert isinstance(error, Exception)
 
 
 def test_text_that_cannot_be_made_says_so() -> None:
-    taken = take_apart(Quiet(), CODEC.crosses)
-    assert taken["message"] == "<Quiet whose __str__ raised RuntimeError>"
+    assert taken_apart(Quiet())["message"] == "<Quiet whose __str__ raised RuntimeError>"
 
 
 def test_arguments_that_cannot_cross_become_their_repr() -> None:
-    taken = take_apart(ValueError(len, Stubborn(), {"a": 1}), CODEC.crosses)
+    taken = taken_apart(ValueError(len, Stubborn(), {"a": 1}))
     assert taken["args"] == ["<built-in function len>", "<Stubborn whose __repr__ raised RuntimeError>", {"a": 1}]
+
+
+def test_exception_that_holds_itself_crosses_without_itself() -> None:
+    error: Any = ValueError("text")
+    error.args = ("text", error, [error, {"again": error}])
+    error.own = error
+    back: Any = crossed(error)
+    summary = "ValueError('text', …, …)"
+    assert back.args == ("text", summary, [summary, {"again": summary}])
+    assert back.own == summary
+
+
+def test_exceptions_that_hold_each_other_cross() -> None:
+    first: Any = ValueError(1)
+    second: Any = KeyError(2)
+    first.other, second.other = second, first
+    back: Any = crossed(first)
+    assert (type(back.other), back.other.args, back.other.other) == (KeyError, (2,), "ValueError(1)")
+
+
+def counting_codec() -> Codec:
+    registry = Registry()
+    registry.add(Counted, "t.Counted", Counted.take_apart, lambda _: None)
+    return Codec(registry)
+
+
+def nested_exception(depth: int, counted: Any) -> Exception:
+    error = ValueError(0, counted)
+    for level in range(1, depth):
+        error = ValueError(level, error, counted)
+    return error
+
+
+@pytest.mark.parametrize("hold", [lambda error: error, lambda error: ValueError([error])], ids=["bare", "in a list"])
+def test_each_item_is_encoded_once_however_many_exceptions_lie_around_it(hold: Any) -> None:
+    counted = Counted()
+    taken_apart(hold(nested_exception(30, counted)), counting_codec())
+    # Once in each exception that is sent whole.
+    assert 0 < counted.times <= EXCEPTIONS_DEEP_MAX
+
+
+def test_container_that_an_exception_holds_is_encoded_once() -> None:
+    error, counted = ValueError("x"), Counted()
+    setattr(error, "held", [[0] * 1000, {"counted": counted}])
+    counting_codec().encode({"error": error})
+    assert counted.times == 1
+
+
+def test_exceptions_are_sent_whole_up_to_a_depth() -> None:
+    back: Any = crossed(nested_exception(EXCEPTIONS_DEEP_MAX, None))
+    for level in reversed(range(1, EXCEPTIONS_DEEP_MAX)):
+        assert (type(back), back.args[0]) == (ValueError, level)
+        back = back.args[1]
+    assert back.args == (0, None)
+    back = crossed(nested_exception(EXCEPTIONS_DEEP_MAX + 2, None))
+    for _ in range(EXCEPTIONS_DEEP_MAX - 1):
+        back = back.args[1]
+    assert back.args[1] == "ValueError(1, …, None)"
 
 
 def test_name_of_a_file_that_is_no_utf8_crosses() -> None:

@@ -158,6 +158,50 @@ def test_waiting_coroutine_is_cancelled_and_can_clean_up() -> None:
     assert cleaned == ["up"]
 
 
+@pytest.mark.parametrize("loop_runs", [False, True], ids=["before the loop exists", "on a running loop"])
+def test_cancel_before_the_coroutines_task_runs_cancels_it(loop_runs: bool) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+    cleaned: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # A second cancel for the same request would interrupt this.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            cleaned.append("up")
+
+    def begin() -> Any:
+        begun.set()
+        assert cancelled.wait(SECONDS_MAX)
+        return forever()
+
+    rig = Rig(begin=begin, later=later).start()
+    if loop_runs:
+        rig.call(1, "later", "loop")
+        rig.wait(1)
+    rig.call(2, "begin")
+    assert begun.wait(SECONDS_MAX)
+    rig.cancel(2)
+    cancelled.set()
+    answer = rig.wait(2 if loop_runs else 1)[-1]
+    # The executor keeps nothing of it.
+    rig.call(3, "later", "next")
+    rig.wait(3 if loop_runs else 2)
+    rig.end()
+    assert (answer.call, error_of(answer)["code"], cleaned) == (2, "cancelled", ["up"])
+    assert (rig.executor._tasks, rig.executor._cancelled, rig.executor._unanswered) == ({}, set(), set())
+
+
+def test_cancel_left_over_from_a_call_is_not_the_next_ones_of_its_number() -> None:
+    rig = Rig(f=lambda: "fine")
+    # As where the call was answered while the reader thread was at its cancel.
+    rig.executor._cancelled.add(1)
+    rig.call(1, "f")
+    assert results(rig.end()) == [(1, "fine")]
+
+
 def test_cancel_after_the_answer_is_forgotten() -> None:
     rig = Rig(later=later).start()
     rig.call(1, "later", 1)
@@ -213,6 +257,47 @@ def test_result_that_cannot_cross_says_where() -> None:
     rig.end()
     assert error_of(first)["code"] == error_of(second)["code"] == "value_unsupported"
     assert "value[0]['lock']" in error_of(first)["message"]
+
+
+@pytest.mark.parametrize("make", [lambda: bytes(2000), lambda: later(bytes(2000))], ids=["sync", "async"])
+def test_result_over_the_limit_is_answered_with_that_and_the_worker_lives(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comfy_airlock.wire.frame.FRAME_BYTES_MAX", 1000)
+    rig = Rig(make=make, f=lambda: "fine").start()
+    rig.call(1, "make")
+    rig.call(2, "f")
+    first, second = sorted(rig.wait(2), key=lambda answer: answer.call)
+    rig.end()
+    body = error_of(first)
+    assert (body["code"], body["pack"]) == ("limit_exceeded", "ink")
+    assert "2003 bytes is over the limit of 1000" in body["message"]
+    assert body["hint"]
+    assert results([second]) == [(2, "fine")]
+
+
+def test_exception_over_the_limit_is_answered_with_that_and_the_worker_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_airlock.wire.frame.FRAME_BYTES_MAX", 1000)
+    rig = Rig(fail=fail, f=lambda: "fine")
+    rig.call(1, "fail", "x" * 900)
+    rig.call(2, "f")
+    first, second = rig.end()
+    assert error_of(first)["code"] == "limit_exceeded"
+    assert results([second]) == [(2, "fine")]
+
+
+def test_exception_that_holds_itself_is_answered_and_the_worker_lives() -> None:
+    def fail_with_itself() -> None:
+        error: Any = ValueError("text")
+        error.own = error
+        raise error
+
+    rig = Rig(fail=fail_with_itself, f=lambda: "fine")
+    rig.call(1, "fail")
+    rig.call(2, "f")
+    first, second = rig.end()
+    assert error_of(first)["exception"]["state"] == {"own": "ValueError('text')"}
+    assert results([second]) == [(2, "fine")]
 
 
 def fail(text: str) -> None:

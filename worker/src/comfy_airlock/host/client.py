@@ -36,6 +36,7 @@ def connect(socket: str | None = None, *, name: str | None = None) -> Airlock:
 
     Raises:
         Disconnected: nobody listens there, or there is no ``airlock`` command (AIRLOCK_BIN, then PATH) to start.
+        Unauthorized: the server is another user's.
         AirlockError: the server lets this process not in, and why.
     """
     if socket is not None:
@@ -196,7 +197,8 @@ class Pack:
 
         Args:
             timeout: seconds after which a call raises DeadlineExceeded; none by default.
-            on_progress: told how a call goes, on the connection's reader thread or on the awaiting event loop.
+            on_progress: told how a call goes, on the connection's reader thread or on the awaiting event loop. The
+                first exception that it raises is raised by the call, once that was answered.
         """
         pack = Pack(self._airlock, self._peer, self.name, self.folder, self.warnings)
         pack._timeout = self._timeout if timeout is None else timeout
@@ -209,8 +211,9 @@ class Pack:
         Raises:
             NodeNotFound: the pack has no such node; names those that it has.
             WorkerDied: the worker's process ended; the next call starts a fresh one.
-            DeadlineExceeded, EnvironmentFailed, ValueUnsupported, Disconnected: as they say.
-            Exception: whatever the node raised, with the remote traceback as its cause.
+            DeadlineExceeded, EnvironmentFailed, ValueUnsupported, LimitExceeded, Disconnected: as they say.
+            Exception: whatever the node raised, with the remote traceback as its cause. Never what would end this
+                process, such as SystemExit: a RemoteError of that name.
         """
         return self._airlock.call_peer(self._peer, "run", (node,), inputs, **self._keywords())
 

@@ -15,7 +15,7 @@ from comfy_airlock.runtime.inference import InferenceMode
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Cancelled
-from comfy_airlock.wire.exceptions import take_apart
+from comfy_airlock.wire.exceptions import text_of
 from comfy_airlock.wire.frame import Frame, build_frame
 from comfy_airlock.wire.optional import standard
 
@@ -59,6 +59,8 @@ class Executor:
                 self._cancelled.add(frame.call)
                 self._post(self._cancel_task, frame.call)
         else:
+            # What is left of a cancel that did cross its answer is not meant for this call.
+            self._cancelled.discard(frame.call)
             self._unanswered.add(frame.call)
             self._enqueue(frame)
 
@@ -119,38 +121,43 @@ class Executor:
 
     def _answer(self, frame: Frame, result: Any) -> None:
         try:
-            body = self._codec.encode(result)
+            answer = build_frame(frames.RESULT, frame.peer, frame.call, self._codec.encode(result))
         except AirlockError as error:
             self._answer_error(frame, error)
             return
-        self._send_answer(frames.RESULT, frame, body)
+        self._send_answer(frame, answer)
 
     def _answer_error(self, frame: Frame, error: Exception) -> None:
-        self._send_answer(frames.ERROR, frame, self._codec.encode(self._error_body(error)))
+        try:
+            answer = build_frame(frames.ERROR, frame.peer, frame.call, self._error_body(error))
+        except AirlockError as failure:
+            # What the exception holds is larger than a frame: the caller is told that, and gets no exception.
+            answer = build_frame(frames.ERROR, frame.peer, frame.call, self._error_body(failure))
+        self._send_answer(frame, answer)
 
-    def _send_answer(self, kind: int, frame: Frame, body: bytes) -> None:
+    def _send_answer(self, frame: Frame, answer: bytes) -> None:
         self._unanswered.discard(frame.call)
         self._cancelled.discard(frame.call)
-        self._send(build_frame(kind, frame.peer, frame.call, body))
+        self._send(answer)
 
-    def _error_body(self, error: Exception) -> dict[str, Any]:
+    def _error_body(self, error: Exception) -> bytes:
         if isinstance(error, AirlockError):
-            return {"pack": self._pack, **error.to_wire()}
+            return self._codec.encode({"pack": self._pack, **error.to_wire()})
         # Where the traceback starts is this file, which is nothing to the pack's author.
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
             traceback = traceback.tb_next
         shown = error.with_traceback(traceback or error.__traceback__)
-        exception = take_apart(shown, self._codec.crosses)
-        message = f"pack {self._pack}: {type(error).__qualname__}: {exception['message']}"
-        return {"code": "remote_exception", "message": message, "pack": self._pack, "exception": exception}
+        message = f"pack {self._pack}: {type(error).__qualname__}: {text_of(error)}"
+        return self._codec.encode_error({"code": "remote_exception", "message": message, "pack": self._pack}, shown)
 
     def _run_loop(self, frame: Frame, first: Awaitable[Any]) -> None:
         asyncio = standard("asyncio")
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        self._start_task(loop, frame, first)
+        # From here on the reader thread tells the loop of cancels. The task looks for those that came before.
         self._loop = loop
+        self._start_task(frame, first)
         # What was queued before the reader thread knew of the loop.
         loop.call_soon(self._drain)
         try:
@@ -169,22 +176,28 @@ class Executor:
                 return
             result = self._begin(frame)
             if result is not None:
-                self._start_task(self._loop, frame, result)
+                self._start_task(frame, result)
 
-    def _start_task(self, loop: Any, frame: Frame, result: Awaitable[Any]) -> None:
-        self._tasks[frame.call] = loop.create_task(self._finish(frame, result))
+    def _start_task(self, frame: Frame, result: Awaitable[Any]) -> None:
+        self._loop.create_task(self._finish(frame, result))
 
     def _cancel_task(self, call: int) -> None:
+        """Carries out a cancel that has come, once: a second time would interrupt the coroutine's cleaning up."""
         task = self._tasks.get(call)
-        if task is not None:
+        if task is not None and call in self._cancelled:
+            self._cancelled.discard(call)
             task.cancel()
 
     async def _finish(self, frame: Frame, result: Awaitable[Any]) -> None:
+        asyncio = standard("asyncio")
+        # Not as it is made: a task that is cancelled before it runs never does, and its call would get no answer.
+        self._tasks[frame.call] = asyncio.current_task()
+        self._cancel_task(frame.call)
         try:
             self._answer(frame, await result)
         except Exception as error:  # noqa: BLE001 - as in _begin.
             self._answer_error(frame, error)
-        except standard("asyncio").CancelledError:
+        except asyncio.CancelledError:
             self._answer_error(frame, Cancelled("the call was cancelled"))
         finally:
             del self._tasks[frame.call]

@@ -11,8 +11,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any, Final, NamedTuple
 
+from comfy_airlock.wire import states
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.optional import installed, loaded, standard
+from comfy_airlock.wire.registry import Rebuild
 
 NATIVE_DTYPES: Final = frozenset(
     "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 complex64 complex128".split()
@@ -23,6 +25,10 @@ EXTRA_DTYPES: Final = frozenset(
     "bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu".split()
 )
 """Element types that torch has by itself, and numpy with ml_dtypes."""
+
+_AXES_MAX: Final = 64
+_AXIS_LENGTH_MAX: Final = 2**63 - 1
+"""What numpy and torch can index by."""
 
 
 class Parts(NamedTuple):
@@ -62,7 +68,9 @@ def rebuild(parts: Any) -> Any:
     well_formed = (
         kind in ("tensor", "ndarray")
         and isinstance(shape, list)
-        and all(type(length) is int and length >= 0 for length in shape)
+        # Before they are multiplied: a shape of a million enormous lengths would take for ever.
+        and len(shape) <= _AXES_MAX
+        and all(type(length) is int and 0 <= length <= _AXIS_LENGTH_MAX for length in shape)
         and order in ("C", "F")
         and isinstance(data, bytes)
     )
@@ -102,23 +110,39 @@ def rebuild_named(name: str, state: Any) -> Any:
     Raises:
         ValueInvalid: numpy or torch is needed and not installed, or the state makes no sense.
     """
-    if name == "numpy.scalar":
-        description, data = state
-        (scalar,) = _need("numpy", name).frombuffer(data, dtype=_numpy_dtype(description))
-        return scalar
-    if name == "numpy.dtype":
-        _need("numpy", name)
-        return _numpy_dtype(state)
-    if name == "torch.dtype":
-        dtype = getattr(_need("torch", name), state, None)
-        if dtype is None:
-            raise ValueInvalid(f"this version of torch has no dtype {state}")
-        return dtype
-    if name == "torch.device":
-        return _need("torch", name).device(state)
-    if name == "torch.Size":
-        return _need("torch", name).Size(state)
-    return None
+    rebuild = _REBUILD.get(name)
+    return None if rebuild is None else rebuild(state)
+
+
+def _rebuild_scalar(state: Any) -> Any:
+    description, data = state
+    (scalar,) = _need("numpy", "numpy.scalar").frombuffer(data, dtype=_numpy_dtype(description))
+    return scalar
+
+
+def _rebuild_dtype(state: Any) -> Any:
+    _need("numpy", "numpy.dtype")
+    return _numpy_dtype(state)
+
+
+def _rebuild_torch_dtype(state: Any) -> Any:
+    torch = _need("torch", "torch.dtype")
+    # torch has much else by other names, which nobody may ask for here.
+    dtype = getattr(torch, state, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueInvalid(f"this version of torch has no dtype {state}")
+    return dtype
+
+
+_BUILD: Final[dict[str, tuple[states.Fits, Rebuild]]] = {
+    "numpy.scalar": (states.is_record(states.is_anything, states.is_bytes), _rebuild_scalar),
+    "numpy.dtype": (states.is_anything, _rebuild_dtype),
+    "torch.dtype": (states.is_text, _rebuild_torch_dtype),
+    "torch.device": (states.is_text, lambda state: _need("torch", "torch.device").device(state)),
+    "torch.Size": (states.is_list_of(states.is_int), lambda state: _need("torch", "torch.Size").Size(state)),
+}
+
+_REBUILD: Final = {name: states.checked(name, fits, build) for name, (fits, build) in _BUILD.items()}
 
 
 def _need(module: str, what: str) -> Any:
@@ -211,9 +235,11 @@ def _take_apart_tensor(torch: Any, tensor: Any) -> Parts:
 
 
 def _rebuild_tensor(torch: Any, parts: Parts) -> Any:
-    dtype = getattr(torch, parts.dtype, None) if isinstance(parts.dtype, str) else None
-    if dtype is None or parts.dtype not in NATIVE_DTYPES | EXTRA_DTYPES:
-        raise ValueInvalid(f"this version of torch has no tensors of {parts.dtype!r}")
+    name = parts.dtype
+    known = isinstance(name, str) and (name in NATIVE_DTYPES or name in EXTRA_DTYPES)
+    dtype: Any = getattr(torch, name, None) if known else None
+    if not isinstance(dtype, torch.dtype):
+        raise ValueInvalid(f"this version of torch has no tensors of {name!r}")
     _check_size(parts, dtype.itemsize)
     if not parts.data:
         return torch.empty(parts.shape, dtype=dtype)

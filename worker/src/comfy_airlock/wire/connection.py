@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.credentials import check_server
 from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
+from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
@@ -49,6 +51,7 @@ class Connection:
 
         Raises:
             Disconnected: nobody listens at ``path``.
+            Unauthorized: who listens there is another user.
             AirlockError: what the server says where it lets nobody in.
         """
         self.codec = codec
@@ -152,16 +155,38 @@ class Connection:
     def send(self, frame: bytes) -> None:
         """Sends one frame. Blocks while the server takes nothing; the reader thread goes on reading meanwhile.
 
+        What interrupts it (Ctrl-C, or what another signal's handler raises) passes through. Where a part of the frame
+        is on its way by then, the connection ends: whatever came next would be taken for the rest of it.
+
         Raises:
             Disconnected: the connection has ended.
         """
         self.check_process()
-        try:
-            with self._sending:
-                self._socket.sendall(frame)
-        except OSError as error:
-            reason = self._reason or Disconnected(f"the connection to the server broke: {error}")
-            raise reason.fresh() from error
+        sent: list[int] = []
+        with self._sending:
+            try:
+                self._transmit(memoryview(frame), sent)
+            except ConnectionError as error:
+                # The reader thread may still find why, in what the server said before it closed the connection.
+                raise self._broken(error) from error
+            except BaseException as error:
+                if 0 < sum(sent) < len(frame):
+                    self._end(Disconnected("the connection ended: sending was interrupted in the middle of a message"))
+                if isinstance(error, OSError):
+                    raise self._broken(error) from error
+                raise
+
+    def _transmit(self, rest: memoryview, sent: list[int]) -> None:
+        """Sends ``rest``, and notes in ``sent`` how much went each time."""
+        while rest:
+            # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it. Between
+            # `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
+            sent.extend(map(self._socket.send, (rest,)))
+            rest = rest[sent[-1] :]
+
+    def _broken(self, error: OSError) -> AirlockError:
+        reason = self._reason or Disconnected(f"the connection to the server broke: {error}")
+        return reason.fresh()
 
     def check_process(self) -> None:
         """Raises Disconnected in a forked child: the connection is its parent's; two readers would tear it apart."""
@@ -213,11 +238,20 @@ class Connection:
 
 def _connect(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    held_by_this_process.add(connection)
+    try:
+        _reach(connection, path)
+        check_server(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _reach(connection: socket.socket, path: str) -> None:
     try:
         connection.connect(path)
     except OSError as error:
-        connection.close()
         raise Disconnected(
             f"no server answers at {path}: {error.strerror}", hint="start one with `airlock serve`"
         ) from error
-    return connection

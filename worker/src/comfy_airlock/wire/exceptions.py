@@ -6,13 +6,19 @@ base. Rebuilding imports nothing, and runs no ``__init__`` of a class that was n
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from comfy_airlock.wire.errors import RemoteError, RemoteTraceback, ValueInvalid
 from comfy_airlock.wire.optional import standard
 from comfy_airlock.wire.standard_types import find_class
 
+Pack = Callable[[Any], bytes]
+
 _ENDS: Final = (object, BaseException, Exception)
+_ENDINGS: Final = (SystemExit, KeyboardInterrupt, GeneratorExit)
+"""End a process or a generator, which is not for the remote side to do; also where a class is an Exception as well."""
+
 _MEMBERS: Final[dict[type[BaseException], tuple[str, ...]]] = {
     ImportError: ("name", "path"),
     AttributeError: ("name",),
@@ -21,24 +27,51 @@ _MEMBERS: Final[dict[type[BaseException], tuple[str, ...]]] = {
 _FIELDS: Final[dict[str, type]] = {"types": list, "message": str, "traceback": str, "args": list, "state": dict}
 
 
-def take_apart(error: BaseException, crosses: Any, traceback: str | None = None) -> dict[str, Any]:
+class Parts(NamedTuple):
+    """An exception, taken apart. What it holds is encoded already, each item on its own."""
+
+    types: list[str]
+    message: str
+    traceback: str
+    args: list[bytes]
+    state: dict[bytes, bytes]
+
+
+def take_apart(error: BaseException, pack: Pack) -> Parts:
     """The exception as it crosses: class names, message, traceback, arguments and attributes.
 
     Args:
-        crosses: tells whether a value can be encoded; an argument that can't is replaced by its ``repr``.
-        traceback: the formatted traceback, made here where it isn't given.
+        pack: encodes a value, or raises. Asked once for each, as an item may hold exceptions that hold others. An
+            argument that it can't encode becomes its ``repr``, such an attribute is left out.
     """
     cls = type(error)
-    if traceback is None:
-        traceback = "".join(standard("traceback").format_exception(cls, error, error.__traceback__))
-    state = {**vars(error), **{name: getattr(error, name) for name in _members(error)}}
-    return {
-        "types": [f"{base.__module__}:{base.__qualname__}" for base in cls.__mro__ if base not in _ENDS],
-        "message": text_of(error),
-        "traceback": _sendable(traceback),
-        "args": [item if crosses(item) else _repr(item) for item in _arguments(error)],
-        "state": {key: item for key, item in state.items() if crosses(key) and crosses(item)},
-    }
+    held = {**vars(error), **{name: getattr(error, name) for name in _members(error)}}
+    return Parts(
+        types=[_sendable(f"{base.__module__}:{base.__qualname__}") for base in cls.__mro__ if base not in _ENDS],
+        message=text_of(error),
+        traceback=_sendable("".join(standard("traceback").format_exception(cls, error, error.__traceback__))),
+        args=[_packed(item, pack) or pack(_repr(item)) for item in _arguments(error)],
+        state=_packed_items(held, pack),
+    )
+
+
+def _packed(item: object, pack: Pack) -> bytes | None:
+    try:
+        return pack(item)
+    except Exception:  # noqa: BLE001 - an item may be anything, and its code may do anything.
+        return None
+
+
+def _packed_items(held: dict[Any, Any], pack: Pack) -> dict[bytes, bytes]:
+    both = [(_packed(key, pack), _packed(item, pack)) for key, item in held.items()]
+    return {key: item for key, item in both if key is not None and item is not None}
+
+
+def summary_of(error: BaseException) -> str:
+    """The exception in a line, without what it holds: that may hold this exception, or very many."""
+    plain = (str, bytes, int, float, bool, type(None))
+    shown = [_repr(item) if type(item) in plain else "…" for item in error.args]
+    return f"{type(error).__qualname__}({', '.join(shown)})"
 
 
 def text_of(error: BaseException) -> str:
@@ -74,8 +107,9 @@ def _members(error: BaseException) -> tuple[str, ...]:
     return next((names for cls, names in _MEMBERS.items() if isinstance(error, cls)), ())
 
 
-def rebuild(state: Any) -> BaseException:
-    """The exception as this process raises it.
+def rebuild(state: Any) -> Exception:
+    """The exception as this process raises it. What is no :class:`Exception` (a SystemExit, a KeyboardInterrupt) comes
+    back as a :class:`RemoteError` of that name.
 
     Raises:
         ValueInvalid: the state is no exception's.
@@ -104,12 +138,12 @@ def _checked(state: Any) -> dict[str, Any]:
     return fields
 
 
-def _instance(names: list[str], args: tuple[Any, ...], message: str) -> BaseException:
+def _instance(names: list[str], args: tuple[Any, ...], message: str) -> Exception:
     own = names[0] if names else "builtins:Exception"
     for name in names:
         module, _, qualified_name = name.partition(":")
         cls = find_class(module, qualified_name)
-        if cls is None or not issubclass(cls, BaseException):
+        if cls is None or not issubclass(cls, Exception) or issubclass(cls, _ENDINGS):
             continue
         if name == own:
             return _new(cls, args, message)
@@ -117,7 +151,7 @@ def _instance(names: list[str], args: tuple[Any, ...], message: str) -> BaseExce
     return _new(_stand_in(own, Exception, message), args, message)
 
 
-def _stand_in(name: str, base: type[BaseException], message: str) -> type[BaseException]:
+def _stand_in(name: str, base: type[Exception], message: str) -> type[Exception]:
     """A class of the remote one's name, caught by whoever catches its base or :class:`RemoteError`."""
     module, _, qualified_name = name.partition(":")
     bases = (RemoteError,) if base is Exception else (RemoteError, base)
@@ -129,11 +163,11 @@ def _stand_in(name: str, base: type[BaseException], message: str) -> type[BaseEx
         return RemoteError
 
 
-def _new(cls: type[BaseException], args: tuple[Any, ...], message: str) -> BaseException:
+def _new(cls: type[Exception], args: tuple[Any, ...], message: str) -> Exception:
     """An instance made by Python's own code alone, the nearest builtin base's: some keep their fields in __init__."""
     builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
-        error: BaseException = builtin.__new__(cls, *args)
+        error: Exception = builtin.__new__(cls, *args)
     except Exception:  # noqa: BLE001 - arguments that a class does not take.
         return RemoteError(message)
     try:

@@ -43,12 +43,21 @@ class Frame(NamedTuple):
 
 
 def build_frame(kind: int, peer: int, call: int, body: bytes = b"", deadline_ms: float | None = None) -> bytes:
-    """One frame without attachments, ready to be sent."""
-    if deadline_ms is None:
-        return _HEADER.pack(len(body), kind, 0, 0, peer, call) + body
+    """One frame without attachments, ready to be sent.
+
+    Raises:
+        LimitExceeded: it is larger than receivers take; one of them would end the connection over it.
+    """
     # Rounded up, so that a deadline still to come never reads as one that has passed.
-    left = _DEADLINE.pack(ceil(min(_DEADLINE_MS_MAX, max(0, deadline_ms))))
-    return _HEADER.pack(len(left) + len(body), kind, _FLAG_DEADLINE, 0, peer, call) + left + body
+    left = b"" if deadline_ms is None else _DEADLINE.pack(ceil(min(_DEADLINE_MS_MAX, max(0, deadline_ms))))
+    length = len(left) + len(body)
+    if length > FRAME_BYTES_MAX:
+        raise LimitExceeded(
+            f"a message of {length} bytes is over the limit of {FRAME_BYTES_MAX} bytes",
+            hint="send less at once, such as a smaller batch, or write it to a file and send its path",
+        )
+    flags = 0 if deadline_ms is None else _FLAG_DEADLINE
+    return _HEADER.pack(length, kind, flags, 0, peer, call) + left + body
 
 
 class FrameAssembler:

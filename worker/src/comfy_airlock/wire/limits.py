@@ -11,5 +11,8 @@ FRAME_ATTACHMENTS_MAX: Final = 4096
 VALUE_EXTENSIONS_DEEP_MAX: Final = 64
 """Extensions inside one another: bounds the decoder's stack. Each holds a list, so this is a depth of 128 there."""
 
+EXCEPTIONS_DEEP_MAX: Final = 8
+"""Exceptions held by one another that are sent whole: bounds what one exception grows to where they share others."""
+
 SOCKET_PATH_BYTES_MAX: Final = 107
 """Bytes of a Unix socket's path, without its terminating zero."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+from comfy_airlock.wire import states
 from comfy_airlock.wire.errors import ValueInvalid
 from comfy_airlock.wire.optional import loaded, standard
 from comfy_airlock.wire.registry import Opaque, Rebuild, Serializer
@@ -18,15 +19,6 @@ from comfy_airlock.wire.registry import Opaque, Rebuild, Serializer
 def _iso(value: Any) -> str:
     text: str = value.isoformat()
     return text
-
-
-def _rebuild_datetime(state: Any) -> Any:
-    # Python 3.10 reads neither the Z of other languages nor fractions of other than 3 or 6 digits.
-    return standard("datetime").datetime.fromisoformat(state.replace("Z", "+00:00"))
-
-
-def _rebuild_path(state: Any) -> Any:
-    return standard("pathlib").Path(state)
 
 
 _TAKE_APART: Final[dict[str, tuple[str, Any]]] = {
@@ -40,29 +32,12 @@ _TAKE_APART: Final[dict[str, tuple[str, Any]]] = {
     "pathlib._local.PurePosixPath": ("purepath", str),
     "uuid.UUID": ("uuid", str),
     "decimal.Decimal": ("decimal", str),
-    "fractions.Fraction": ("fraction", lambda value: [value.numerator, value.denominator]),
+    "fractions.Fraction": ("fraction", lambda value: [int(value.numerator), int(value.denominator)]),
     "collections.OrderedDict": ("ordereddict", lambda value: [[key, item] for key, item in value.items()]),
     "builtins.range": ("range", lambda value: [value.start, value.stop, value.step]),
     "builtins.slice": ("slice", lambda value: [value.start, value.stop, value.step]),
     "builtins.ellipsis": ("ellipsis", lambda _: None),
 }
-
-_REBUILD: Final[dict[str, Rebuild]] = {
-    "datetime": _rebuild_datetime,
-    "date": lambda state: standard("datetime").date.fromisoformat(state),
-    "time": lambda state: standard("datetime").time.fromisoformat(state),
-    "timedelta": lambda state: standard("datetime").timedelta(*state),
-    "path": _rebuild_path,
-    "purepath": lambda state: standard("pathlib").PurePosixPath(state),
-    "uuid": lambda state: standard("uuid").UUID(state),
-    "decimal": lambda state: standard("decimal").Decimal(state),
-    "fraction": lambda state: standard("fractions").Fraction(*state),
-    "ordereddict": lambda state: standard("collections").OrderedDict(state),
-    "range": lambda state: range(*state),
-    "slice": lambda state: slice(*state),
-    "ellipsis": lambda _: ...,
-}
-
 
 _BUILTIN_CONTENT: Final = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, complex)
 
@@ -74,18 +49,18 @@ def serializer_for(cls: type) -> Serializer | None:
         return Serializer(known[0], known[1], _REBUILD[known[0]])
     enum = loaded("enum")
     if enum is not None and issubclass(cls, enum.Enum):
-        return Serializer("enum", _take_apart_enum, _rebuild_enum)
+        return Serializer("enum", _take_apart_enum, _REBUILD["enum"])
     # One that is an exception too crosses as an exception; one that is also a dict or a list is more than its fields.
     if hasattr(cls, "__dataclass_fields__") and not issubclass(cls, (BaseException, *_BUILTIN_CONTENT)):
-        return Serializer("dataclass", _take_apart_dataclass, _rebuild_dataclass)
+        return Serializer("dataclass", _take_apart_dataclass, _REBUILD["dataclass"])
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return Serializer("namedtuple", _take_apart_namedtuple, _rebuild_namedtuple)
+        return Serializer("namedtuple", _take_apart_namedtuple, _REBUILD["namedtuple"])
     return None
 
 
 def rebuild_for(name: str) -> Rebuild | None:
     """How a standard type's state becomes a value again."""
-    return _REBUILD.get(name) or _REBUILD_CLASSES.get(name)
+    return _REBUILD.get(name)
 
 
 def find_class(module: object, qualified_name: object) -> type | None:
@@ -114,9 +89,18 @@ def _rebuild_enum(state: Any) -> object:
     if member is not None:
         return member
     # A combination of flags has a value, but no member of that name.
-    if issubclass(cls, standard("enum").Flag):
-        return cls(value)
+    if issubclass(cls, standard("enum").Flag) and states.is_int(value):
+        return _combination(cls, value)
     raise ValueInvalid(f"{qualified_name} has no member {name!r} here; the two sides have different versions of it")
+
+
+def _combination(cls: Any, value: int) -> object:
+    """The combination of flags that has this value, as Python itself makes it: the class may have other ideas."""
+    known = cls._value2member_map_.get(value)
+    if known is not None:
+        return known
+    own = next(base for base in cls.__mro__ if base.__module__ == "enum" and "_missing_" in vars(base))
+    return vars(own)["_missing_"].__func__(cls, value)
 
 
 def _take_apart_dataclass(value: Any) -> list[object]:
@@ -155,8 +139,37 @@ def _rebuild_namedtuple(state: Any) -> object:
     return tuple.__new__(cls, items)
 
 
-_REBUILD_CLASSES: Final[dict[str, Rebuild]] = {
-    "enum": _rebuild_enum,
-    "dataclass": _rebuild_dataclass,
-    "namedtuple": _rebuild_namedtuple,
+def _rebuild_datetime(state: str) -> Any:
+    # Python 3.10 reads neither the Z of other languages nor fractions of other than 3 or 6 digits.
+    return standard("datetime").datetime.fromisoformat(state.replace("Z", "+00:00"))
+
+
+_TWO_INTS: Final = states.is_record(states.is_int, states.is_int)
+_THREE_INTS: Final = states.is_record(states.is_int, states.is_int, states.is_int)
+_THREE: Final = states.is_record(states.is_anything, states.is_anything, states.is_anything)
+_PAIRS: Final = states.is_list_of(states.is_record(states.is_anything, states.is_anything))
+_MEMBER: Final = states.is_record(states.is_text, states.is_text, states.is_anything, states.is_anything)
+_FIELDS: Final = states.is_record(states.is_text, states.is_text, states.is_dict)
+_ITEMS: Final = states.is_record(states.is_text, states.is_text, states.is_list)
+
+_BUILD: Final[dict[str, tuple[states.Fits, Rebuild]]] = {
+    "datetime": (states.is_text, _rebuild_datetime),
+    "date": (states.is_text, lambda state: standard("datetime").date.fromisoformat(state)),
+    "time": (states.is_text, lambda state: standard("datetime").time.fromisoformat(state)),
+    "timedelta": (_THREE_INTS, lambda state: standard("datetime").timedelta(*state)),
+    "path": (states.is_text, lambda state: standard("pathlib").Path(state)),
+    "purepath": (states.is_text, lambda state: standard("pathlib").PurePosixPath(state)),
+    "uuid": (states.is_text, lambda state: standard("uuid").UUID(state)),
+    "decimal": (states.is_text, lambda state: standard("decimal").Decimal(state)),
+    # Of text, a few bytes ("1e999999999") would be a number of gigabytes.
+    "fraction": (_TWO_INTS, lambda state: standard("fractions").Fraction(*state)),
+    "ordereddict": (_PAIRS, lambda state: standard("collections").OrderedDict(state)),
+    "range": (_THREE_INTS, lambda state: range(*state)),
+    "slice": (_THREE, lambda state: slice(*state)),
+    "ellipsis": (states.is_none, lambda _: ...),
+    "enum": (_MEMBER, _rebuild_enum),
+    "dataclass": (_FIELDS, _rebuild_dataclass),
+    "namedtuple": (_ITEMS, _rebuild_namedtuple),
 }
+
+_REBUILD: Final = {name: states.checked(name, fits, build) for name, (fits, build) in _BUILD.items()}
