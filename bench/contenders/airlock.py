@@ -2,8 +2,9 @@
 
 import sys
 
-from comfy_airlock import connect
 from measure import report
+
+from comfy_airlock import connect
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ import subprocess
 import sys
 from typing import Any
 
-from comfy_airlock.wire.codec import Codec
 from measure import report
+
+from comfy_airlock.wire.codec import Codec
 
 _HEADER = struct.Struct("<I")
 

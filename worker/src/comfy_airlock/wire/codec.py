@@ -219,11 +219,11 @@ def _check_depth(depth: int) -> None:
 
 def _joined_list(packed: list[bytes]) -> bytes:
     """A list of items that are encoded already."""
-    head: bytes = msgpack.Packer().pack_array_header(len(packed))
+    head: bytes = msgpack.Packer(buf_size=_PACK_BYTES).pack_array_header(len(packed))
     return head + b"".join(packed)
 
 
 def _joined_map(packed: dict[bytes, bytes]) -> bytes:
     """A map of keys and items that are encoded already."""
-    head: bytes = msgpack.Packer().pack_map_header(len(packed))
+    head: bytes = msgpack.Packer(buf_size=_PACK_BYTES).pack_map_header(len(packed))
     return head + b"".join(key + item for key, item in packed.items())
