@@ -43,6 +43,8 @@ describe("airlock", () => {
   });
 });
 
+const saysSleeping = (log: string) => readFileSync(log, "utf8").includes("sleeping");
+
 describe("airlock run", () => {
   test("runs two packs that cannot live together over one photograph, each with its own numpy", async () => {
     const output = join(world.folder, "out");
@@ -109,9 +111,9 @@ describe("airlock run", () => {
       "2": { class_type: "PreviewImage", inputs: { images: ["1", 0] } },
     });
     const run = startAirlock(["run", path, "--packs", join(packs, "probe")], world);
-    const log = () => [...new Bun.Glob("state/airlock/logs/probe-*.log").scanSync({ cwd: world.folder, dot: true })];
-    await until(() => log().length > 0, "its worker has started");
-    await Bun.sleep(300);
+    const logs = new Bun.Glob("state/airlock/logs/probe-*.log");
+    const isSleeping = () => [...logs.scanSync({ cwd: world.folder, absolute: true })].some(saysSleeping);
+    await until(isSleeping, "its node runs");
     run.kill("SIGTERM");
     expect(await run.stderr.text()).toEndWith("airlock run: interrupted\n");
     expect(await run.exited).toBe(130);

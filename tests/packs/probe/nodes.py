@@ -78,7 +78,12 @@ class Sleep(_Node):
 class SleepHoldingGil(_Node):
     """Sleeps in C without giving up the interpreter's lock."""
 
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"seconds": ("INT",)}}
+
     def run(self, seconds: int) -> tuple[int]:
+        print("sleeping", flush=True)
         ctypes.PyDLL(None).sleep(seconds)
         return (seconds,)
 
