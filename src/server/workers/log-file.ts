@@ -72,8 +72,11 @@ export class LogFile {
     return this.#openSlot(path);
   }
 
-  /** The last lines that the current worker wrote: at most `lines`, from the last `bytesMax` bytes. */
-  tail(lines = 20, bytesMax = 8192): string {
+  /**
+   * The last lines that the current worker wrote: at most `lines`, from the last `bytesMax` bytes. By default enough to
+   * show what was written before a crash besides Python's dump of its threads.
+   */
+  tail(lines = 40, bytesMax = 8192): string {
     let descriptor: number;
     try {
       descriptor = openSync(this.#path, "r");

@@ -9,7 +9,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -454,25 +455,58 @@ def test_loop_closed_during_a_call_harms_nobody_else(tmp_path: Path) -> None:
         del task
 
 
-def test_interrupt_of_a_waiting_thread_cancels_its_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Interrupted(BaseException):
+    """What a signal's handler raises."""
+
+
+def raise_interrupted(*_: Any) -> None:
+    raise Interrupted
+
+
+@pytest.fixture
+def interrupting_signal() -> Iterator[None]:
+    """SIGUSR1 raises in the main thread."""
+    before = signal.signal(signal.SIGUSR1, raise_interrupted)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("interrupting_signal")
+def test_interrupt_of_a_thread_that_reads_for_all_cancels_its_own_call_alone(tmp_path: Path) -> None:
+    main_thread = threading.get_ident()
     kinds: list[int] = []
 
     def script(peer: Peer) -> None:
-        kinds.extend([peer.read().kind, peer.read().kind])
-        until_gone(peer)
+        others, own = peer.read(), peer.read()
+        kinds.append(own.kind)
+        time.sleep(0.05)  # Until it sleeps in the middle of receiving; where it doesn't yet, the outcome is the same.
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
+        kinds.append(peer.read().kind)
+        peer.result(others, "undisturbed")
+        peer.result(peer.read(), "next")
 
-    def interrupted(_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("comfy_airlock.host.waiting.ThreadWaiter.wait", interrupted)
-    with served(tmp_path, welcomed(script)) as server:
-        with connect(server.path) as airlock, pytest.raises(KeyboardInterrupt):
-            call(airlock, 1)
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(call, airlock, 1)
+            time.sleep(0.05)
+            with pytest.raises(Interrupted):
+                call(airlock, 2)
+            assert other.result(SECONDS_MAX) == "undisturbed"
+        assert call(airlock, 3) == "next"
     assert kinds == [frames.CALL, frames.CANCEL]
 
 
-class Interrupted(BaseException):
-    """What a signal's handler raises."""
+@pytest.mark.usefixtures("interrupting_signal")
+def test_interrupt_while_what_came_is_handed_out_ends_the_connection_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(tmp_path, echo) as server, connect(server.path) as airlock:
+        assert call(airlock, 1)
+        monkeypatch.setattr(Connection, "_hand_out", raise_interrupted)
+        with pytest.raises(Interrupted):
+            call(airlock, 2)
+        with pytest.raises(Disconnected, match="reading was interrupted"):
+            call(airlock, 3)
 
 
 def test_signal_in_the_middle_of_a_message_ends_the_connection_and_says_so(tmp_path: Path) -> None:
@@ -524,13 +558,13 @@ class InterruptedSocket:
         self._real = real
         self._left: int | None = count
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: memoryview, flags: int = 0) -> int:
         if self._left is None:
-            return self._real.send(data)
+            return self._real.send(data, flags)
         if self._left == 0:
             self._left = None
             raise Interrupted
-        sent = self._real.send(data[: self._left])
+        sent = self._real.send(data[: self._left], flags)
         self._left -= sent
         return sent
 

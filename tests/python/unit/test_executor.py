@@ -14,10 +14,23 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import NodeNotFound
 from comfy_airlock.wire.frame import Frame, FrameAssembler
+from comfy_airlock.wire.lead import Seat
 from feeding import feed
 
 CODEC = Codec()
 SECONDS_MAX = 20
+
+
+class ReadElsewhere:
+    """The test submits what a worker would read."""
+
+    def wait(self, seat: Seat) -> None:
+        seat.hang_bell()
+        while not seat.taken_care_of:
+            seat.sleep()
+
+    def attend(self, token: object) -> None:
+        pass
 
 
 class Rig:
@@ -26,7 +39,7 @@ class Rig:
     def __init__(self, **methods: Callable[..., Any]) -> None:
         self.sent: list[Frame] = []
         self.answered = threading.Condition()
-        self.executor = Executor("ink", CODEC, self._send, methods)
+        self.executor = Executor("ink", CODEC, self._send, ReadElsewhere(), methods)
         self.ended_with: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="airlock-test-executor")
 

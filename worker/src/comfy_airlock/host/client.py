@@ -105,7 +105,7 @@ class Airlock:
         waiter = ThreadWaiter(connection.codec, on_progress)
         number = connection.call(waiter, peer, body, _deadline_ms(timeout))
         try:
-            return waiter.wait()
+            return waiter.wait(connection.lead)
         except BaseException:
             # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
             _cancel_quietly(connection, peer, number)
@@ -124,7 +124,7 @@ class Airlock:
         """As :meth:`call_peer`, in a coroutine; cancelling it cancels the call."""
         connection = self._connection
         body = connection.codec.encode([method, list(args), keywords])
-        waiter = LoopWaiter(connection.codec, on_progress)
+        waiter = LoopWaiter(connection.codec, on_progress, connection.lead)
         number = connection.call(waiter, peer, body, _deadline_ms(timeout))
         finished = False
         try:
@@ -197,8 +197,8 @@ class Pack:
 
         Args:
             timeout: seconds after which a call raises DeadlineExceeded; none by default.
-            on_progress: told how a call goes, on the connection's reader thread or on the awaiting event loop. The
-                first exception that it raises is raised by the call, once that was answered.
+            on_progress: told how a call goes, in the calling thread or on the awaiting event loop. The first exception
+                that it raises is raised by the call, once that was answered.
         """
         pack = Pack(self._airlock, self._peer, self.name, self.folder, self.warnings)
         pack._timeout = self._timeout if timeout is None else timeout

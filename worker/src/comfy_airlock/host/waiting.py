@@ -1,9 +1,9 @@
-"""How a caller waits for its answer: a thread on a lock, a coroutine on a future. Twins of one interface."""
+"""How a caller waits for its answer: a thread in its seat, a coroutine on a future. Twins of one interface."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +12,7 @@ from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.exceptions import rebuild
 from comfy_airlock.wire.frame import Frame
+from comfy_airlock.wire.lead import Lead, Seat
 
 OnProgress = Callable[[Any], None]
 
@@ -57,16 +58,17 @@ class _Call:
 
 
 class ThreadWaiter:
-    """A thread that waits for one answer."""
+    """A thread that waits for one answer, and reads for all others meanwhile where no other thread does."""
 
     def __init__(self, codec: Codec, on_progress: OnProgress | None) -> None:
         self._call = _Call(codec, on_progress)
-        self._done = threading.Lock()
-        self._done.acquire()
+        self._seat = Seat()
         self._outcome: Outcome | None = None
+        self._progress: deque[bytes | memoryview] = deque()
 
     def progressed(self, body: bytes | memoryview) -> None:
-        self._call.report(body)
+        self._progress.append(body)
+        self._seat.call_back()
 
     def answered(self, frame: Frame) -> None:
         self._settle(frame)
@@ -76,20 +78,30 @@ class ThreadWaiter:
 
     def _settle(self, outcome: Outcome) -> None:
         self._outcome = outcome
-        self._done.release()
+        self._seat.call_back()
 
-    def wait(self) -> Any:
-        """Blocks for the answer; decodes it in this thread. What the progress listener raised is raised here too."""
-        self._done.acquire()
-        assert self._outcome is not None
-        return self._call.conclude(self._outcome)
+    def wait(self, lead: Lead) -> Any:
+        """Blocks for the answer, decodes it and tells the listener in this thread.
+
+        Raises what the listener raised, too, once the answer has come.
+        """
+        while True:
+            # Before looking: what comes from here on calls again. The outcome first: no progress comes after it.
+            self._seat.taken_care_of = False
+            outcome = self._outcome
+            while self._progress:
+                self._call.report(self._progress.popleft())
+            if outcome is not None:
+                return self._call.conclude(outcome)
+            lead.wait(self._seat)
 
 
 class LoopWaiter:
     """A coroutine that waits for one answer, on the loop that it runs on."""
 
-    def __init__(self, codec: Codec, on_progress: OnProgress | None) -> None:
+    def __init__(self, codec: Codec, on_progress: OnProgress | None, lead: Lead) -> None:
         self._call = _Call(codec, on_progress)
+        self._lead = lead
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Outcome] = self._loop.create_future()
 
@@ -115,4 +127,9 @@ class LoopWaiter:
 
     async def wait(self) -> Any:
         """Waits for the answer; decodes it in the loop's thread. Raises as :meth:`ThreadWaiter.wait`."""
-        return self._call.conclude(await self._future)
+        self._lead.attend(self)
+        try:
+            outcome = await self._future
+        finally:
+            self._lead.dismiss(self)
+        return self._call.conclude(outcome)

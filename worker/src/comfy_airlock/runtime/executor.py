@@ -1,15 +1,16 @@
 """Runs the calls that a worker is given, one at a time, on the main thread.
 
-Synchronous nodes run straight off the queue. The first coroutine that a node returns turns the main thread into an
-event loop for good: coroutines then take turns where they await, and synchronous nodes run between them, as in ComfyUI.
+Synchronous nodes run straight off the stream: the thread that runs them reads while it has nothing to run. The first
+coroutine that a node returns turns the main thread into an event loop for good: coroutines then take turns where they
+await, and synchronous nodes run between them, as in ComfyUI.
 A pack without coroutines never pays for asyncio.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
-from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from comfy_airlock.runtime.inference import InferenceMode
 from comfy_airlock.wire import frame as frames
@@ -17,9 +18,18 @@ from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Cancelled
 from comfy_airlock.wire.exceptions import text_of
 from comfy_airlock.wire.frame import Frame, build_frame
+from comfy_airlock.wire.lead import Seat
 from comfy_airlock.wire.optional import standard
 
 Method = Callable[..., Any]
+
+
+class Reading(Protocol):
+    """Who reads what the executor is given; :class:`comfy_airlock.wire.lead.Lead` in a worker."""
+
+    def wait(self, seat: Seat, /) -> None: ...
+
+    def attend(self, token: object, /) -> None: ...
 
 
 class Executor:
@@ -30,6 +40,7 @@ class Executor:
         pack: str,
         codec: Codec,
         send: Callable[[bytes], None],
+        reading: Reading,
         methods: dict[str, Method],
         inference: InferenceMode | None = None,
     ) -> None:
@@ -37,22 +48,25 @@ class Executor:
         Args:
             pack: the pack's name, for errors.
             send: sends a frame; called on the main thread.
+            reading: waited with while there is nothing to run.
             methods: what can be called, by name. A method may return an awaitable.
             inference: entered before each call, where torch is there.
         """
         self._pack = pack
         self._codec = codec
         self._send = send
+        self._reading = reading
+        self._seat = Seat()
         self._methods = methods
         self._inference = inference or InferenceMode()
-        self._queue: SimpleQueue[Frame | None] = SimpleQueue()
+        self._queue: deque[Frame | None] = deque()
         self._unanswered: set[int] = set()
         self._cancelled: set[int] = set()
         self._tasks: dict[int, Any] = {}
         self._loop: Any = None
 
     def submit(self, frame: Frame) -> None:
-        """Takes a CALL or a CANCEL. Called on the reader thread."""
+        """Takes a CALL or a CANCEL. Called on the thread that reads."""
         if frame.kind == frames.CANCEL:
             # A cancel may cross the answer to its call.
             if frame.call in self._unanswered:
@@ -65,11 +79,12 @@ class Executor:
             self._enqueue(frame)
 
     def stop(self) -> None:
-        """Makes :meth:`run` return once the call that it is at is done. Called on the reader thread."""
+        """Makes :meth:`run` return once the call that it is at is done. Called on the thread that reads."""
         self._enqueue(None)
 
     def _enqueue(self, job: Frame | None) -> None:
-        self._queue.put(job)
+        self._queue.append(job)
+        self._seat.call_back()
         self._post(self._drain)
 
     def _post(self, action: Callable[..., None], *args: object) -> None:
@@ -84,13 +99,20 @@ class Executor:
     def run(self) -> None:
         """Works off calls until :meth:`stop`."""
         while True:
-            frame = self._queue.get()
+            frame = self._next()
             if frame is None:
                 return
             result = self._begin(frame)
             if result is not None:
                 self._run_loop(frame, result)
                 return
+
+    def _next(self) -> Frame | None:
+        while not self._queue:
+            self._reading.wait(self._seat)
+            # Before looking: what comes from here on calls again.
+            self._seat.taken_care_of = False
+        return self._queue.popleft()
 
     def _begin(self, frame: Frame) -> Awaitable[Any] | None:
         """Runs a call as far as it goes without waiting. Returns what is left to be awaited, if anything is."""
@@ -155,10 +177,12 @@ class Executor:
         asyncio = standard("asyncio")
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        # From here on the reader thread tells the loop of cancels. The task looks for those that came before.
+        # From here on the loop is told of cancels. The task looks for those that came before.
         self._loop = loop
+        # This thread waits in the loop from now on, and reads no more.
+        self._reading.attend(self)
         self._start_task(frame, first)
-        # What was queued before the reader thread knew of the loop.
+        # What was queued before whoever reads knew of the loop.
         loop.call_soon(self._drain)
         try:
             loop.run_forever()
@@ -166,11 +190,8 @@ class Executor:
             loop.close()
 
     def _drain(self) -> None:
-        while True:
-            try:
-                frame = self._queue.get_nowait()
-            except Empty:
-                return
+        while self._queue:
+            frame = self._queue.popleft()
             if frame is None:
                 self._loop.stop()
                 return

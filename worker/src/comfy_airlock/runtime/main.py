@@ -80,7 +80,7 @@ def main() -> None:
     inference = InferenceMode()
     worker = Worker(pack, inference)
     methods = {"run": worker.run, "describe": worker.describe}
-    executor = Executor(pack.name, codec, connection.send, methods, inference)
+    executor = Executor(pack.name, codec, connection.send, connection.lead, methods, inference)
     connection.start(_Events(executor), "airlock-reader")
     try:
         executor.run()

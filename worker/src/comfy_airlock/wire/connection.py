@@ -1,8 +1,8 @@
-"""A peer's connection to the server: frames out from any thread, frames in on a reader thread, calls and their answers.
+"""A peer's connection to the server: frames out from any thread, frames in on whichever thread leads (``lead.py``).
 
-Invariant: every call ends exactly once, with its answer, its error, or the reason why the connection ended. Frames that
-are not answers go to the owner's handler, on the reader thread. Bodies are decoded in the thread that made the call,
-because the kind of tensor that a thread builds depends on the thread (torch's inference mode).
+Invariant: every call ends exactly once, with its answer, its error, or the reason why the connection ended. Whoever
+reads hands frames on and does nothing else with them: a call's to its caller, all others to the owner. Bodies are
+decoded by whom they are for, as the kind of tensor that a thread builds depends on the thread (torch's inference mode).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from comfy_airlock.wire.credentials import check_server
 from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.lead import Lead
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 SERVER_PEER = 0
 
 
 class PendingCall(Protocol):
-    """Somebody who waits for an answer. Called on the reader thread, which must not be kept."""
+    """Somebody who waits for an answer. Called on the thread that reads, which must not be kept."""
 
     def progressed(self, body: bytes | memoryview, /) -> None: ...
 
@@ -34,7 +35,7 @@ class PendingCall(Protocol):
 
 
 class Events(Protocol):
-    """The owner of a connection. Called on the reader thread."""
+    """The owner of a connection. Called on the thread that reads, which must not be kept."""
 
     def received(self, frame: Frame, /) -> None:
         """A frame that answers nothing: a call, a cancel."""
@@ -63,13 +64,16 @@ class Connection:
         self._state = threading.Lock()
         self._socket = _connect(path)
         self._assembler = FrameAssembler()
+        self._counts: list[int] = []
+        self._events: Events | None = None
+        self.lead = Lead(self._read)
         try:
             first, *self._early = self._introduce(hello)
             self.welcome: dict[str, Any] = self._expect_welcome(first)
         except BaseException:
             self._socket.close()
             raise
-        self._reader: threading.Thread | None = None
+        self._keeper: threading.Thread | None = None
 
     def _introduce(self, hello: dict[str, Any]) -> list[Frame]:
         full = {"protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX}, "features": [], "pid": os.getpid(), **hello}
@@ -81,6 +85,7 @@ class Connection:
                 raise Disconnected(f"the connection to the server broke: {error}") from error
         while True:
             received = self._receive()
+            self._counts.clear()
             if received:
                 return received
 
@@ -93,33 +98,43 @@ class Connection:
         return body
 
     def start(self, events: Events, name: str) -> None:
-        """Starts reading, on a daemon thread of this name."""
-        self._reader = threading.Thread(target=self._read, args=(events,), name=name, daemon=True)
-        self._reader.start()
+        """Begins to hand out what arrives. Where no thread waits, a daemon thread of this name reads."""
+        self._events = events
+        try:
+            self._hand_out(self._early)
+        except AirlockError as error:
+            self._end(error)
+        self._keeper = threading.Thread(target=self.lead.keep, name=name, daemon=True)
+        self._keeper.start()
 
     def _receive(self) -> list[Frame]:
         """Blocks for the next bytes and returns the frames that they complete."""
         try:
-            count = self._socket.recv_into(self._assembler.writable())
+            # Received and noted by one call into C, as in _transmit: what is taken and not counted would be lost.
+            self._counts.extend(map(self._socket.recv_into, (self._assembler.writable(),)))
         except OSError as error:
             raise Disconnected(f"the connection to the server broke: {error}") from error
-        if count == 0:
+        if self._counts[0] == 0:
             raise Disconnected("the server closed the connection")
-        return self._assembler.advance(count)
+        return self._assembler.advance(self._counts[0])
 
-    def _read(self, events: Events) -> None:
-        reason: AirlockError = Disconnected("the connection was closed")
+    def _read(self) -> None:
+        """Reads once and hands out what came; ends the connection where that fails."""
         try:
-            received = self._early
-            while True:
-                for frame in received:
-                    self._dispatch(frame, events)
-                received = self._receive()
+            self._hand_out(self._receive())
         except AirlockError as error:
-            reason = error
-        finally:
-            self._end(reason)
-            events.ended(self._reason or reason)
+            self._end(error)
+        except BaseException:
+            # An interrupt (Ctrl-C) while nothing was taken from the stream harms nobody; later, frames may be lost.
+            if self._counts:
+                self._end(Disconnected("the connection ended: reading was interrupted in the middle of a message"))
+            raise
+        self._counts.clear()
+
+    def _hand_out(self, received: list[Frame]) -> None:
+        assert self._events is not None
+        for frame in received:
+            self._dispatch(frame, self._events)
 
     def _dispatch(self, frame: Frame, events: Events) -> None:
         if frame.kind == frames.ERROR and frame.call == 0:
@@ -139,12 +154,17 @@ class Connection:
 
     def _end(self, reason: AirlockError) -> None:
         with self._state:
+            is_first = self._reason is None
             if self._reason is None:
                 self._reason = reason
             pending, self._pending = self._pending, {}
+        self._shut()
         for call in pending.values():
             call.failed(self._reason.fresh())
-        self._shut()
+        if is_first:
+            self.lead.end()
+            if self._events is not None:
+                self._events.ended(self._reason)
 
     def _shut(self) -> None:
         try:
@@ -153,7 +173,7 @@ class Connection:
             pass  # The other side was faster.
 
     def send(self, frame: bytes) -> None:
-        """Sends one frame. Blocks while the server takes nothing; the reader thread goes on reading meanwhile.
+        """Sends one frame. Blocks while the server takes nothing; what comes in meanwhile is read by whoever leads.
 
         What interrupts it (Ctrl-C, or what another signal's handler raises) passes through. Where a part of the frame
         is on its way by then, the connection ends: whatever came next would be taken for the rest of it.
@@ -167,7 +187,7 @@ class Connection:
             try:
                 self._transmit(memoryview(frame), sent)
             except ConnectionError as error:
-                # The reader thread may still find why, in what the server said before it closed the connection.
+                # Whoever reads may still find why, in what the server said before it closed the connection.
                 raise self._broken(error) from error
             except BaseException as error:
                 if 0 < sum(sent) < len(frame):
@@ -178,9 +198,17 @@ class Connection:
 
     def _transmit(self, rest: memoryview, sent: list[int]) -> None:
         """Sends ``rest``, and notes in ``sent`` how much went each time."""
+        # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it. Between
+        # `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
+        try:
+            sent.extend(map(self._socket.send, (rest,), (socket.MSG_DONTWAIT,)))
+            rest = rest[sent[-1] :]
+        except BlockingIOError:
+            pass
+        if rest:
+            # Two sides that both send and don't read would wait for each other for ever.
+            self.lead.call_keeper()
         while rest:
-            # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it. Between
-            # `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
             sent.extend(map(self._socket.send, (rest,)))
             rest = rest[sent[-1] :]
 
@@ -231,8 +259,8 @@ class Connection:
         if os.getpid() != self._process:
             return
         self._end(Disconnected("the connection was closed"))
-        if self._reader is not None and self._reader is not threading.current_thread():
-            self._reader.join()
+        if self._keeper is not None and self._keeper is not threading.current_thread():
+            self._keeper.join()
         self._socket.close()
 
 
