@@ -6,7 +6,7 @@ import { becomeBun, findBun, packageFolder } from "./bun.mjs";
 const bun = findBun();
 if (bun === undefined) {
   console.error(
-    "airlock: Bun is not installed here.\n→ run `npm install` in the package's folder; Bun comes with it as @oven/bun-*",
+    "airlock: Bun is not installed here.\n→ install the package again; Bun comes with it, as the package `bun` or one of `@oven/bun-*`",
   );
   process.exit(1);
 }

@@ -53,12 +53,20 @@ export function setUpPackages({ dev }) {
     const args = ["install", "--frozen-lockfile", "--ignore-scripts", ...(dev ? [] : ["--production"])];
     run("installing packages", findBun() ?? bootstrapBun(), args);
   };
+  const stamp = join("node_modules", ".airlock");
+  if (findBun() === undefined) rmSync(join(packageFolder, stamp), { force: true });
   // Whoever develops here keeps the tools when running the main job.
-  upToDate(join("node_modules", ".airlock"), dev ? withTools : inputs, install, [withTools]);
+  upToDate(stamp, dev ? withTools : inputs, install, [withTools]);
   rmSync(join(packageFolder, ".airlock", "bootstrap"), { recursive: true, force: true });
-  const bun = findBun();
-  if (bun === undefined) fail("Bun has no build for this machine", "Airlock runs on Linux, on x64 and arm64");
-  return bun;
+  return findBun() ?? failWithoutBun();
+}
+
+function failWithoutBun() {
+  const builds = "Bun was installed, but none of its builds for Linux on x64 or arm64 came with it";
+  fail(
+    builds,
+    `this machine is ${process.platform} on ${process.arch}; on one of those, remove node_modules and try again`,
+  );
 }
 
 /** A Bun to install the locked packages with. bun.lock then has the hashes of all that is used from there on. */
@@ -76,9 +84,7 @@ function bootstrapBun() {
     `bun@${dependencies.bun}`,
   ];
   run("fetching Bun", "npm", args, { cwd: folder });
-  const bun = findBun(folder);
-  if (bun === undefined) fail("Bun has no build for this machine", "Airlock runs on Linux, on x64 and arm64");
-  return bun;
+  return findBun(folder) ?? failWithoutBun();
 }
 
 /** uv, from PyPI by hash, in `.venv`. Returns its path. */

@@ -1,8 +1,9 @@
 """A host in Python: one node of a pack called, from a thread and from an event loop.
 
-    python examples/host.py
+    AIRLOCK_BIN=bin/airlock.mjs python examples/host.py
 
-Joins the server at AIRLOCK_SOCKET, or starts one of its own with the `airlock` command.
+Joins the server at AIRLOCK_SOCKET, or starts one of its own with the `airlock` command. Needs comfy_airlock (in a clone,
+`pip install ./worker`) and numpy.
 """
 
 import asyncio

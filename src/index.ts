@@ -6,7 +6,7 @@ export { Airlock, type ConnectOptions, connect } from "./client/client.ts";
 export type { Pack } from "./client/pack.ts";
 export type { ServerEvent } from "./server/events.ts";
 export { type ServeOptions, type Server, serve } from "./server/serve.ts";
-export type { PrepareResult, Progress, Status } from "./transport/control.ts";
+export type { PackDescription, PrepareResult, Progress, Status } from "./transport/control.ts";
 export {
   AirlockError,
   type ErrorCode,

@@ -6,7 +6,6 @@
  */
 import type { Pack } from "../client/pack.ts";
 import { decode } from "../transport/codec.ts";
-import { AirlockError } from "../transport/errors.ts";
 import { rawElements, rawKind } from "../transport/scan.ts";
 import type { RawValue } from "../transport/values.ts";
 import { type NodeDefinition, parseNodeDefinition } from "../workflow/node-definition.ts";
@@ -39,20 +38,16 @@ export class IsolatedPack implements WorkflowPack {
 
   /** Starts the pack's worker and asks it for its nodes. */
   static async load(pack: Pack, signal: AbortSignal): Promise<IsolatedPack> {
-    const described = fieldsOf(await pack.describe({ signal }), pack.name);
-    const definitions = listOf(described["nodes"]).map((node) => parseNodeDefinition(node, pack.name));
-    const broken = listOf(described["broken"]).map((each) => {
-      const { name, reason } = fieldsOf(each, pack.name);
-      return `${String(name)}: ${String(reason)}`;
-    });
+    const described = await pack.describe({ signal });
+    const definitions = described.nodes.map((node) => parseNodeDefinition(node, pack.name));
+    const broken = described.broken.map(({ name, reason }) => `${name}: ${reason}`);
     return new IsolatedPack(pack, new Map(definitions.map((each) => [each.name, each])), broken);
   }
 
   /** The worker as it is now; it may be another process than before where one died. */
   async identity(signal: AbortSignal): Promise<WorkerIdentity> {
-    const { pid, python, modules } = fieldsOf(await this.#pack.describe({ signal }), this.name);
-    const numpy = fieldsOf(modules, this.name)["numpy"];
-    return { pid: Number(pid), python: String(python), numpy: typeof numpy === "string" ? numpy : undefined };
+    const { pid, python, modules } = await this.#pack.describe({ signal });
+    return { pid, python, numpy: modules["numpy"] ?? undefined };
   }
 
   async call(node: string, inputs: Record<string, unknown>, options: { signal?: AbortSignal }): Promise<unknown> {
@@ -84,17 +79,4 @@ function openOutputs(raw: RawValue, definition: NodeDefinition | undefined): unk
     const isList = definition?.outputIsList[index] === true;
     return isList && (rawKind(output) === "list" || rawKind(output) === "tuple") ? rawElements(output) : output;
   });
-}
-
-function fieldsOf(value: unknown, pack: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw new AirlockError(
-    "node_invalid",
-    `the worker of pack ${pack} described itself in a form that is not known here`,
-    { pack },
-  );
-}
-
-function listOf(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
 }

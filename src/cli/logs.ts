@@ -50,6 +50,7 @@ function runLogs(args: readonly string[]): number {
     // Two folders may hold packs of one name, and two workers of one pack write to a log each.
     if (matching.length > 1) console.log(`==> ${log.path}`);
     const text = readFileSync(log.path, "utf8");
+    if (text === "") console.error(`airlock logs: ${log.path} is empty: the workers of ${log.pack} wrote nothing`);
     const tail = text.split("\n").slice(-lines - (text.endsWith("\n") ? 1 : 0));
     process.stdout.write(lines === 0 ? "" : tail.join("\n"));
   }

@@ -28,15 +28,27 @@ export function findPackFolders(folder: string): string[] {
   });
 }
 
+/** Where that cannot be told, as of a file that is malformed, it does: opening the pack says what is wrong. */
 function asksForIsolation(folder: string): boolean {
-  if (existsSync(join(folder, "pyisolate.yaml"))) return true;
-  const project = join(folder, "pyproject.toml");
-  if (!existsSync(project)) return false;
+  const yaml = tableIn(join(folder, "pyisolate.yaml"), Bun.YAML.parse);
+  if (yaml !== undefined) return at(yaml, "isolated") !== false;
+  const project = tableIn(join(folder, "pyproject.toml"), Bun.TOML.parse);
+  if (project === undefined) return false;
+  if (project === "malformed") return true;
+  const isolation = at(at(at(project, "tool"), "comfy"), "isolation");
+  return isolation !== undefined && at(isolation, "can_isolate") !== false;
+}
+
+/** What the file holds; undefined where there is none. */
+function tableIn(path: string, parse: (text: string) => unknown): unknown {
+  if (!existsSync(path)) return undefined;
   try {
-    const document = Bun.TOML.parse(readFileSync(project, "utf8")) as { tool?: { comfy?: { isolation?: unknown } } };
-    return document.tool?.comfy?.isolation !== undefined;
+    return parse(readFileSync(path, "utf8")) ?? "malformed";
   } catch {
-    // Whether it asks cannot be told; opening it says what is wrong with the file.
-    return true;
+    return "malformed";
   }
+}
+
+function at(table: unknown, key: string): unknown {
+  return typeof table === "object" && table !== null ? (table as Record<string, unknown>)[key] : undefined;
 }

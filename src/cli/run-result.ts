@@ -1,7 +1,7 @@
 /**
  * What `airlock run` prints when it is done: a row for each node with the process it ran in, and the files written.
  */
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import type { WorkflowResult } from "../workflow/execute.ts";
 import type { Workflow } from "../workflow/workflow.ts";
 import type { IsolatedPack, WorkerIdentity } from "./isolated-pack.ts";
@@ -49,7 +49,7 @@ export async function printResult(
     return [node, pack, String(pid), python, numpy ?? "–", ms.toFixed(ms < 10 ? 1 : 0)];
   });
   console.log(formatTable(columns, cells));
-  for (const file of files) console.log(`wrote ${file}`);
+  for (const file of files) console.log(`wrote ${fromHere(file)}`);
 }
 
 /** The nodes in the order in which they finished, each with the process that its pack runs in. */
@@ -77,4 +77,10 @@ function filesOf(ui: unknown, output: string): string[] {
     const folder = image.type === "temp" ? join(output, "preview") : output;
     return [join(folder, String(image.subfolder ?? ""), image.filename)];
   });
+}
+
+/** The path as a person in this folder would write it. */
+function fromHere(path: string): string {
+  const short = relative(process.cwd(), path);
+  return short.startsWith("..") ? path : short;
 }

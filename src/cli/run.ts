@@ -10,10 +10,11 @@ import { serve } from "../server/serve.ts";
 import { checkSocketPath } from "../transport/address.ts";
 import { systemClock } from "../transport/clock.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
-import { loadWorkflow } from "../workflow/check.ts";
+import { checkPrompt } from "../workflow/check.ts";
 import { executeWorkflow } from "../workflow/execute.ts";
 import { indexNodes } from "../workflow/pack.ts";
-import { parsePrompt } from "../workflow/prompt.ts";
+import { workflowError } from "../workflow/problem.ts";
+import { type Prompt, parsePrompt } from "../workflow/prompt.ts";
 import type { Workflow } from "../workflow/workflow.ts";
 import { type Command, readArguments, UsageError } from "./command.ts";
 import { IsolatedPack } from "./isolated-pack.ts";
@@ -36,7 +37,8 @@ export const runCommand: Command = {
     "  --json         print the result as JSON",
     "",
     "LoadImage, SaveImage and PreviewImage come with it; all other nodes come from the packs.",
-    "Exit codes: 0 done, 1 a node or a pack failed, 2 the workflow or the command line is wrong, 130 interrupted.",
+    "Exit codes: 0 done, 1 a node failed or a pack that the workflow needs, 2 the workflow or the command line is wrong,",
+    "130 interrupted. A pack that the workflow does not need may fail with a warning.",
   ].join("\n"),
   examples: ["airlock run workflow.json --packs custom_nodes --output out", "airlock run test.json --packs ."],
   run: runRun,
@@ -55,15 +57,15 @@ async function runRun(args: readonly string[]): Promise<number> {
   const options = readOptions(args);
   const text = readWorkflow(options.workflow);
   // A malformed file should be told before environments are made for it.
-  parsePrompt(text);
+  const prompt = parseWorkflow(options.workflow, text);
   const folders = [imageNodes, ...options.packs.flatMap(findPackFolders)];
   const scratch = mkdtempSync(join(tmpdir(), "airlock-run-"));
   const interrupted = new AbortController();
   const onSignal = (): void => interrupted.abort(new AirlockError("cancelled", "interrupted"));
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, onSignal);
   try {
-    mkdirSync(options.output, { recursive: true });
-    await runIsolated(options, text, [...new Set(folders)], scratch, interrupted.signal);
+    makeOutputFolder(options.output);
+    await runIsolated(options, prompt, [...new Set(folders)], scratch, interrupted.signal);
     return 0;
   } finally {
     rmSync(scratch, { recursive: true, force: true });
@@ -97,13 +99,37 @@ function readWorkflow(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw new AirlockError("bad_request", `the workflow ${path} cannot be read: ${String(error)}`);
+    const { code } = error as NodeJS.ErrnoException;
+    const reason = code === "ENOENT" ? "there is no such file" : `it cannot be read (${code ?? String(error)})`;
+    throw new AirlockError("bad_request", `the workflow ${path}: ${reason}`, {
+      hint: "name a workflow that was saved in ComfyUI's API format",
+    });
+  }
+}
+
+function parseWorkflow(path: string, text: string): Prompt {
+  try {
+    return parsePrompt(text);
+  } catch (error) {
+    const { code, message, details } = toAirlockError(error);
+    throw new AirlockError(code, `${path}: ${message}`, details, { cause: error });
+  }
+}
+
+function makeOutputFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new AirlockError("bad_request", `the output folder ${path} cannot be made (${code ?? String(error)})`, {
+      hint: "name another with --output",
+    });
   }
 }
 
 async function runIsolated(
   options: RunOptions,
-  text: string,
+  prompt: Prompt,
   folders: readonly string[],
   scratch: string,
   signal: AbortSignal,
@@ -120,7 +146,7 @@ async function runIsolated(
   });
   await using airlock = await connect({ socket: server.socketPath, name: "airlock run" });
   const loaded = await loadPacks(airlock, folders, signal);
-  const workflow = checkWorkflow(text, loaded);
+  const workflow = checkWorkflow(prompt, loaded);
   const result = await executeWorkflow(workflow, { clock: systemClock, signal });
   await printResult(workflow, result, loaded.packs, { output: options.output, json: options.json, signal });
 }
@@ -153,6 +179,7 @@ async function loadPacks(airlock: Airlock, folders: readonly string[], signal: A
       warn(outcome.value.pack, outcome.value.isolated);
     }
   }
+  warnOfTwins(packs);
   return { packs, failures };
 }
 
@@ -161,15 +188,26 @@ function warn(pack: Pack, isolated: IsolatedPack): void {
   for (const broken of isolated.broken) console.error(`warning: pack ${pack.name}: node ${broken}`);
 }
 
-/** The workflow, checked against the packs that are ready; where it fails for a pack that isn't, the reasons go along. */
-function checkWorkflow(text: string, { packs, failures }: LoadedPacks): Workflow {
-  for (const failure of failures) console.error(`error: ${failure.describe()}`);
-  try {
-    return loadWorkflow(text, indexNodes(packs));
-  } catch (error) {
-    const cause = toAirlockError(error);
-    if (failures.length === 0) throw cause;
-    const message = `${cause.message}\nthe packs above could not be made ready, so their nodes are missing`;
-    throw new AirlockError(failures[0]?.code ?? cause.code, message, cause.details, { cause });
+/**
+ * The workflow, checked against the packs that are ready. Packs that aren't are its failure only where it has nodes that
+ * no pack has.
+ */
+function checkWorkflow(prompt: Prompt, { packs, failures }: LoadedPacks): Workflow {
+  const checked = checkPrompt(prompt, indexNodes(packs));
+  const isFailed = !checked.ok && failures.length > 0 && checked.problems.some(({ isClassMissing }) => isClassMissing);
+  for (const failure of failures) console.error(`${isFailed ? "error" : "warning"}: ${failure.describe()}`);
+  if (checked.ok) return checked.workflow;
+  const cause = workflowError(checked.problems);
+  if (!isFailed) throw cause;
+  const message = `${cause.message}\nthe packs above could not be made ready, so their nodes are missing`;
+  throw new AirlockError("node_not_found", message, { hint: "correct what is said of them above" }, { cause });
+}
+
+/** Tables, errors and logs call packs by their names. */
+function warnOfTwins(packs: readonly IsolatedPack[]): void {
+  const folders = new Map<string, string[]>();
+  for (const { name, folder } of packs) folders.set(name, [...(folders.get(name) ?? []), folder]);
+  for (const [name, twins] of folders) {
+    if (twins.length > 1) console.error(`warning: ${twins.length} packs are called ${name}: ${twins.join(", ")}`);
   }
 }

@@ -67,7 +67,7 @@ async function stdinEnded(): Promise<void> {
 function describeEvent(event: ServerEvent): string {
   switch (event.type) {
     case "peer_connected":
-      return `peer ${event.peer}: ${event.role} ${event.name} (pid ${event.pid}) connected`;
+      return `peer ${event.peer}: ${event.role === "worker" ? "worker of pack" : "host"} ${event.name} (pid ${event.pid}) connected`;
     case "peer_closed":
       return `peer ${event.peer}: ${event.name} is gone${event.cause === undefined ? "" : `: ${event.cause.message}`}`;
     case "peer_refused":

@@ -2,7 +2,13 @@
  * A pack that this host has opened: what its nodes are, and calls to them. Holds no state of the pack's.
  */
 import { decode } from "../transport/codec.ts";
-import type { OpenResult, PrepareResult } from "../transport/control.ts";
+import {
+  type OpenResult,
+  type PackDescription,
+  type PrepareResult,
+  packDescriptionSchema,
+  validate,
+} from "../transport/control.ts";
 import type { RawValue } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
 
@@ -42,9 +48,10 @@ export class Pack {
     return this.#airlock.prepare(this.#peer, options);
   }
 
-  /** What the pack's worker tells of itself and its nodes; see PROTOCOL.md, "Methods of a worker". */
-  async describe(options: CallOptions = {}): Promise<unknown> {
-    return decode((await this.#airlock.call(this.#peer, "describe", [], {}, options)).bytes);
+  /** What the pack's worker tells of itself and its nodes; starts it where it isn't running. */
+  async describe(options: CallOptions = {}): Promise<PackDescription> {
+    const answer = decode((await this.#airlock.call(this.#peer, "describe", [], {}, options)).bytes);
+    return validate(packDescriptionSchema, answer, `description by pack ${this.name}`);
   }
 
   /**

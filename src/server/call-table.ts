@@ -64,6 +64,7 @@ export class CallTable {
       destination,
       callee: undefined,
       abandoned: false,
+      deadlineMs,
       deadlineAtMs: deadlineMs === undefined ? undefined : this.#clock.nowMs() + deadlineMs,
       timer: undefined,
     };

@@ -55,6 +55,8 @@ export interface DoorOptions {
 /** A connection and who turned out to be at its other end. */
 interface Visitor {
   readonly connection: Connection;
+  /** What events call it: a host's own name for itself, a worker's pack. */
+  name: string;
   /** The process that connected, as the kernel told; 0 until it has. */
   pid: number;
   /** Runs until the hello is due, and once more until the last words must have been read. */
@@ -125,7 +127,7 @@ export class Door {
       onBroken: (cause) => this.#sayGoodbye(visitor, cause),
       onClose: (cause) => this.#closed(visitor, cause),
     });
-    const visitor: Visitor = { connection, pid: 0 };
+    const visitor: Visitor = { connection, name: "", pid: 0 };
     socket.data = visitor;
     this.#visitors.add(visitor);
     try {
@@ -195,8 +197,9 @@ export class Door {
       visitor.worker = expected.worker;
       expected.worker.admit(session);
     }
-    const { role, name } = hello;
-    this.#options.onEvent({ type: "peer_connected", peer: session.peer, role, name, pid: visitor.pid });
+    visitor.name = expected?.pack.manifest.name ?? hello.name;
+    const { name, pid } = visitor;
+    this.#options.onEvent({ type: "peer_connected", peer: session.peer, role: hello.role, name, pid });
   }
 
   /** The worker that this process was spawned as. The token alone could have been read by somebody else. */
@@ -239,12 +242,12 @@ export class Door {
     if (this.#visitors.size === 0) this.#onLastLeft();
   }
 
-  #tellOfClosed({ session, worker, pid }: Visitor, cause: AirlockError | undefined): void {
+  #tellOfClosed({ session, worker, name, pid }: Visitor, cause: AirlockError | undefined): void {
     if (session === undefined) {
       if (cause !== undefined) this.#options.onEvent({ type: "peer_refused", pid, cause });
       return;
     }
-    this.#options.onEvent({ type: "peer_closed", peer: session.peer, name: session.hello.name, cause });
+    this.#options.onEvent({ type: "peer_closed", peer: session.peer, name, cause });
     if (worker === undefined) this.#options.onHostGone(session);
     else worker.connectionClosed(cause);
   }

@@ -9,6 +9,7 @@ export type ServerEvent =
       readonly type: "peer_connected";
       readonly peer: number;
       readonly role: "host" | "worker";
+      /** A host's name for itself; a worker's pack. */
       readonly name: string;
       readonly pid: number;
     }

@@ -40,6 +40,8 @@ export interface RouterOptions {
    * @throws AirlockError what the caller is to be told where they go nowhere.
    */
   destinationOf(host: Session, peer: number): Destination;
+  /** The name of the pack that a call was made to, for errors. */
+  packNameOf(call: Call): string | undefined;
   /** Tells a call's destination to forget it: it was not delivered, and nobody waits for it. */
   withdraw(call: Call): void;
 }
@@ -187,7 +189,16 @@ export class Router {
   }
 
   #overdue(call: Call): void {
-    const error = new AirlockError("deadline_exceeded", "the call took longer than its deadline");
+    const pack = this.#options.packNameOf(call);
+    const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
+    const error = new AirlockError(
+      "deadline_exceeded",
+      `${whose} took longer than its deadline of ${call.deadlineMs} ms`,
+      {
+        ...(pack !== undefined && { pack }),
+        hint: "give it more time; a synchronous node goes on running, and the next call waits for it",
+      },
+    );
     this.#tell(call, FrameKind.error, encode(errorToWire(error)));
     this.#abandon(call);
   }

@@ -75,10 +75,12 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
   const clock = systemClock;
   const lockFile = fileLocker(libc.tryLock, clock);
   const folders = defaultFolders(variables, homedir());
+  const namedPython = options.python ?? variables["AIRLOCK_PYTHON"];
   const environments = new EnvironmentStore({
     directory: options.environments ?? folders.environments,
     uv: new Uv(options.uv ?? (await findUv())),
-    defaultPython: options.python ?? variables["AIRLOCK_PYTHON"] ?? "python3",
+    defaultPython: namedPython ?? "python3",
+    isDefaultNamed: namedPython !== undefined,
     lockFile,
     clock,
   });
@@ -142,6 +144,7 @@ class RunningServer implements Server {
       clock,
       onControl: (call, body) => control.handle(call, body),
       destinationOf: (host, peer) => packs.get(host, peer),
+      packNameOf: (call) => packs.find(call.caller, call.destination)?.manifest.name,
       withdraw: (call) => packs.find(call.caller, call.destination)?.withdraw(call),
     });
     this.#packs = packs;

@@ -20,7 +20,8 @@ export interface Call {
   callee: Session | undefined;
   /** Nobody waits for the answer any more. */
   abandoned: boolean;
-  /** When its time is up, on the server's clock; missing where it has no deadline. */
+  /** The time that it was given, and when that is up on the server's clock; missing where it has no deadline. */
+  readonly deadlineMs: number | undefined;
   readonly deadlineAtMs: number | undefined;
   timer: Timer | undefined;
 }

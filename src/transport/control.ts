@@ -87,6 +87,19 @@ export const statusSchema = v.object({
 });
 export type Status = v.InferOutput<typeof statusSchema>;
 
+/** What a worker's method `describe` answers; PROTOCOL.md, "Methods of a worker", explains the fields of a node. */
+export const packDescriptionSchema = v.object({
+  pid: u32,
+  /** Version of the worker's Python. */
+  python: v.string(),
+  /** Versions of numpy and torch, null where they are not loaded. */
+  modules: v.record(v.string(), v.nullable(v.string())),
+  nodes: v.array(v.looseObject({ name: v.string(), is_async: v.boolean(), output_node: v.boolean() })),
+  /** Nodes that could not be described. */
+  broken: v.array(v.object({ name: v.string(), reason: v.string() })),
+});
+export type PackDescription = v.InferOutput<typeof packDescriptionSchema>;
+
 /** What a PROGRESS frame of a call says. */
 export const progressSchema = v.object({ pack: v.string(), stage: v.string(), message: v.string() });
 export type Progress = v.InferOutput<typeof progressSchema>;

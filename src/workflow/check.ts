@@ -194,8 +194,8 @@ class Checker {
     const guesses = near.map((name) => `${name} (pack "${this.#index.get(name)?.name}")`);
     const packs = [...new Set([...this.#index.values()].map((pack) => `"${pack.name}"`))];
     const opened = packs.length === 0 ? "no pack is open" : `the packs are ${packs.join(", ")}`;
-    const hint = guesses.length === 0 ? "open the pack that has it" : `did you mean ${guesses.join(" or ")}?`;
-    this.#report(draft, { message: `no pack has this node class; ${opened}`, hint });
+    const hint = guesses.length === 0 ? "add the pack that has it" : `did you mean ${guesses.join(" or ")}?`;
+    this.#report(draft, { message: `no pack has this node class; ${opened}`, hint, isClassMissing: true });
   }
 
   #reportMissing(draft: Draft, input: string, spec: InputSpec): void {

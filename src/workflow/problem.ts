@@ -20,6 +20,8 @@ export interface Problem {
   readonly message: string;
   /** What to do about it. */
   readonly hint?: string;
+  /** The node's class is in none of the packs. */
+  readonly isClassMissing?: boolean;
 }
 
 /** `node 3 "Sampler" (KSampler)`; the title is left out where it says nothing more than the class. */

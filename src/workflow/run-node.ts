@@ -40,7 +40,9 @@ export async function runNode(node: WorkflowNode, lists: InputLists, options: Ru
 export function nodeError(node: WorkflowNode, thrown: unknown): AirlockError {
   const cause = toAirlockError(thrown);
   const details = { ...cause.details, pack: cause.details.pack ?? node.pack.name };
-  const message = `${labelNode(node)} of pack "${node.pack.name}": ${cause.message}`;
+  // What a worker says of its pack is said here already.
+  const said = cause.message.replace(`pack ${node.pack.name}: `, "");
+  const message = `${labelNode(node)} of pack "${node.pack.name}": ${said}`;
   return new AirlockError(cause.code, message, details, { cause: thrown });
 }
 

@@ -83,7 +83,9 @@ describe("airlock run", () => {
     const { code, stdout } = await runAirlock([...args, "--input", input, "--output", output], world);
     expect(code).toBe(0);
     expect(stdout).toMatch(/node +pack +pid +python +numpy +ms/);
-    expect(existsSync(/^wrote (.*)$/m.exec(stdout)?.[1] as string)).toBe(true);
+    const written = /^wrote (.*)$/m.exec(stdout)?.[1] as string;
+    expect(written).toStartWith("out/");
+    expect(existsSync(join(world.folder, written))).toBe(true);
   });
 
   test("that is interrupted while it makes an environment ends at once, and leaves nothing of it", async () => {
@@ -126,8 +128,8 @@ describe("airlock run", () => {
       ["run", path, "--packs", join(packs, "probe"), "--output", output],
       world,
     );
-    expect([code, stderr.trim().split("\n").length]).toEqual([1, 1]);
-    expect(stderr).toMatch(/^airlock run: E[A-Z]+: .*workflow\.json/);
+    expect([code, stderr.trim().split("\n").length]).toEqual([2, 2]);
+    expect(stderr).toMatch(/^airlock run: the output folder .*workflow\.json\/out cannot be made \(E[A-Z]+\)/);
   });
 
   test("in a temporary folder with too long a name for a socket says what to set", async () => {
@@ -178,8 +180,40 @@ describe("airlock run", () => {
     const path = workflow({ "1": { class_type: "NotThere", inputs: {} } });
     const { code, stderr } = await runAirlock(["run", path, ...broken], world);
     expect(code).toBe(1);
+    expect(stderr).toContain("error: ");
     expect(stderr).toContain("libmissing.so");
     expect(stderr).toContain("NotThere");
+    expect(stderr).toEndWith("→ correct what is said of them above\n");
+  });
+
+  test("does not blame a pack for a fault of the workflow's own, and fails with its code", async () => {
+    const broken = ["--packs", join(packs, "wrong-import"), "--packs", join(packs, "probe")];
+    const unlinked = workflow({ "1": { class_type: "PreviewImage", inputs: {} } });
+    const faulty = await runAirlock(["run", unlinked, ...broken], world);
+    expect(faulty.code).toBe(2);
+    expect(faulty.stderr).toContain("warning: ");
+    expect(faulty.stderr).not.toContain("could not be made ready");
+  });
+
+  test("names the file that is malformed or missing, and the Python that does not run", async () => {
+    const path = join(world.folder, "broken.json");
+    writeFileSync(path, '{"1": ');
+    expect((await runAirlock(["run", path], world)).stderr).toContain(`${path}: `);
+    expect((await runAirlock(["run", "nosuch.json"], world)).stderr).toMatch(/nosuch\.json: there is no such file/);
+    const args = ["run", workflow({ "1": { class_type: "Echo", inputs: {} } }), "--packs", join(packs, "probe")];
+    const { code, stderr } = await runAirlock([...args, "--python", "python9"], world);
+    expect(code).toBe(1);
+    expect(stderr).toContain("python9");
+  });
+
+  test("warns of two packs of one name", async () => {
+    const twin = join(world.folder, "twin");
+    mkdirSync(twin);
+    writeFileSync(join(twin, "__init__.py"), "NODE_CLASS_MAPPINGS = {}\n");
+    writeFileSync(join(twin, "pyisolate.yaml"), "isolated: true\nname: probe\n");
+    const path = workflow({ "1": { class_type: "NotThere", inputs: {} } });
+    const { stderr } = await runAirlock(["run", path, "--packs", join(packs, "probe"), "--packs", twin], world);
+    expect(stderr).toContain(`warning: 2 packs are called probe: ${join(packs, "probe")}, ${twin}`);
   });
 });
 

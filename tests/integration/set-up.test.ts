@@ -52,7 +52,7 @@ function python(name: string, version: string): void {
 describe("Bun", () => {
   test("that is missing is told with how to get it", async () => {
     const child = Bun.spawn([node, join(clone, "bin", "airlock.mjs")], { stdio: ["ignore", "ignore", "pipe"] });
-    expect(await child.stderr.text()).toContain("run `npm install`");
+    expect(await child.stderr.text()).toContain("install the package again");
     expect(await child.exited).toBe(1);
   });
 
@@ -63,6 +63,26 @@ describe("Bun", () => {
     });
     expect(await child.stdout.text()).toBe(`${join(clone, "src", "cli", "main.ts")} run a b\n`);
     expect(await child.exited).toBe(7);
+  });
+
+  test("is found where its install script has moved it, and not mistaken for the stand-in that it replaces", async () => {
+    const folder = join(clone, "node_modules", "bun", "bin");
+    program("bun.exe", "echo a stand-in", folder);
+    const airlock = () =>
+      Bun.spawn([node, join(clone, "bin", "airlock.mjs"), "run"], { stdio: ["ignore", "pipe", "ignore"] });
+    expect(await airlock().exited).toBe(1);
+    cpSync(Bun.which("echo") ?? "/bin/echo", join(folder, "bun.exe"));
+    expect(await airlock().stdout.text()).toBe(`${join(clone, "src", "cli", "main.ts")} run\n`);
+  });
+
+  test("that was removed since is installed again", async () => {
+    const bun = join("node_modules", "@oven", "bun-linux-any", "bin");
+    program("double", `mkdir -p ${join(clone, bun)} && cp "$0" ${join(clone, bun)}`);
+    program("npm", `mkdir -p ${bun} && cp ${path}/double ${bun}/bun`);
+    expect((await setUpPackages()).code).toBe(0);
+    rmSync(join(clone, bun), { recursive: true });
+    expect((await setUpPackages()).code).toBe(0);
+    expect(existsSync(join(clone, bun))).toBe(true);
   });
 
   test("is fetched by npm, installs what is locked, and is not fetched again", async () => {

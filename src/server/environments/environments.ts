@@ -31,6 +31,8 @@ export interface EnvironmentStoreOptions {
   readonly uv: Uv;
   /** The Python that packs run on unless they need another: an absolute path, or a name on PATH. */
   readonly defaultPython: string;
+  /** Somebody named it: that it doesn't run is an error, where another would be looked for otherwise. */
+  readonly isDefaultNamed?: boolean;
   /** Keeps other processes from making the same environment at the same time. */
   readonly lockFile: FileLock;
   readonly clock?: Clock;
@@ -67,6 +69,7 @@ export class EnvironmentStore {
   readonly directory: string;
   readonly #uv: Uv;
   readonly #defaultPython: string;
+  readonly #isDefaultNamed: boolean;
   readonly #lockFile: FileLock;
   readonly #clock: Clock;
   readonly #interpreters = new InterpreterMemo();
@@ -78,6 +81,7 @@ export class EnvironmentStore {
     this.directory = options.directory;
     this.#uv = options.uv;
     this.#defaultPython = options.defaultPython;
+    this.#isDefaultNamed = options.isDefaultNamed ?? false;
     this.#lockFile = options.lockFile;
     this.#clock = options.clock ?? systemClock;
   }
@@ -132,7 +136,8 @@ export class EnvironmentStore {
     const { name, file, requiresPython, shareTorch } = pack;
     const search = { uv: this.#uv, scratch: this.directory, query: this.#query, signal, clock: this.#clock };
     if (!shareTorch) {
-      const request = { pack: name, file, requiresPython, defaultPython: this.#defaultPython };
+      const [defaultPython, isDefaultNamed] = [this.#defaultPython, this.#isDefaultNamed];
+      const request = { pack: name, file, requiresPython, defaultPython, isDefaultNamed };
       return planEnvironment(pack, await pickInterpreter(request, search));
     }
     if (hostPython === undefined) {

@@ -36,6 +36,8 @@ export interface InterpreterRequest {
   readonly minor?: string | undefined;
   /** Taken if it will do. */
   readonly defaultPython: string;
+  /** Somebody named the default Python, so it is an error if it doesn't run. */
+  readonly isDefaultNamed?: boolean | undefined;
 }
 
 export interface InterpreterSearch {
@@ -108,6 +110,12 @@ export async function pickInterpreter(request: InterpreterRequest, search: Inter
   const query = (python: string) => ask(python, { variables: uv.variables, signal, clock });
   const found = await attempt(() => query(request.defaultPython));
   if (found.value !== undefined && satisfies(found.value, specifier)) return found.value;
+  if (found.error !== undefined && request.isDefaultNamed === true) {
+    throw new AirlockError("environment_failed", `the Python that was asked for does not run: ${found.error.message}`, {
+      pack: request.pack,
+      hint: "correct --python or AIRLOCK_PYTHON, or leave it out",
+    });
+  }
   const onMachine = await attempt(async () => query(await findOnMachine(uv, specifier, signal)));
   if (onMachine.value !== undefined && satisfies(onMachine.value, specifier)) return onMachine.value;
   const got = await attempt(() => getThroughUv(specifier, search, query));

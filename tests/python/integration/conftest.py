@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from comfy_airlock import Airlock, Pack, connect
+from processes import is_running, until
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKS = ROOT / "tests" / "packs"
@@ -30,6 +31,28 @@ def airlock_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(ROOT / ".airlock" / "test-cache"))
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         yield command
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left(airlock_command: Path) -> Iterator[None]:
+    """After all tests: no server and no worker of theirs runs. While they run, fixtures keep some across tests."""
+    del airlock_command
+    mark = f"AIRTEST_{os.getpid()}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(mark, "1")
+        yield
+    until(lambda: not _processes_with(mark))
+
+
+def _processes_with(mark: str) -> list[str]:
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{mark}=1".encode() in (entry / "environ").read_bytes() and is_running(int(entry.name)):
+                found.append(f"{entry.name}: {(entry / 'cmdline').read_bytes()!r}")
+        except OSError:
+            continue  # It has ended.
+    return found
 
 
 @pytest.fixture(scope="module")

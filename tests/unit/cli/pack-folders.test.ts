@@ -25,6 +25,8 @@ describe("the packs in a folder", () => {
       asking: ["pyproject.toml", asks],
       ordinary: ["pyproject.toml", '[project]\nname = "ordinary"\n'],
       scripts: ["tool.py", ""],
+      unwilling: ["pyproject.toml", "[tool.comfy.isolation]\ncan_isolate = false\n"],
+      reluctant: ["pyisolate.yaml", "isolated: false\n"],
     });
     expect(findPackFolders(folder)).toEqual([join(folder, "asking"), join(folder, "yaml")]);
   });

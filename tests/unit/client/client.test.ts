@@ -324,8 +324,10 @@ describe("a pack", () => {
     expect(await calling).toEqual(Tuple.of(1.5));
 
     const describing = pack.describe();
-    expect((await answer(server, "describe", {})).peer).toBe(31);
-    await describing;
+    const node = { name: "Blur", is_async: false, output_node: false, inputs: {} };
+    const description = { pid: 3, python: "3.12.1", modules: { numpy: null }, nodes: [node], broken: [] };
+    expect((await answer(server, "describe", description)).peer).toBe(31);
+    expect(await describing).toEqual(description);
 
     const closing = pack.close();
     expect(await answer(server, "close", null)).toEqual({ peer: 0, body: ["close", [], { pack: 31 }] });

@@ -70,6 +70,14 @@ describe("another is looked for", () => {
     expect((await pick({ defaultPython: join(root, "missing") }, withUv)).path).toBe(other);
   });
 
+  test("not if somebody named one that does not run: that is an error", async () => {
+    const withUv = await uv({ find: `echo ${await python("3.12.1")}` });
+    const asked = { defaultPython: join(root, "missing"), isDefaultNamed: true };
+    const error = await pick(asked, withUv).catch((thrown) => thrown);
+    expect(error).toMatchObject({ code: "environment_failed", details: { hint: expect.stringContaining("--python") } });
+    expect(error.message).toContain(join(root, "missing"));
+  });
+
   test("through a virtual environment, which may download one, and of which nothing stays", async () => {
     const other = await python("3.12.1");
     // The last argument is the folder of the environment.

@@ -79,7 +79,14 @@ function newService(packsPerHostMax = 3) {
   });
   const host = new Session(1, hostHello, new FakeLink());
   const handle = (id: number, body: Uint8Array, caller = host) => {
-    const rest = { destination: 0, callee: undefined, abandoned: false, deadlineAtMs: undefined, timer: undefined };
+    const rest = {
+      destination: 0,
+      callee: undefined,
+      abandoned: false,
+      deadlineMs: undefined,
+      deadlineAtMs: undefined,
+      timer: undefined,
+    };
     const call: Call = { id, caller, callerCall: id, ...rest };
     service.handle(call, body);
     return call;

@@ -102,6 +102,7 @@ function newPack() {
       destination: 2,
       callee: undefined,
       abandoned: false,
+      deadlineMs: undefined,
       deadlineAtMs: undefined,
       timer: undefined,
     };

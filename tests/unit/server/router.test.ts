@@ -42,6 +42,7 @@ function newRouter() {
       if (found?.host === host) return found.pack;
       throw new AirlockError("pack_not_open", `peer ${peer} is no pack of this host`);
     },
+    packNameOf: (call) => (packs.has(call.destination) ? "blur" : undefined),
     withdraw: (call) => packs.get(call.destination)?.pack.withdraw(call),
   });
   const join = (hello = hostHello) => {
@@ -179,6 +180,10 @@ describe("a call", () => {
     clock.advance(99);
     expect(host.link.take()).toEqual([]);
     clock.advance(1);
+    expect(host.link.sent[0]?.body).toMatchObject({
+      message: "pack blur: the call took longer than its deadline of 100 ms",
+      pack: "blur",
+    });
     expect(host.link.take()).toEqual([{ kind: "error", peer, call: 9, body: "deadline_exceeded" }]);
     expect(worker.link.take().map(({ kind, call }) => [kind, call])).toEqual([["cancel", id]]);
     router.receive(worker.session, frame("result", 0, id, 1));

@@ -210,10 +210,11 @@ class Pack:
 
         Raises:
             NodeNotFound: the pack has no such node; names those that it has.
-            WorkerDied: the worker's process ended; the next call starts a fresh one.
+            WorkerDied: the worker's process ended, be it by a node that raised SystemExit; the next call starts a fresh
+                one.
             DeadlineExceeded, EnvironmentFailed, ValueUnsupported, LimitExceeded, Disconnected: as they say.
             Exception: whatever the node raised, with the remote traceback as its cause. Never what would end this
-                process, such as SystemExit: a RemoteError of that name.
+                process, such as KeyboardInterrupt: a RemoteError of that name.
         """
         return self._airlock.call_peer(self._peer, "run", (node,), inputs, **self._keywords())
 

@@ -38,8 +38,9 @@ def find_airlock() -> str:
     if found is not None:
         return found
     raise Disconnected(
-        "no server is running, and there is no `airlock` on PATH to start one with",
-        hint="install it with `npm install --global comfy-airlock`, or set AIRLOCK_BIN to its path",
+        "AIRLOCK_SOCKET names no server to join, and there is no `airlock` on PATH to start one with",
+        hint="install comfy-airlock with npm, or set AIRLOCK_BIN to the path of its bin/airlock.mjs; or set "
+        "AIRLOCK_SOCKET to the path that a running `airlock serve` prints",
     )
 
 
