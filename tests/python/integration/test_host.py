@@ -281,7 +281,7 @@ def test_a_server_of_its_own_ends_with_the_block() -> None:
 def test_no_airlock_command_is_an_error_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRLOCK_BIN")
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(Disconnected, match="npm install"):
+    with pytest.raises(Disconnected, match="install comfy-airlock with npm"):
         connect()
     monkeypatch.setenv("AIRLOCK_BIN", "/nonexistent/airlock")
     with pytest.raises(Disconnected, match="AIRLOCK_BIN"):
