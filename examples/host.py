@@ -2,8 +2,8 @@
 
     AIRLOCK_BIN=bin/airlock.mjs python examples/host.py
 
-Joins the server at AIRLOCK_SOCKET, or starts one of its own with the `airlock` command. Needs comfy_airlock, which a clone
-has in worker/ (`pip install ./worker`), and numpy.
+Joins the server at AIRLOCK_SOCKET, or starts one of its own with the `airlock` command. Needs comfy_airlock (in a
+clone, `pip install ./worker`) and numpy.
 """
 
 import asyncio
