@@ -14,7 +14,7 @@ const python = join(root, ".venvs", "test", "bin", "python");
 const contenders: Readonly<Record<string, readonly string[]>> = {
   "stdout JSON": ["stdout_json.py"],
   "socket pair": ["socket_pair.py"],
-  "airlock relay": ["airlock.py", join(root, "tests", "packs", "probe")],
+  airlock: ["airlock.py", join(root, "tests", "packs", "probe")],
 };
 
 export const placements = { free: [], "one core": ["taskset", "--cpu-list", "0"] } as const;

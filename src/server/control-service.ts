@@ -59,6 +59,8 @@ export class ControlService {
         return await this.#prepare(call, validate(controlParameters.prepare, keywords, method).pack);
       case "close":
         return this.#close(host, validate(controlParameters.close, keywords, method).pack);
+      case "ending":
+        return await this.#ending(host, validate(controlParameters.ending, keywords, method));
       case "status":
         validate(controlParameters.status, keywords, method);
         return this.#services.status();
@@ -78,6 +80,11 @@ export class ControlService {
     const pack = this.#services.packs.get(call.caller, peer);
     const environment = await pack.prepare((progress) => this.#services.progress(call, progress));
     return { python: environment.python, python_version: environment.pythonVersion, fresh: environment.fresh };
+  }
+
+  /** Throws what ended the worker on a line; a host asks when it finds the line at its end. */
+  async #ending(host: Session, { pack, line }: { pack: number; line: number }): Promise<never> {
+    throw await this.#services.packs.get(host, pack).ending(line);
   }
 
   #close(host: Session, peer: number): null {

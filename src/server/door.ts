@@ -8,7 +8,16 @@ import type { Socket, UnixSocketListener } from "bun";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { decode, encode } from "../transport/codec.ts";
 import { Connection } from "../transport/connection.ts";
-import { type Hello, helloSchema, protocolVersions, serverPeer, validate, type Welcome } from "../transport/control.ts";
+import {
+  features,
+  type Hello,
+  helloSchema,
+  protocolVersions,
+  serverPeer,
+  validate,
+  type Welcome,
+} from "../transport/control.ts";
+import { DescriptorLane, type LaneLibc } from "../transport/descriptor-lane.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
@@ -20,7 +29,7 @@ import {
   frameLength,
   framePeer,
 } from "../transport/frame.ts";
-import type { PeerCredentials } from "../transport/libc.ts";
+import type { Libc } from "../transport/libc.ts";
 import type { Limits } from "../transport/limits.ts";
 import type { OnServerEvent } from "./events.ts";
 import type { Pack } from "./pack.ts";
@@ -44,7 +53,7 @@ export interface DoorOptions {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly router: Router;
-  readonly credentialsOf: (descriptor: number) => PeerCredentials;
+  readonly libc: LaneLibc & Pick<Libc, "peerCredentials">;
   /** Workers that may say hello, by token. The door takes each out when it is let in. */
   readonly expected: Map<string, ExpectedWorker>;
   readonly onEvent: OnServerEvent;
@@ -57,6 +66,8 @@ interface Visitor {
   readonly connection: Connection;
   /** What events call it: a host's own name for itself, a worker's pack. */
   name: string;
+  /** The connection's descriptor. Bun's typings leave it out. */
+  readonly descriptor: number;
   /** The process that connected, as the kernel told; 0 until it has. */
   pid: number;
   /** Runs until the hello is due, and once more until the last words must have been read. */
@@ -127,11 +138,12 @@ export class Door {
       onBroken: (cause) => this.#sayGoodbye(visitor, cause),
       onClose: (cause) => this.#closed(visitor, cause),
     });
-    const visitor: Visitor = { connection, name: "", pid: 0 };
+    const { fd: descriptor } = socket as unknown as { fd: number };
+    const visitor: Visitor = { connection, descriptor, name: "", pid: 0 };
     socket.data = visitor;
     this.#visitors.add(visitor);
     try {
-      visitor.pid = this.#checkStranger(socket);
+      visitor.pid = this.#checkStranger(descriptor);
     } catch (error) {
       this.#sayGoodbye(visitor, toAirlockError(error, "unauthorized"));
       return;
@@ -142,11 +154,9 @@ export class Door {
   }
 
   /** Returns the process id of the connecting process. */
-  #checkStranger(socket: PeerSocket): number {
-    const { credentialsOf, limits, uid } = this.#options;
-    // Bun's typings leave the descriptor out; it is there, and the kernel tells by it who connected.
-    const { fd } = socket as unknown as { fd: number };
-    const credentials = credentialsOf(fd);
+  #checkStranger(descriptor: number): number {
+    const { libc, limits, uid } = this.#options;
+    const credentials = libc.peerCredentials(descriptor);
     if (credentials.uid !== uid && credentials.uid !== 0) {
       throw new AirlockError("unauthorized", `user ${credentials.uid} may not connect to the server of user ${uid}`);
     }
@@ -192,7 +202,7 @@ export class Door {
     visitor.timer?.cancel();
     const session = this.#options.router.join(hello, visitor.connection);
     visitor.session = session;
-    visitor.connection.send(this.#welcome(session, protocol, expected?.pack));
+    this.#sendWelcome(visitor, session, protocol, expected?.pack);
     if (expected !== undefined) {
       visitor.worker = expected.worker;
       expected.worker.admit(session);
@@ -216,10 +226,20 @@ export class Door {
     return claimed;
   }
 
-  #welcome(session: Session, protocol: number, pack: Pack | undefined): Frame {
+  /** Welcomes the peer, with a descriptor lane where it can take one. */
+  #sendWelcome(visitor: Visitor, session: Session, protocol: number, pack: Pack | undefined): void {
+    if (session.hello.features.includes(features.line)) {
+      const welcome = this.#welcome(session, protocol, [features.line], pack);
+      session.lane = DescriptorLane.open(this.#options.libc, visitor.descriptor, welcome);
+      if (session.lane !== undefined) return;
+    }
+    visitor.connection.send(this.#welcome(session, protocol, [], pack));
+  }
+
+  #welcome(session: Session, protocol: number, shared: string[], pack: Pack | undefined): Frame {
     const welcome: Welcome = {
       protocol,
-      features: [],
+      features: shared,
       peer: session.peer,
       server: { version: this.#options.version, pid: process.pid },
       ...(pack && { pack: { name: pack.manifest.name, folder: pack.manifest.folder } }),
@@ -247,6 +267,7 @@ export class Door {
       if (cause !== undefined) this.#options.onEvent({ type: "peer_refused", pid, cause });
       return;
     }
+    session.lane?.close();
     this.#options.onEvent({ type: "peer_closed", peer: session.peer, name, cause });
     if (worker === undefined) this.#options.onHostGone(session);
     else worker.connectionClosed(cause);

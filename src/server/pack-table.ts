@@ -81,6 +81,11 @@ export class PackTable {
     await Promise.all([...this.#all].map((pack) => pack.ended));
   }
 
+  /** Workers that a line leads to. */
+  get workersOnLines(): Session[] {
+    return [...this.#all].flatMap((pack) => pack.workerOnLine ?? []);
+  }
+
   /** The packs that are open. */
   status(): PackStatus[] {
     return [...this.#open.values()].flatMap((packs) => [...packs.values()].map((pack) => pack.status()));

@@ -13,6 +13,7 @@ import type { Limits } from "../transport/limits.ts";
 import type { Environment } from "./environments/environments.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { OnServerEvent } from "./events.ts";
+import type { Line } from "./line.ts";
 import type { Call, Destination, Session } from "./session.ts";
 import type { LogFile } from "./workers/log-file.ts";
 import { Worker } from "./workers/worker.ts";
@@ -35,7 +36,18 @@ export interface PackServices {
   progress(call: Call, progress: Progress): void;
   /** A worker's session is over; its calls fail with `cause`. */
   leave(session: Session, cause: AirlockError): void;
+  /** Makes a line between the two, where both can take one. */
+  joinByLine(host: Session, worker: Session, pack: number, number: number): Line | undefined;
 }
+
+/** A worker's line to the host, and why it ended, once it has. */
+interface PackLine {
+  readonly line: Line;
+  readonly ended: PromiseWithResolvers<AirlockError>;
+}
+
+/** How many lines that ended are remembered for a host that asks why: it does so at once. */
+const linesRemembered = 8;
 
 interface Waiting {
   readonly call: Call;
@@ -56,6 +68,8 @@ export class Pack implements Destination {
   /** Settles when the last worker is gone. */
   #lastEnded: Promise<unknown> = Promise.resolve();
   #starting = false;
+  readonly #lines = new Map<number, PackLine>();
+  #lastLine = 0;
   #waiting: Waiting[] = [];
 
   constructor(peer: number, host: Session, manifest: PackManifest, log: LogFile, services: PackServices) {
@@ -154,6 +168,7 @@ export class Pack implements Destination {
         pid: session.hello.pid,
         startMs: elapsedMs,
       });
+      this.#join(session);
       for (const { call, frame } of this.#takeWaiting()) this.#services.deliver(call, frame, session);
     } catch (error) {
       // Where the pack was closed meanwhile, that is the reason, not the signal that ended its worker.
@@ -162,6 +177,26 @@ export class Pack implements Destination {
     } finally {
       this.#starting = false;
     }
+  }
+
+  /** Has host and worker talk directly from now on, where they can. Calls on the relay go on there. */
+  #join(session: Session): void {
+    this.#lastLine += 1;
+    const line = this.#services.joinByLine(this.host, session, this.peer, this.#lastLine);
+    if (line === undefined) return;
+    this.#lines.set(this.#lastLine, { line, ended: Promise.withResolvers() });
+    this.#lines.delete(this.#lastLine - linesRemembered);
+  }
+
+  /** The worker whose calls the server may not see, because they come over a line. */
+  get workerOnLine(): Session | undefined {
+    return this.#lines.has(this.#lastLine) ? this.#worker?.ready : undefined;
+  }
+
+  /** Why the worker on this line ended; settles when it has. */
+  async ending(number: number): Promise<AirlockError> {
+    const forgotten = new AirlockError("worker_died", `pack ${this.manifest.name}: line ${number} has ended`);
+    return (await this.#lines.get(number)?.ended.promise) ?? forgotten;
   }
 
   #takeWaiting(): Waiting[] {
@@ -203,7 +238,11 @@ export class Pack implements Destination {
     const expected = this.#closed;
     this.#services.onEvent({ type: "worker_ended", pack, pid: worker.pid, exit, expected });
     if (worker.session === undefined) return;
-    this.#services.leave(worker.session, expected ? this.#closing.signal.reason : this.#died(worker, exit));
+    const reason: AirlockError = expected ? this.#closing.signal.reason : this.#died(worker, exit);
+    const last = this.#lines.get(this.#lastLine);
+    last?.line.end();
+    last?.ended.resolve(reason);
+    this.#services.leave(worker.session, reason);
   }
 
   #died(worker: Worker, exit: string): AirlockError {

@@ -8,7 +8,7 @@
 import type { Clock } from "../transport/clock.ts";
 import { encode } from "../transport/codec.ts";
 import type { FrameSink } from "../transport/connection.ts";
-import { type Hello, type Progress, progressToWire, serverPeer } from "../transport/control.ts";
+import { type Hello, type Progress, progressToWire, protocolVersions, serverPeer } from "../transport/control.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
@@ -46,9 +46,19 @@ export interface RouterOptions {
   withdraw(call: Call): void;
 }
 
+const serverHello: Hello = { protocol: protocolVersions, features: [], role: "host", name: "server", pid: process.pid };
+
 export class Router {
   readonly #options: RouterOptions;
   readonly #calls: CallTable;
+  /** The server as a caller. */
+  readonly #self = new Session(serverPeer, serverHello, {
+    send: (frame) => this.#answered(frame),
+    end: () => undefined,
+    abort: () => undefined,
+  });
+  readonly #asked = new Map<number, () => void>();
+  #lastAsked = 0;
   #lastPeer: number = serverPeer;
   #stopping = false;
 
@@ -71,6 +81,24 @@ export class Router {
   /** Lets a peer in. Its frames then go to {@link receive}, its end to {@link leave}. */
   join(hello: Hello, link: FrameSink): Session {
     return new Session(this.nextPeer(), hello, link);
+  }
+
+  /** Calls a worker's method in the server's own name. Settles when it has answered, whatever, or is gone. */
+  ask(worker: Session, method: string): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#lastAsked += 1;
+    const call = this.#calls.add(this.#self, this.#lastAsked, worker.peer, undefined, () => undefined);
+    this.#asked.set(call.callerCall, resolve);
+    this.#calls.give(call, worker);
+    const body = encode([method, [], {}]);
+    worker.link.send(buildFrame({ kind: FrameKind.call, peer: serverPeer, call: call.id, body }));
+    return promise;
+  }
+
+  #answered(frame: Frame): void {
+    const call = frameCall(frame);
+    this.#asked.get(call)?.();
+    this.#asked.delete(call);
   }
 
   /** Refuses new calls from now on; those under way go on. */

@@ -18,6 +18,7 @@ import { loadManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
+import { Line } from "./line.ts";
 import { Pack, type PackServices } from "./pack.ts";
 import { PackTable } from "./pack-table.ts";
 import { Router } from "./router.ts";
@@ -165,7 +166,7 @@ class RunningServer implements Server {
       limits,
       clock,
       router,
-      credentialsOf: (descriptor) => libc.peerCredentials(descriptor),
+      libc,
       expected: this.#expected,
       onEvent,
       onHostGone: (host) => this.#hostGone(host),
@@ -202,6 +203,7 @@ class RunningServer implements Server {
       fail: (call, error) => router.fail(call, error),
       progress: (call, progress) => router.progress(call, progress),
       leave: (session, cause) => router.leave(session, cause),
+      joinByLine: (host, worker, pack, number) => Line.join(libc, host, worker, pack, number),
     };
   }
 
@@ -224,6 +226,8 @@ class RunningServer implements Server {
     const stopped = new AirlockError("server_stopping", "the server was stopped");
     this.#router.stopTakingCalls();
     this.#door.refuseHosts();
+    // Of calls over lines only the workers know: each answers when it has done what came before.
+    for (const worker of this.#packs.workersOnLines) void this.#router.ask(worker, "idle");
     const untilMs = clock.nowMs() + limits.drainMsMax;
     while (this.#router.callsWaitedFor > 0 && clock.nowMs() < untilMs) {
       await new Promise<void>((resolve) => clock.after(10, resolve));

@@ -5,6 +5,7 @@
 import type { Timer } from "../transport/clock.ts";
 import type { FrameSink } from "../transport/connection.ts";
 import type { Hello } from "../transport/control.ts";
+import type { DescriptorLane } from "../transport/descriptor-lane.ts";
 import type { Frame } from "../transport/frame.ts";
 
 /** A call that the server relays, from its CALL frame until its callee has answered or is gone. */
@@ -39,6 +40,8 @@ export class Session {
   readonly peer: number;
   readonly hello: Hello;
   readonly link: FrameSink;
+  /** Where descriptors go to the peer, if it can take any. The door opens and closes it. */
+  lane: DescriptorLane | undefined;
   /** Calls that this peer made and that have no answer yet, by the peer's own call number. */
   readonly made = new Map<number, Call>();
   /** Calls that it made and that are in the call table: those it waits for, and those it gave up and a worker still owes. */

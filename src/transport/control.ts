@@ -10,6 +10,12 @@ import { AirlockError } from "./errors.ts";
 /** Protocol versions that this build speaks. */
 export const protocolVersions = { min: 1, max: 1 } as const;
 
+/** Abilities that a peer may name in its hello, and that hold on its connection if the server names them too. */
+export const features = {
+  /** The peer can receive descriptors: it gets a descriptor lane with its welcome, and lines over that. */
+  line: "line",
+} as const;
+
 /** The server itself, as a destination of frames. */
 export const serverPeer = 0;
 
@@ -47,6 +53,7 @@ export const controlParameters = {
   open: v.strictObject({ folder: text(4096) }),
   prepare: v.strictObject({ pack: u32 }),
   close: v.strictObject({ pack: u32 }),
+  ending: v.strictObject({ pack: u32, line: u32 }),
   status: v.strictObject({}),
 } as const;
 export type ControlMethod = keyof typeof controlParameters;

@@ -21,6 +21,7 @@ export const FrameKind = {
   error: 5,
   cancel: 6,
   progress: 7,
+  line: 8,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
@@ -29,7 +30,7 @@ export const FrameFlag = {
   deadline: 1,
 } as const;
 const knownFlags = FrameFlag.deadline;
-const kindMax = FrameKind.progress;
+const kindMax = FrameKind.line;
 
 /** A whole frame as bytes, header included. Accessors below read it in place. */
 export type Frame = Uint8Array;

@@ -8,6 +8,11 @@ import { dlopen, ptr, read } from "bun:ffi";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_SEQPACKET = 5;
+const SCM_RIGHTS = 1;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const SHUT_RDWR = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
@@ -25,8 +30,16 @@ export interface PeerCredentials {
 export interface Libc {
   /** SO_PEERCRED. On a socket pair it names the pair's maker, not the process that holds the other end. */
   peerCredentials(descriptor: number): PeerCredentials;
-  /** A connected pair of stream sockets, both close-on-exec. */
-  socketPair(): readonly [number, number];
+  /** A connected pair of sockets, both close-on-exec: of streams, or of messages that arrive whole. */
+  socketPair(kind?: "stream" | "messages"): readonly [number, number];
+  /**
+   * Sends bytes together with a copy of a descriptor (`sendmsg`, SCM_RIGHTS), without waiting.
+   *
+   * @returns false where the socket takes nothing now, or its other end is gone; nothing was sent then.
+   */
+  sendDescriptor(socket: number, bytes: Uint8Array, descriptor: number): boolean;
+  /** Ends a connection for both sides, whoever else holds copies of its ends; what was sent still arrives. */
+  shutDown(socket: number): void;
   close(descriptor: number): void;
   /** Tries to take an exclusive `flock`; false where another process holds it. Released by {@link close} or by death. */
   tryLock(descriptor: number): boolean;
@@ -54,11 +67,19 @@ export function loadLibc(): Libc {
       const [pid = 0, uid = 0, gid = 0] = credentials;
       return { pid, uid, gid };
     },
-    socketPair() {
+    socketPair(kind = "stream") {
       const pair = new Int32Array(2);
-      if (symbols.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ptr(pair)) !== 0) throw failed("socketpair");
+      const type = (kind === "stream" ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC;
+      if (symbols.socketpair(AF_UNIX, type, 0, ptr(pair)) !== 0) throw failed("socketpair");
       const [near = -1, far = -1] = pair;
       return [near, far];
+    },
+    sendDescriptor(socket, bytes, descriptor) {
+      const message = messageWith(bytes, descriptor);
+      return Number(symbols.sendmsg(socket, ptr(message.header), MSG_DONTWAIT | MSG_NOSIGNAL)) === bytes.byteLength;
+    },
+    shutDown(socket) {
+      symbols.shutdown(socket, SHUT_RDWR);
     },
     close(descriptor) {
       symbols.close(descriptor);
@@ -71,6 +92,25 @@ export function loadLibc(): Libc {
   };
 }
 
+/**
+ * A `struct msghdr` on a 64-bit system, for bytes with one descriptor beside them.
+ *
+ * All of it is returned, so that what the addresses in it lead to stays alive as long as the header does.
+ */
+function messageWith(bytes: Uint8Array, descriptor: number) {
+  const control = new Uint8Array(24);
+  const view = new DataView(control.buffer);
+  // struct cmsghdr: length with the header, level, type; then the descriptor, padded to a word.
+  view.setBigUint64(0, 20n, true);
+  view.setInt32(8, SOL_SOCKET, true);
+  view.setInt32(12, SCM_RIGHTS, true);
+  view.setInt32(16, descriptor, true);
+  const vector = new BigUint64Array([BigInt(ptr(bytes)), BigInt(bytes.byteLength)]);
+  // name, its length, vector, its length, control, its length, flags.
+  const header = new BigUint64Array([0n, 0n, BigInt(ptr(vector)), 1n, BigInt(ptr(control)), 24n, 0n]);
+  return { header, vector, control, bytes };
+}
+
 /** glibc first, then musl's names for the two processors that Bun has musl builds for. */
 const libcNames = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"] as const;
 
@@ -81,6 +121,8 @@ function openLibc() {
       return dlopen(name, {
         getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
         socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+        sendmsg: { args: ["i32", "ptr", "i32"], returns: "i64" },
+        shutdown: { args: ["i32", "i32"], returns: "i32" },
         close: { args: ["i32"], returns: "i32" },
         flock: { args: ["i32", "i32"], returns: "i32" },
         __errno_location: { args: [], returns: "ptr" },

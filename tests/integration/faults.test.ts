@@ -1,6 +1,6 @@
 /** Processes that die, at every place where one can: whoever waits is told, nothing stays, and the next call works. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect as connectSocket, createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { type AirlockError, connect, type ErrorCode, Tuple } from "../../src/index.ts";
@@ -163,6 +163,26 @@ describe("a server that is stopped", () => {
     expect(await server.exited).toBe(0);
     expect(existsSync(world.socket)).toBe(false);
     await airlock.close();
+  });
+
+  test("lets a call over a line finish, which only its worker knows of", async () => {
+    const server = await world.serve({ limits: { drainMsMax: 10_000 } });
+    const host = await startHost(world, "SleepHoldingGil", { seconds: 1 });
+    const log = server.status().packs[0]?.log as string;
+    await until(() => readFileSync(log, "utf8").includes("sleeping"), "its node runs");
+    await server.stop();
+    expect((await host.outcome).result).toBe("(1,)");
+    await host.child.exited;
+  });
+
+  test("tells a caller over a line why its call ended", async () => {
+    const server = await world.serve({ limits: { drainMsMax: 0 } });
+    const host = await startHost(world, "SleepHoldingGil", { seconds: 600 });
+    const log = server.status().packs[0]?.log as string;
+    await until(() => readFileSync(log, "utf8").includes("sleeping"), "its node runs");
+    await server.stop();
+    expect((await host.outcome).error).toBe("server_stopping");
+    await host.child.exited;
   });
 
   test("ends calls that outlast the grace", async () => {

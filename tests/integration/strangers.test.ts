@@ -104,7 +104,7 @@ test("a worker's token is worth nothing in another process", async () => {
     limits: defaultLimits,
     clock: systemClock,
     router,
-    credentialsOf: loadLibc().peerCredentials,
+    libc: loadLibc(),
     expected,
     onEvent: () => undefined,
     onHostGone: () => undefined,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,18 +23,17 @@ settings.load_profile("airlock")
 _SETTLE_SECONDS_MAX = 5.0
 
 
-def _threads() -> set[str]:
-    return {f"thread {each.name} ({each.ident})" for each in threading.enumerate() if each.name.startswith("airlock-")}
+def _threads() -> Counter[str]:
+    return Counter(f"thread {each.name}" for each in threading.enumerate() if each.name.startswith("airlock-"))
 
 
-def _descriptors() -> set[str]:
+def _descriptors() -> Counter[str]:
+    """Open descriptors by what they lead to; sockets alike, as one may take another's place in a fixture's keeping."""
     listing = Path("/proc/self/fd")
-    if not listing.is_dir():
-        return set()
-    found: set[str] = set()
-    for entry in listing.iterdir():
+    found: Counter[str] = Counter()
+    for entry in listing.iterdir() if listing.is_dir() else ():
         try:
-            found.add(f"descriptor {entry.name} ({os.readlink(entry)})")
+            found[re.sub(r":\[\d+\]", "", f"descriptor of {os.readlink(entry)}")] += 1
         except FileNotFoundError:
             continue  # The one that reads this folder.
     return found
@@ -40,11 +41,11 @@ def _descriptors() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    before = _threads() | _descriptors()
+    before = _threads() + _descriptors()
     yield
     deadline = time.monotonic() + _SETTLE_SECONDS_MAX
-    while left := (_threads() | _descriptors()) - before:
+    while left := (_threads() + _descriptors()) - before:
         if time.monotonic() > deadline:
-            pytest.fail(f"left behind: {', '.join(sorted(left))}")
+            pytest.fail(f"left behind: {dict(left)}")
         gc.collect()
         time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,27 @@ class Peer:
         hello = self.read()
         self.send(frames.WELCOME, 0, WELCOME)
         return hello
+
+    def welcome_with_lane(self) -> socket.socket:
+        """As :meth:`welcome`, with a descriptor lane; returns the server's end of that."""
+        self.read()
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        welcome = build_frame(frames.WELCOME, 0, 0, self.codec.encode({**WELCOME, "features": ["line"]}))
+        socket.send_fds(self._connection, [welcome], [far.fileno()])
+        far.close()
+        return near
+
+    def line(self, lane: socket.socket, pack: int, number: int, names: int | None = None) -> Peer:
+        """Makes a line to ``pack`` and announces it; ``names`` is what the descriptor is called on the lane."""
+        near, far = socket.socketpair()
+        socket.send_fds(lane, [struct.pack("<I", number if names is None else names)], [far.fileno()])
+        far.close()
+        self.send_bytes(build_frame(frames.LINE, pack, number))
+        return Peer(near)
+
+    def hang_up(self) -> None:
+        """Closes this end."""
+        self._connection.close()
 
     def result(self, call: Frame, value: Any) -> None:
         self.send(frames.RESULT, call.call, value, call.peer)

@@ -18,6 +18,7 @@ import pytest
 
 from comfy_airlock import Airlock, Pack, Progress, connect
 from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.channel import PendingCall
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import Connection
 from comfy_airlock.wire.errors import (
@@ -81,7 +82,7 @@ def test_hello_says_who_connects_and_the_welcome_is_kept(tmp_path: Path) -> None
         assert connection.welcome == WELCOME
         connection.close()
     assert hellos == [
-        {"protocol": {"min": 1, "max": 1}, "features": [], "pid": os.getpid(), "role": "worker", "token": "t"}
+        {"protocol": {"min": 1, "max": 1}, "features": ["line"], "pid": os.getpid(), "role": "worker", "token": "t"}
     ]
 
 
@@ -146,7 +147,7 @@ def test_frames_that_came_with_the_welcome_are_not_lost(tmp_path: Path) -> None:
         def received(self, frame: Frame) -> None:
             seen.append(frame)
 
-        def ended(self, reason: AirlockError) -> None:
+        def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
             ended.set()
 
     def script(peer: Peer) -> None:
@@ -156,7 +157,8 @@ def test_frames_that_came_with_the_welcome_are_not_lost(tmp_path: Path) -> None:
 
     with served(tmp_path, script) as server:
         connection = Connection(server.path, {}, Codec())
-        connection.start(Events(), "airlock-reader")
+        connection.attach(Events(), connection.early)
+        connection.keep("airlock-keeper")
         assert ended.wait(SECONDS_MAX)
         connection.close()
     assert [(each.peer, each.call) for each in seen] == [(3, 9)]

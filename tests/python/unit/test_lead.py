@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -27,11 +27,13 @@ class Stream:
         self.keeper = threading.Thread(target=self.lead.keep, name="keeper", daemon=True)
         self.keeper.start()
 
-    def _read(self) -> None:
+    def _read(self, seconds: float | None) -> None:
         assert self._reading.acquire(blocking=False), "two threads read at once"
         try:
-            action = self._arrived.get()
+            action = self._arrived.get(timeout=seconds)
             self.readers.append(threading.current_thread().name)
+        except Empty:
+            return
         finally:
             self._reading.release()
         action()
@@ -161,6 +163,30 @@ def test_leader_that_is_interrupted_leaves_the_lead_to_the_next(stream: Stream) 
     for thread in (leader, behind):
         thread.join(SECONDS_MAX)
         assert not thread.is_alive()
+
+
+def test_wait_ends_in_time_for_the_leader_and_for_its_followers(stream: Stream) -> None:
+    others = Seat()
+    leader = waits(stream, others, "leader")
+    until(lambda: stream.lead._threads_waited == 1)
+    for _ in range(3):
+        seat = Seat()
+        stream.lead.wait(seat, time.monotonic() + 0.05)
+        assert not seat.taken_care_of
+    stream.arrive(others.call_back)
+    leader.join(SECONDS_MAX)
+    stream.lead.wait(Seat(), time.monotonic() + 0.05)
+
+
+def test_after_the_end_nobody_reads_and_who_waits_is_called_back() -> None:
+    stream = Stream()
+    stream.end()
+    seat = Seat()
+    thread = waits(stream, seat, "late")
+    until(lambda: seat in stream.lead._followers)
+    seat.call_back()
+    thread.join(SECONDS_MAX)
+    assert not thread.is_alive()
 
 
 def test_seat_that_was_taken_care_of_before_waits_for_nothing(stream: Stream) -> None:

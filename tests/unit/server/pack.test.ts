@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 
 import { join } from "node:path";
 import type { Environment } from "../../../src/server/environments/environments.ts";
+import type { Line } from "../../../src/server/line.ts";
 import { Pack, type PackServices } from "../../../src/server/pack.ts";
 import { type Call, Session } from "../../../src/server/session.ts";
 import type { ProcessExit } from "../../../src/server/workers/exit.ts";
@@ -48,7 +49,8 @@ class FakeProcess {
   }
 }
 
-function newPack() {
+/** @param joins whether host and worker can take lines. */
+function newPack(joins = false) {
   const clock = new ManualClock();
   const environments: {
     resolve: (made: Environment) => void;
@@ -86,6 +88,11 @@ function newPack() {
       told.push(`fail ${call.callerCall} ${error.code}`);
     },
     progress: (call, progress) => told.push(`progress ${call.callerCall} ${progress.stage}`),
+    joinByLine: (_, worker, pack, number) => {
+      if (!joins) return undefined;
+      told.push(`join ${worker.peer} to ${pack} by line ${number}`);
+      return { end: () => told.push(`end line ${number}`) } as unknown as Line;
+    },
     leave: (session, error) => {
       reasons.push(error);
       told.push(`leave ${session.peer} ${error.code}`);
@@ -130,8 +137,8 @@ function newPack() {
 }
 
 /** A pack whose worker is ready and has been given call 1. */
-async function ready() {
-  const made = newPack();
+async function ready(joins = false) {
+  const made = newPack(joins);
   made.submit(1);
   await made.made();
   const worker = await made.admit();
@@ -305,6 +312,37 @@ describe("closing", () => {
     worker.worker.connectionClosed(undefined);
     await pack.ended;
     expect(told).toEqual(["leave 11 server_stopping"]);
+  });
+});
+
+describe("a line to the worker", () => {
+  test("is made when the worker is ready, and ended when it has ended", async () => {
+    const { pack, worker, told, submit, made, admit } = await ready(true);
+    expect(pack.workerOnLine).toBe(worker.session);
+    const ending = pack.ending(1);
+    worker.process.exit({ signal: "SIGKILL" });
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    expect(told).toEqual(["end line 1", "leave 11 worker_died"]);
+    expect((await ending).details.exit).toStartWith("killed by SIGKILL");
+    expect(pack.workerOnLine).toBeUndefined();
+    submit(2);
+    await made();
+    await admit();
+    expect(told).toContain("join 12 to 2 by line 2");
+    expect((await pack.ending(1)).code).toBe("worker_died");
+  });
+
+  test("that was never there, or was forgotten, ended with its worker", async () => {
+    const { pack } = await ready(true);
+    expect((await pack.ending(7)).message).toContain("line 7 has ended");
+  });
+
+  test("that cannot be made leaves the relay", async () => {
+    const { pack, told, submit } = await ready();
+    expect(pack.workerOnLine).toBeUndefined();
+    submit(2);
+    expect(told).toEqual(["deliver 2 to 11"]);
   });
 });
 

@@ -284,6 +284,26 @@ describe("a peer that is gone", () => {
   });
 });
 
+describe("a question of the server's own to a worker", () => {
+  test("is answered like any other, and counts as waited for until then", async () => {
+    const { router, worker } = newRouterWithPair();
+    const asked = router.ask(worker.session, "idle");
+    const [sent] = worker.link.take();
+    expect(sent).toEqual({ kind: "call", peer: 0, call: 1, body: ["idle", [], {}] });
+    expect(router.callsWaitedFor).toBe(1);
+    router.receive(worker.session, frame("result", 0, 1, null));
+    await asked;
+    expect(router.callsWaitedFor).toBe(0);
+  });
+
+  test("is over when the worker is gone", async () => {
+    const { router, worker } = newRouterWithPair();
+    const asked = router.ask(worker.session, "idle");
+    router.leave(worker.session, new AirlockError("worker_died", "killed"));
+    await asked;
+  });
+});
+
 test("numbers of peers and packs are never given twice", () => {
   const { router, join } = newRouter();
   const numbers = [join().session.peer, router.nextPeer(), join().session.peer, router.nextPeer()];

@@ -159,7 +159,7 @@ describe("an assembler", () => {
     ["a frame over the limit", header({ length: 1001 }), "limit_exceeded", "1001"],
     ["a frame of 4 GiB", header({ length: 0xffff_ffff }), "limit_exceeded", "4294967295"],
     ["kind 0", header({ kind: 0 }), "protocol_error", "kind 0"],
-    ["a kind that is reserved", header({ kind: 8 }), "protocol_error", "kind 8"],
+    ["a kind that is reserved", header({ kind: 9 }), "protocol_error", "kind 9"],
     ["a flag that is reserved", header({ flags: 2 }), "protocol_error", "0x2"],
     ["a deadline on a result", header({ kind: FrameKind.result, flags: 1, length: 4 }), "protocol_error", "deadline"],
     ["a deadline without room for it", header({ flags: 1, length: 3 }), "protocol_error", "3 bytes"],

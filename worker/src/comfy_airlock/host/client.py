@@ -9,13 +9,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from comfy_airlock.host.lines import Lines
 from comfy_airlock.host.server_process import ServerProcess
 from comfy_airlock.host.waiting import LoopWaiter, OnProgress, ThreadWaiter
 from comfy_airlock.wire.address import check_socket_path, default_socket_path
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
-from comfy_airlock.wire.errors import AirlockError, Disconnected
-from comfy_airlock.wire.frame import Frame
 
 
 class Progress(NamedTuple):
@@ -63,7 +62,9 @@ class Airlock:
             "python": {"executable": sys.executable, "version": platform.python_version()},
         }
         self._connection = Connection(socket_path, hello, Codec())
-        self._connection.start(_HostEvents(), "airlock-reader")
+        self._lines = Lines(self._connection)
+        self._connection.attach(self._lines, self._connection.early)
+        self._connection.keep("airlock-keeper")
         self.socket_path = socket_path
 
     def open(self, folder: str | os.PathLike[str]) -> Pack:
@@ -98,17 +99,18 @@ class Airlock:
         *,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
+        pack: str | None = None,
     ) -> Any:
-        """Calls a method of a peer and blocks for its answer. Used by :class:`Pack`."""
-        connection = self._connection
-        body = connection.codec.encode([method, list(args), keywords])
-        waiter = ThreadWaiter(connection.codec, on_progress)
-        number = connection.call(waiter, peer, body, _deadline_ms(timeout))
+        """Calls a method of a peer and blocks for its answer. Used by :class:`Pack`, whose name is for errors."""
+        codec = self._connection.codec
+        body = codec.encode([method, list(args), keywords])
+        waiter = ThreadWaiter(codec, on_progress)
+        sent = self._lines.call(waiter, peer, body, timeout, pack)
         try:
-            return waiter.wait(connection.lead)
+            return waiter.wait(sent.lead, sent.deadline)
         except BaseException:
             # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
-            _cancel_quietly(connection, peer, number)
+            sent.cancel()
             raise
 
     async def acall_peer(
@@ -120,24 +122,26 @@ class Airlock:
         *,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
+        pack: str | None = None,
     ) -> Any:
         """As :meth:`call_peer`, in a coroutine; cancelling it cancels the call."""
-        connection = self._connection
-        body = connection.codec.encode([method, list(args), keywords])
-        waiter = LoopWaiter(connection.codec, on_progress, connection.lead)
-        number = connection.call(waiter, peer, body, _deadline_ms(timeout))
+        codec = self._connection.codec
+        body = codec.encode([method, list(args), keywords])
+        waiter = LoopWaiter(codec, on_progress)
+        sent = self._lines.call(waiter, peer, body, timeout, pack)
         finished = False
         try:
-            answer = await waiter.wait()
+            answer = await waiter.wait(sent.lead, sent.deadline)
             finished = True
             return answer
         finally:
             if not finished:
-                _cancel_quietly(connection, peer, number)
+                sent.cancel()
 
     def close(self) -> None:
         """Ends the connection and this host's workers, and the server where it is this process's own."""
         self._connection.close()
+        self._lines.close()
         if self._server is not None:
             self._server.stop()
 
@@ -146,28 +150,6 @@ class Airlock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def _deadline_ms(timeout: float | None) -> float | None:
-    return None if timeout is None else timeout * 1000
-
-
-def _cancel_quietly(connection: Connection, peer: int, number: int) -> None:
-    """Cancels a call that failed or was given up; a connection that is gone has cancelled it already."""
-    try:
-        connection.cancel(peer, number)
-    except Disconnected:
-        pass
-
-
-class _HostEvents:
-    """A host is called by nobody yet: what is not an answer is not for it."""
-
-    def received(self, frame: Frame) -> None:
-        del frame
-
-    def ended(self, reason: AirlockError) -> None:
-        del reason
 
 
 class Pack:
@@ -241,8 +223,9 @@ class Pack:
     def _keywords(self) -> dict[str, Any]:
         listener = self._on_progress
         if listener is None:
-            return {"timeout": self._timeout, "on_progress": None}
+            return {"timeout": self._timeout, "on_progress": None, "pack": self.name}
         return {
             "timeout": self._timeout,
+            "pack": self.name,
             "on_progress": lambda said: listener(Progress(said["pack"], said["stage"], said["message"])),
         }

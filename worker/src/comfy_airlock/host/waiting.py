@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import AirlockError
+from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded
 from comfy_airlock.wire.exceptions import rebuild
 from comfy_airlock.wire.frame import Frame
 from comfy_airlock.wire.lead import Lead, Seat
@@ -18,6 +19,28 @@ OnProgress = Callable[[Any], None]
 
 Outcome = Frame | AirlockError
 """The frame that answered a call, or why none will come."""
+
+
+class Deadline:
+    """When a call's time is up, for a channel on which nobody else looks at that."""
+
+    def __init__(self, seconds: float, pack: str | None) -> None:
+        self.until = time.monotonic() + seconds
+        self._seconds = seconds
+        self._pack = pack
+
+    def seconds_left(self) -> float:
+        """Until it is up; never negative."""
+        return max(0.0, self.until - time.monotonic())
+
+    def exceeded(self) -> DeadlineExceeded:
+        """What the caller is told."""
+        whose = "the call" if self._pack is None else f"pack {self._pack}: the call"
+        return DeadlineExceeded(
+            f"{whose} took longer than its deadline of {self._seconds * 1000:.0f} ms",
+            pack=self._pack,
+            hint="give it more time; a synchronous node goes on running, and the next call waits for it",
+        )
 
 
 class _Call:
@@ -80,10 +103,10 @@ class ThreadWaiter:
         self._outcome = outcome
         self._seat.call_back()
 
-    def wait(self, lead: Lead) -> Any:
+    def wait(self, lead: Lead, deadline: Deadline | None = None) -> Any:
         """Blocks for the answer, decodes it and tells the listener in this thread.
 
-        Raises what the listener raised, too, once the answer has come.
+        Raises what the listener raised, too, once the answer has come; DeadlineExceeded where it doesn't in time.
         """
         while True:
             # Before looking: what comes from here on calls again. The outcome first: no progress comes after it.
@@ -93,15 +116,19 @@ class ThreadWaiter:
                 self._call.report(self._progress.popleft())
             if outcome is not None:
                 return self._call.conclude(outcome)
-            lead.wait(self._seat)
+            if deadline is None:
+                lead.wait(self._seat)
+            elif deadline.seconds_left() > 0:
+                lead.wait(self._seat, deadline.until)
+            else:
+                raise deadline.exceeded()
 
 
 class LoopWaiter:
     """A coroutine that waits for one answer, on the loop that it runs on."""
 
-    def __init__(self, codec: Codec, on_progress: OnProgress | None, lead: Lead) -> None:
+    def __init__(self, codec: Codec, on_progress: OnProgress | None) -> None:
         self._call = _Call(codec, on_progress)
-        self._lead = lead
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Outcome] = self._loop.create_future()
 
@@ -125,11 +152,15 @@ class LoopWaiter:
         if not self._future.done():
             self._future.set_result(outcome)
 
-    async def wait(self) -> Any:
+    async def wait(self, lead: Lead, deadline: Deadline | None = None) -> Any:
         """Waits for the answer; decodes it in the loop's thread. Raises as :meth:`ThreadWaiter.wait`."""
-        self._lead.attend(self)
+        lead.attend(self)
         try:
+            if deadline is not None:
+                await asyncio.wait([self._future], timeout=deadline.seconds_left())
+                if not self._future.done():
+                    raise deadline.exceeded()
             outcome = await self._future
         finally:
-            self._lead.dismiss(self)
+            lead.dismiss(self)
         return self._call.conclude(outcome)

@@ -10,18 +10,36 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from comfy_airlock.runtime.inference import InferenceMode
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import AirlockError, Cancelled
+from comfy_airlock.wire.errors import AirlockError, Cancelled, Disconnected
 from comfy_airlock.wire.exceptions import text_of
 from comfy_airlock.wire.frame import Frame, build_frame
 from comfy_airlock.wire.lead import Seat
 from comfy_airlock.wire.optional import standard
 
 Method = Callable[..., Any]
+
+
+Send = Callable[[bytes], None]
+"""Sends a frame to where a call came from; called on the main thread."""
+
+
+class Job(NamedTuple):
+    """A call, and where its answer goes. Two callers may use the same number."""
+
+    frame: Frame
+    send: Send
+
+    @property
+    def key(self) -> Key:
+        return self.send, self.frame.call
+
+
+Key = tuple[Send, int]
 
 
 class Reading(Protocol):
@@ -39,7 +57,6 @@ class Executor:
         self,
         pack: str,
         codec: Codec,
-        send: Callable[[bytes], None],
         reading: Reading,
         methods: dict[str, Method],
         inference: InferenceMode | None = None,
@@ -47,42 +64,42 @@ class Executor:
         """
         Args:
             pack: the pack's name, for errors.
-            send: sends a frame; called on the main thread.
             reading: waited with while there is nothing to run.
             methods: what can be called, by name. A method may return an awaitable.
             inference: entered before each call, where torch is there.
         """
         self._pack = pack
         self._codec = codec
-        self._send = send
         self._reading = reading
         self._seat = Seat()
         self._methods = methods
         self._inference = inference or InferenceMode()
-        self._queue: deque[Frame | None] = deque()
-        self._unanswered: set[int] = set()
-        self._cancelled: set[int] = set()
-        self._tasks: dict[int, Any] = {}
+        self._queue: deque[Job | None] = deque()
+        self._unanswered: set[Key] = set()
+        self._cancelled: set[Key] = set()
+        self._tasks: dict[Key, Any] = {}
         self._loop: Any = None
 
-    def submit(self, frame: Frame) -> None:
-        """Takes a CALL or a CANCEL. Called on the thread that reads."""
+    def submit(self, frame: Frame, send: Send) -> None:
+        """Takes a CALL or a CANCEL; its answer goes to ``send``. Called on the thread that reads."""
+        job = Job(frame, send)
+        key = job.key
         if frame.kind == frames.CANCEL:
             # A cancel may cross the answer to its call.
-            if frame.call in self._unanswered:
-                self._cancelled.add(frame.call)
-                self._post(self._cancel_task, frame.call)
+            if key in self._unanswered:
+                self._cancelled.add(key)
+                self._post(self._cancel_task, key)
         else:
             # What is left of a cancel that did cross its answer is not meant for this call.
-            self._cancelled.discard(frame.call)
-            self._unanswered.add(frame.call)
-            self._enqueue(frame)
+            self._cancelled.discard(key)
+            self._unanswered.add(key)
+            self._enqueue(job)
 
     def stop(self) -> None:
         """Makes :meth:`run` return once the call that it is at is done. Called on the thread that reads."""
         self._enqueue(None)
 
-    def _enqueue(self, job: Frame | None) -> None:
+    def _enqueue(self, job: Job | None) -> None:
         self._queue.append(job)
         self._seat.call_back()
         self._post(self._drain)
@@ -99,35 +116,35 @@ class Executor:
     def run(self) -> None:
         """Works off calls until :meth:`stop`."""
         while True:
-            frame = self._next()
-            if frame is None:
+            job = self._next()
+            if job is None:
                 return
-            result = self._begin(frame)
+            result = self._begin(job)
             if result is not None:
-                self._run_loop(frame, result)
+                self._run_loop(job, result)
                 return
 
-    def _next(self) -> Frame | None:
+    def _next(self) -> Job | None:
         while not self._queue:
             self._reading.wait(self._seat)
             # Before looking: what comes from here on calls again.
             self._seat.taken_care_of = False
         return self._queue.popleft()
 
-    def _begin(self, frame: Frame) -> Awaitable[Any] | None:
+    def _begin(self, job: Job) -> Awaitable[Any] | None:
         """Runs a call as far as it goes without waiting. Returns what is left to be awaited, if anything is."""
-        if frame.call in self._cancelled:
-            self._answer_error(frame, Cancelled("the call was cancelled before it ran"))
+        if job.key in self._cancelled:
+            self._answer_error(job, Cancelled("the call was cancelled before it ran"))
             return None
         try:
-            method, args, keywords = self._decode(frame)
+            method, args, keywords = self._decode(job.frame)
             result = method(*args, **keywords)
         except Exception as error:  # noqa: BLE001 - whatever a node raises is its caller's.
-            self._answer_error(frame, error)
+            self._answer_error(job, error)
             return None
         if hasattr(result, "__await__"):
             return result  # type: ignore[no-any-return]
-        self._answer(frame, result)
+        self._answer(job, result)
         return None
 
     def _decode(self, frame: Frame) -> tuple[Method, list[Any], dict[str, Any]]:
@@ -141,26 +158,30 @@ class Executor:
             raise AirlockError(f"a worker has no method {name!r}", code="bad_request", pack=self._pack)
         return method, args, keywords
 
-    def _answer(self, frame: Frame, result: Any) -> None:
+    def _answer(self, job: Job, result: Any) -> None:
         try:
-            answer = build_frame(frames.RESULT, frame.peer, frame.call, self._codec.encode(result))
+            answer = build_frame(frames.RESULT, job.frame.peer, job.frame.call, self._codec.encode(result))
         except AirlockError as error:
-            self._answer_error(frame, error)
+            self._answer_error(job, error)
             return
-        self._send_answer(frame, answer)
+        self._send_answer(job, answer)
 
-    def _answer_error(self, frame: Frame, error: Exception) -> None:
+    def _answer_error(self, job: Job, error: Exception) -> None:
         try:
-            answer = build_frame(frames.ERROR, frame.peer, frame.call, self._error_body(error))
+            answer = build_frame(frames.ERROR, job.frame.peer, job.frame.call, self._error_body(error))
         except AirlockError as failure:
             # What the exception holds is larger than a frame: the caller is told that, and gets no exception.
-            answer = build_frame(frames.ERROR, frame.peer, frame.call, self._error_body(failure))
-        self._send_answer(frame, answer)
+            answer = build_frame(frames.ERROR, job.frame.peer, job.frame.call, self._error_body(failure))
+        self._send_answer(job, answer)
 
-    def _send_answer(self, frame: Frame, answer: bytes) -> None:
-        self._unanswered.discard(frame.call)
-        self._cancelled.discard(frame.call)
-        self._send(answer)
+    def _send_answer(self, job: Job, answer: bytes) -> None:
+        key = job.key
+        self._unanswered.discard(key)
+        self._cancelled.discard(key)
+        try:
+            job.send(answer)
+        except Disconnected:
+            pass  # Whoever asked is gone. Where that is the server, this process is about to end.
 
     def _error_body(self, error: Exception) -> bytes:
         if isinstance(error, AirlockError):
@@ -173,7 +194,7 @@ class Executor:
         message = f"pack {self._pack}: {type(error).__qualname__}: {text_of(error)}"
         return self._codec.encode_error({"code": "remote_exception", "message": message, "pack": self._pack}, shown)
 
-    def _run_loop(self, frame: Frame, first: Awaitable[Any]) -> None:
+    def _run_loop(self, job: Job, first: Awaitable[Any]) -> None:
         asyncio = standard("asyncio")
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
@@ -181,7 +202,7 @@ class Executor:
         self._loop = loop
         # This thread waits in the loop from now on, and reads no more.
         self._reading.attend(self)
-        self._start_task(frame, first)
+        self._start_task(job, first)
         # What was queued before whoever reads knew of the loop.
         loop.call_soon(self._drain)
         try:
@@ -191,34 +212,41 @@ class Executor:
 
     def _drain(self) -> None:
         while self._queue:
-            frame = self._queue.popleft()
-            if frame is None:
+            job = self._queue.popleft()
+            if job is None:
                 self._loop.stop()
                 return
-            result = self._begin(frame)
+            result = self._begin(job)
             if result is not None:
-                self._start_task(frame, result)
+                self._start_task(job, result)
 
-    def _start_task(self, frame: Frame, result: Awaitable[Any]) -> None:
-        self._loop.create_task(self._finish(frame, result))
+    def idle(self) -> Awaitable[None] | None:
+        """A method that is answered when all calls that came before it are."""
+        return self._until_idle(list(self._tasks.values())) if self._tasks else None
 
-    def _cancel_task(self, call: int) -> None:
+    async def _until_idle(self, tasks: list[Any]) -> None:
+        await standard("asyncio").wait(tasks)
+
+    def _start_task(self, job: Job, result: Awaitable[Any]) -> None:
+        self._loop.create_task(self._finish(job, result))
+
+    def _cancel_task(self, key: Key) -> None:
         """Carries out a cancel that has come, once: a second time would interrupt the coroutine's cleaning up."""
-        task = self._tasks.get(call)
-        if task is not None and call in self._cancelled:
-            self._cancelled.discard(call)
+        task = self._tasks.get(key)
+        if task is not None and key in self._cancelled:
+            self._cancelled.discard(key)
             task.cancel()
 
-    async def _finish(self, frame: Frame, result: Awaitable[Any]) -> None:
+    async def _finish(self, job: Job, result: Awaitable[Any]) -> None:
         asyncio = standard("asyncio")
         # Not as it is made: a task that is cancelled before it runs never does, and its call would get no answer.
-        self._tasks[frame.call] = asyncio.current_task()
-        self._cancel_task(frame.call)
+        self._tasks[job.key] = asyncio.current_task()
+        self._cancel_task(job.key)
         try:
-            self._answer(frame, await result)
+            self._answer(job, await result)
         except Exception as error:  # noqa: BLE001 - as in _begin.
-            self._answer_error(frame, error)
+            self._answer_error(job, error)
         except asyncio.CancelledError:
-            self._answer_error(frame, Cancelled("the call was cancelled"))
+            self._answer_error(job, Cancelled("the call was cancelled"))
         finally:
-            del self._tasks[frame.call]
+            del self._tasks[job.key]

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from comfy_airlock.runtime.executor import Executor
+from comfy_airlock.runtime.executor import Executor, Method
 from comfy_airlock.runtime.inference import InferenceMode
 from comfy_airlock.runtime.lifeline import hold
 from comfy_airlock.runtime.node_pack import Node, NodePack
 from comfy_airlock.runtime.node_values import inputs_for, outputs_of
+from comfy_airlock.runtime.streams import Streams
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.channel import Channel, PendingCall
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import Connection
 from comfy_airlock.wire.errors import AirlockError
@@ -47,16 +50,45 @@ class Worker:
         return {"pid": os.getpid(), "python": _PYTHON_VERSION, "modules": modules, **described}
 
 
-class _Events:
-    def __init__(self, executor: Executor) -> None:
+class _ServerSide:
+    """The owner of the connection: calls over the relay, and lines."""
+
+    def __init__(self, connection: Connection, streams: Streams, executor: Executor) -> None:
+        self._connection = connection
+        self._streams = streams
         self._executor = executor
 
     def received(self, frame: Frame) -> None:
-        self._executor.submit(frame)
+        if frame.kind != frames.LINE:
+            self._executor.submit(frame, self._connection.send)
+        elif self._connection.lane is not None:
+            link = self._connection.lane.take(frame.call)
+            line = Channel(link, self._connection.codec, "the host", self._streams.lead)
+            line.attach(_HostSide(line, self._streams, self._executor), [])
+            self._streams.add(line)
 
-    def ended(self, reason: AirlockError) -> None:
-        del reason
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        del reason, unanswered
+        self._streams.remove(self._connection)
+        self._streams.lead.end()
         self._executor.stop()
+
+
+class _HostSide:
+    """The owner of a line. Its end is the host's, whose workers the server ends."""
+
+    def __init__(self, line: Channel, streams: Streams, executor: Executor) -> None:
+        self._line = line
+        self._streams = streams
+        self._executor = executor
+
+    def received(self, frame: Frame) -> None:
+        self._executor.submit(frame, self._line.send)
+
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        del reason, unanswered
+        self._streams.remove(self._line)
+        self._line.close()
 
 
 def main() -> None:
@@ -75,13 +107,17 @@ def main() -> None:
         "name": "worker",
         "python": {"executable": sys.executable, "version": _PYTHON_VERSION},
     }
-    connection = Connection(path, hello, codec)
+    streams = Streams()
+    connection = Connection(path, hello, codec, streams.lead)
     pack = NodePack(connection.welcome["pack"]["name"], connection.welcome["pack"]["folder"])
     inference = InferenceMode()
     worker = Worker(pack, inference)
-    methods = {"run": worker.run, "describe": worker.describe}
-    executor = Executor(pack.name, codec, connection.send, connection.lead, methods, inference)
-    connection.start(_Events(executor), "airlock-reader")
+    methods: dict[str, Method] = {"run": worker.run, "describe": worker.describe}
+    executor = Executor(pack.name, codec, streams.lead, methods, inference)
+    methods["idle"] = executor.idle
+    streams.add(connection)
+    connection.attach(_ServerSide(connection, streams, executor), connection.early)
+    connection.keep("airlock-keeper")
     try:
         executor.run()
     finally:

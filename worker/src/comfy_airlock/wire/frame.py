@@ -23,7 +23,8 @@ RESULT: Final = 4
 ERROR: Final = 5
 CANCEL: Final = 6
 PROGRESS: Final = 7
-_KIND_MAX: Final = PROGRESS
+LINE: Final = 8
+_KIND_MAX: Final = LINE
 
 _FLAG_DEADLINE: Final = 1
 _DEADLINE_MS_MAX: Final = 0xFFFF_FFFF

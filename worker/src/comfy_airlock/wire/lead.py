@@ -12,6 +12,7 @@ is about to. Knows nothing of frames or sockets.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -45,20 +46,32 @@ class Seat:
         if self._bell is None:
             self._bell = SimpleQueue()
 
-    def sleep(self) -> None:
-        """Sleeps until :meth:`wake`; one that came since :meth:`hang_bell` counts."""
+    def sleep(self, seconds: float | None = None) -> None:
+        """Sleeps until :meth:`wake`, or so long; one that came since :meth:`hang_bell` counts."""
         assert self._bell is not None
-        self._bell.get()
+        try:
+            self._bell.get(timeout=seconds)
+        except Empty:
+            pass
+
+
+def _is_over(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until
+
+
+def _seconds_to(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
 
 
 class Lead:
     """The right to read one stream."""
 
-    def __init__(self, read: Callable[[], None]) -> None:
+    def __init__(self, read: Callable[[float | None], None]) -> None:
         """
         Args:
-            read: blocks until something has arrived, and hands it to whom it belongs to. It does not raise for what
-                happens to the stream: that is handed out too. Nothing is read after :meth:`end`.
+            read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. It
+                does not raise for what happens to the stream: that is handed out too. Nothing is read after
+                :meth:`end`.
         """
         self._read = read
         self._mutex = threading.Lock()
@@ -74,32 +87,36 @@ class Lead:
         self._keeper_is_called = False
         self._keeper_sleeps = False
 
-    def wait(self, seat: Seat) -> None:
-        """Returns once ``seat`` was taken care of; reads meanwhile, or sleeps while another thread does."""
+    def wait(self, seat: Seat, until: float | None = None) -> None:
+        """Returns once ``seat`` was taken care of; reads meanwhile, or sleeps while another thread does.
+
+        Args:
+            until: a time of the monotonic clock, at which it returns in any case.
+        """
         self._threads_waited += 1
-        while not seat.taken_care_of:
+        while not seat.taken_care_of and not _is_over(until):
             if self._take_or_follow(seat):
                 try:
-                    while not seat.taken_care_of:
-                        self._read()
+                    while not (seat.taken_care_of or self._has_ended or _is_over(until)):
+                        self._read(_seconds_to(until))
                 finally:
                     self._give_up()
             else:
-                self._follow(seat)
+                self._follow(seat, until)
 
     def _take_or_follow(self, seat: Seat) -> bool:
         with self._mutex:
-            if not self._is_taken:
+            if not self._is_taken and not self._has_ended:
                 self._is_taken = True
                 return True
             seat.hang_bell()
             self._followers[seat] = None
             return False
 
-    def _follow(self, seat: Seat) -> None:
+    def _follow(self, seat: Seat, until: float | None) -> None:
         try:
             if not seat.taken_care_of:
-                seat.sleep()
+                seat.sleep(_seconds_to(until))
         finally:
             with self._mutex:
                 self._followers.pop(seat, None)
@@ -113,7 +130,7 @@ class Lead:
 
     def _pass_on(self) -> None:
         """Sees to it that somebody reads, where nobody does and somebody has to. Holds the mutex."""
-        if self._is_taken:
+        if self._is_taken or self._has_ended:
             return
         for seat in self._followers:
             if not seat.taken_care_of:
@@ -173,7 +190,7 @@ class Lead:
             if self._followers or (not self._unattended and threads_waited != self._threads_waited):
                 # A thread waits, or has and may again: it had better read for itself.
                 return
-            self._read()
+            self._read(None)
 
     def _rest(self) -> None:
         """Until the lead was free for a while and nobody wanted it, or somebody calls."""

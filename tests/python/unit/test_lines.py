@@ -1,0 +1,177 @@
+"""Calls over a line, against a scripted server: which way they go, and what becomes of them when the line ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_airlock import Airlock, connect
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded, Disconnected, ProtocolError, WorkerDied
+from scripted_server import Peer, ScriptedServer
+
+PACK = 7
+SECONDS_MAX = 20
+DIED = {"code": "worker_died", "message": "pack ink: its worker ended", "exit": "killed by SIGKILL"}
+
+
+def call(airlock: Airlock, *args: Any, **options: Any) -> Any:
+    return airlock.call_peer(PACK, "run", args, {}, **options)
+
+
+def until_lined(airlock: Airlock) -> None:
+    """Until a line is there: the relay's answer below comes after the frame that names it."""
+    assert airlock.call_peer(0, "status", (), {}) == "lined"
+
+
+def joined(then: Callable[[Peer, Peer], None]) -> Callable[[Peer], None]:
+    """A server that makes a line, answers one call to itself, and goes on with both."""
+
+    def script(relay: Peer) -> None:
+        with relay.welcome_with_lane() as lane:
+            line = relay.line(lane, PACK, 1)
+            relay.result(relay.read(), "lined")
+            try:
+                then(relay, line)
+            finally:
+                line.hang_up()
+
+    return script
+
+
+def test_calls_go_over_the_line_once_it_is_there(tmp_path: Path) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        for _ in range(3):
+            own = line.read()
+            assert own.kind == frames.CALL
+            line.result(own, own.peer)
+        relay.read()
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        assert [call(airlock, 1) for _ in range(2)] == [PACK, PACK]
+        assert asyncio.run(airlock.acall_peer(PACK, "run", (), {})) == PACK
+
+
+def test_line_that_ends_during_calls_is_asked_about_and_each_caller_told(tmp_path: Path) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        for _ in range(3):
+            line.read()
+        line.hang_up()
+        asked = relay.read()
+        assert relay.codec.decode(asked.body) == ["ending", [], {"pack": PACK, "line": 1}]
+        relay.send(frames.ERROR, asked.call, DIED, asked.peer)
+        relay.result(relay.read(), "over the relay")
+
+    async def both(airlock: Airlock) -> list[Any]:
+        calls = [airlock.acall_peer(PACK, "run", (each,), {}) for each in range(2)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        outcomes: list[Any] = []
+        others = threading.Thread(target=lambda: outcomes.extend(asyncio.run(both(airlock))))
+        others.start()
+        with pytest.raises(WorkerDied) as caught:
+            call(airlock, 1)
+        assert caught.value.exit == "killed by SIGKILL"
+        others.join(SECONDS_MAX)
+        assert [type(each) for each in outcomes] == [WorkerDied, WorkerDied]
+        assert call(airlock, 2) == "over the relay"
+
+
+def test_line_that_ended_between_calls_is_left_for_the_relay(tmp_path: Path) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        line.result(line.read(), "over the line")
+        line.hang_up()
+        for _ in range(2):
+            relay.result(relay.read(), "over the relay")
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        assert [call(airlock, each) for each in range(3)] == ["over the line", "over the relay", "over the relay"]
+
+
+def test_server_that_goes_with_the_line_is_the_reason(tmp_path: Path) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        line.read()
+        relay.send(frames.ERROR, 0, {"code": "server_stopping", "message": "bye"})
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        with pytest.raises((AirlockError, Disconnected)) as caught:
+            call(airlock, 1)
+        assert caught.value.code in ("server_stopping", "disconnected")
+
+
+def test_deadline_of_a_call_over_a_line_is_kept_by_its_caller(tmp_path: Path) -> None:
+    kinds: list[int] = []
+
+    def script(relay: Peer, line: Peer) -> None:
+        for _ in range(2):
+            own, cancel = line.read(), line.read()
+            kinds.extend([own.kind, cancel.kind])
+            assert own.deadline_ms == 50
+            assert cancel.call == own.call
+            line.result(own, "too late")
+        line.result(line.read(), "in time")
+        relay.read()
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        with pytest.raises(DeadlineExceeded, match=r"^pack ink: the call took longer than its deadline of 50 ms"):
+            call(airlock, 1, timeout=0.05, pack="ink")
+        with pytest.raises(DeadlineExceeded):
+            asyncio.run(airlock.acall_peer(PACK, "run", (), {}, timeout=0.05))
+        assert call(airlock, 2, timeout=SECONDS_MAX) == "in time"
+    assert kinds == [frames.CALL, frames.CANCEL] * 2
+
+
+@pytest.mark.parametrize("names", [2, None])
+def test_line_without_its_descriptor_ends_the_connection(tmp_path: Path, names: int | None) -> None:
+    def script(relay: Peer) -> None:
+        with relay.welcome_with_lane() as lane:
+            if names is None:
+                relay.send_bytes(frames.build_frame(frames.LINE, PACK, 1))
+            else:
+                relay.line(lane, PACK, 1, names).hang_up()
+            while True:
+                relay.read()
+
+    with ScriptedServer(tmp_path, script) as server, connect(server.path) as airlock, pytest.raises(ProtocolError):
+        for _ in range(1000):
+            call(airlock, 1, timeout=0.01)
+
+
+def test_closing_ends_calls_over_lines_too(tmp_path: Path) -> None:
+    waiting = threading.Event()
+
+    def script(relay: Peer, line: Peer) -> None:
+        line.read()
+        waiting.set()
+        relay.read()
+
+    with ScriptedServer(tmp_path, joined(script)) as server:
+        airlock = connect(server.path)
+        until_lined(airlock)
+        errors: list[BaseException] = []
+
+        def caller() -> None:
+            try:
+                call(airlock, 1)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=caller)
+        thread.start()
+        assert waiting.wait(SECONDS_MAX)
+        airlock.close()
+        thread.join(SECONDS_MAX)
+    assert [
+        type(each).__mro__[1].__name__ if type(each).__name__ == "Unsent" else type(each).__name__ for each in errors
+    ] == ["Disconnected"]

@@ -1,0 +1,53 @@
+import { describe, expect, test } from "bun:test";
+import { Line } from "../../../src/server/line.ts";
+import { Session } from "../../../src/server/session.ts";
+import type { DescriptorLane } from "../../../src/transport/descriptor-lane.ts";
+import { FakeLink, hostHello, workerHello } from "../../support/peers.ts";
+
+/** A host and a worker, of which each takes the descriptors that it is passed, or none. */
+function newPair(takes = { host: true, worker: true }) {
+  const done: string[] = [];
+  const libc = {
+    socketPair: () => [10, 11] as const,
+    shutDown: (socket: number) => void done.push(`shut ${socket}`),
+    close: (socket: number) => void done.push(`close ${socket}`),
+  };
+  const [host, worker] = [new Session(1, hostHello, new FakeLink()), new Session(2, workerHello, new FakeLink())];
+  const laneOf = (name: "host" | "worker") =>
+    ({
+      pass: (number: number, descriptor: number) => {
+        if (takes[name]) done.push(`pass ${descriptor} to ${name} as ${number}`);
+        return takes[name];
+      },
+    }) as unknown as DescriptorLane;
+  host.lane = laneOf("host");
+  worker.lane = laneOf("worker");
+  const sentTo = (session: Session) => (session.link as FakeLink).take();
+  return { done, libc, host, worker, sentTo };
+}
+
+describe("a line", () => {
+  test("gives each side its end before the frame that names it, and keeps a copy of the worker's", () => {
+    const { done, libc, host, worker, sentTo } = newPair();
+    const line = Line.join(libc, host, worker, 7, 3);
+    expect(done).toEqual(["pass 11 to worker as 3", "pass 10 to host as 3", "close 10"]);
+    expect(sentTo(worker)).toEqual([{ kind: "line", peer: 1, call: 3, body: undefined }]);
+    expect(sentTo(host)).toEqual([{ kind: "line", peer: 7, call: 3, body: undefined }]);
+    line?.end();
+    expect(done.slice(3)).toEqual(["shut 11", "close 11"]);
+  });
+
+  test.each(["host", "worker"] as const)("is none where the %s takes no descriptor now", (side) => {
+    const { done, libc, host, worker, sentTo } = newPair({ host: true, worker: true, [side]: false });
+    expect(Line.join(libc, host, worker, 7, 3)).toBeUndefined();
+    expect(done.slice(-3)).toEqual(["close 10", "shut 11", "close 11"]);
+    expect([sentTo(host), sentTo(worker)]).toEqual([[], []]);
+  });
+
+  test.each(["host", "worker"] as const)("is none where the %s cannot take descriptors", (side) => {
+    const pair = newPair();
+    pair[side].lane = undefined;
+    expect(Line.join(pair.libc, pair.host, pair.worker, 7, 3)).toBeUndefined();
+    expect(pair.done).toEqual([]);
+  });
+});

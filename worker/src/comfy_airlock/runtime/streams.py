@@ -1,0 +1,40 @@
+"""What a worker reads: its connection to the server, and the line to its host once there is one; by one thread, in one.
+
+The thread that runs nodes waits for calls on all of them at once, so none of them may block it alone.
+"""
+
+from __future__ import annotations
+
+import select
+
+from comfy_airlock.wire.channel import Channel
+from comfy_airlock.wire.lead import Lead
+
+
+class Streams:
+    """The channels that are read, and the lead over them."""
+
+    def __init__(self) -> None:
+        self.lead = Lead(self._read)
+        self._channels: dict[int, Channel] = {}
+        self._poll = select.poll()
+
+    def add(self, channel: Channel) -> None:
+        """Reads ``channel``, too. Called before anybody reads, or by whoever reads."""
+        descriptor = channel.fileno()
+        self._channels[descriptor] = channel
+        self._poll.register(descriptor, select.POLLIN)
+
+    def remove(self, channel: Channel) -> None:
+        """Reads ``channel`` no more. Called by whoever reads."""
+        for descriptor, each in list(self._channels.items()):
+            if each is channel:
+                self._poll.unregister(descriptor)
+                del self._channels[descriptor]
+
+    def _read(self, seconds: float | None) -> None:
+        ready = self._poll.poll(None if seconds is None else seconds * 1000)
+        for descriptor, _ in ready:
+            channel = self._channels.get(descriptor)
+            if channel is not None:
+                channel.read()
