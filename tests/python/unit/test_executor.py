@@ -212,7 +212,7 @@ def test_cancel_before_the_coroutines_task_runs_cancels_it(loop_runs: bool) -> N
 def test_cancel_left_over_from_a_call_is_not_the_next_ones_of_its_number() -> None:
     rig = Rig(f=lambda: "fine")
     # As where the call was answered while the reader thread was at its cancel.
-    rig.executor._cancelled.add(1)
+    rig.executor._cancelled.add((rig._send, 1))
     rig.call(1, "f")
     assert results(rig.end()) == [(1, "fine")]
 
