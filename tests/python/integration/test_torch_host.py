@@ -43,6 +43,7 @@ def test_a_pack_shares_the_hosts_torch_with_its_own_pins_first(shared: Pack) -> 
     assert seen["numpy_version"] == "1.26.4"
     assert not seen["numpy"].startswith(os.path.dirname(os.path.dirname(torch.__file__)))
     assert seen["inference_mode"]
+    assert shared.describe()["modules"]["torch"] == str(torch.__version__)
 
 
 def test_a_tensor_goes_to_a_worker_with_torch_and_back(shared: Pack) -> None:

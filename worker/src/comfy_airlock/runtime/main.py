@@ -46,7 +46,9 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         """This process, and the pack's nodes."""
         described = self._pack.describe()
-        modules = {name: getattr(loaded(name), "__version__", None) for name in _REPORTED_MODULES}
+        # torch's is a text with methods of its own.
+        versions = {name: getattr(loaded(name), "__version__", None) for name in _REPORTED_MODULES}
+        modules = {name: None if version is None else str(version) for name, version in versions.items()}
         return {"pid": os.getpid(), "python": _PYTHON_VERSION, "modules": modules, **described}
 
 
