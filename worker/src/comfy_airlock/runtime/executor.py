@@ -28,18 +28,16 @@ Send = Callable[[bytes], None]
 """Sends a frame to where a call came from; called on the main thread."""
 
 
+Key = tuple[Send, int]
+"""What tells a call from all others: two callers may use the same number."""
+
+
 class Job(NamedTuple):
-    """A call, and where its answer goes. Two callers may use the same number."""
+    """A call, and where its answer goes."""
 
     frame: Frame
     send: Send
-
-    @property
-    def key(self) -> Key:
-        return self.send, self.frame.call
-
-
-Key = tuple[Send, int]
+    key: Key
 
 
 class Reading(Protocol):
@@ -82,8 +80,7 @@ class Executor:
 
     def submit(self, frame: Frame, send: Send) -> None:
         """Takes a CALL or a CANCEL; its answer goes to ``send``. Called on the thread that reads."""
-        job = Job(frame, send)
-        key = job.key
+        key = send, frame.call
         if frame.kind == frames.CANCEL:
             # A cancel may cross the answer to its call.
             if key in self._unanswered:
@@ -93,7 +90,7 @@ class Executor:
             # What is left of a cancel that did cross its answer is not meant for this call.
             self._cancelled.discard(key)
             self._unanswered.add(key)
-            self._enqueue(job)
+            self._enqueue(Job(frame, send, key))
 
     def stop(self) -> None:
         """Makes :meth:`run` return once the call that it is at is done. Called on the thread that reads."""
@@ -102,7 +99,8 @@ class Executor:
     def _enqueue(self, job: Job | None) -> None:
         self._queue.append(job)
         self._seat.call_back()
-        self._post(self._drain)
+        if self._loop is not None:
+            self._post(self._drain)
 
     def _post(self, action: Callable[..., None], *args: object) -> None:
         """Has the event loop do something, where there is one by now."""
@@ -133,7 +131,7 @@ class Executor:
 
     def _begin(self, job: Job) -> Awaitable[Any] | None:
         """Runs a call as far as it goes without waiting. Returns what is left to be awaited, if anything is."""
-        if job.key in self._cancelled:
+        if self._cancelled and job.key in self._cancelled:
             self._answer_error(job, Cancelled("the call was cancelled before it ran"))
             return None
         try:

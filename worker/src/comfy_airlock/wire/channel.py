@@ -184,7 +184,7 @@ class Channel:
         sent: list[int] = []
         with self._sending:
             try:
-                self._transmit(memoryview(frame), sent)
+                self._transmit(frame, sent)
             except ConnectionError as error:
                 # Whoever reads may still find why, in what the server said before it closed the connection.
                 raise self._broken(error, Disconnected if sent else Unsent) from error
@@ -195,18 +195,19 @@ class Channel:
                     raise self._broken(error, Disconnected if sent else Unsent) from error
                 raise
 
-    def _transmit(self, rest: memoryview, sent: list[int]) -> None:
-        """Sends ``rest``, and notes in ``sent`` how much went each time."""
+    def _transmit(self, frame: bytes, sent: list[int]) -> None:
+        """Sends ``frame``, and notes in ``sent`` how much went each time."""
         # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it. Between
         # `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
         try:
-            sent.extend(map(self._socket.send, (rest,), (socket.MSG_DONTWAIT,)))
-            rest = rest[sent[-1] :]
+            sent.extend(map(self._socket.send, (frame,), (socket.MSG_DONTWAIT,)))
+            if sent[0] == len(frame):
+                return
         except BlockingIOError:
             pass
-        if rest:
-            # Two sides that both send and don't read would wait for each other for ever.
-            self.lead.call_keeper()
+        # Two sides that both send and don't read would wait for each other for ever.
+        self.lead.call_keeper()
+        rest = memoryview(frame)[sum(sent) :]
         while rest:
             sent.extend(map(self._socket.send, (rest,)))
             rest = rest[sent[-1] :]

@@ -20,6 +20,7 @@ from comfy_airlock.wire.registry import Opaque, Registry, process_registry
 Exceptions = tuple[BaseException, ...]
 
 _COMPLEX: Final = struct.Struct("<dd")
+_PACKERS_IDLE_MAX: Final = 8
 #: What a packer begins with. Its own default, a MiB, costs 20 µs of page faults for each tuple within another value.
 _PACK_BYTES: Final = 4096
 
@@ -28,10 +29,13 @@ _STACK_LEVELS_MAX: Final = 4
 
 
 class Codec:
-    """Encodes and decodes with one registry. Holds no state between calls, so threads may share it."""
+    """Encodes and decodes with one registry. Threads may share it: what is used by one is not seen by another."""
 
     def __init__(self, registry: Registry = process_registry) -> None:
         self._registry = registry
+        self._restore_outermost = partial(self._restore, 1)
+        # By depth; whoever needs one takes it out. Those of values within exceptions are made anew.
+        self._packers: list[list[Any]] = [[] for _ in range(VALUE_EXTENSIONS_DEEP_MAX + 1)]
 
     def encode(self, value: Any) -> bytes:
         """One value as bytes.
@@ -60,7 +64,7 @@ class Codec:
             ValueInvalid: they are not exactly one well-formed value, or one that cannot be held here.
         """
         try:
-            return msgpack.unpackb(data, ext_hook=partial(self._restore, 1), strict_map_key=False)
+            return msgpack.unpackb(data, ext_hook=self._restore_outermost, strict_map_key=False)
         except ValueInvalid:
             raise
         except Exception as error:
@@ -80,9 +84,22 @@ class Codec:
             depth: how many extensions the value lies in.
             within: the exceptions that it lies in.
         """
-        extend = partial(self._extend, depth + 1, within)
-        data: bytes = msgpack.Packer(default=extend, strict_types=True, buf_size=_PACK_BYTES).pack(value)
+        if within:
+            packed: bytes = self._new_packer(depth, within).pack(value)
+            return packed
+        idle = self._packers[depth]
+        try:
+            packer = idle.pop()
+        except IndexError:
+            packer = self._new_packer(depth, ())
+        # One that fails is not used again: what it has begun stays in it.
+        data: bytes = packer.pack(value)
+        if len(data) <= _PACK_BYTES and len(idle) < _PACKERS_IDLE_MAX:
+            idle.append(packer)
         return data
+
+    def _new_packer(self, depth: int, within: Exceptions) -> Any:
+        return msgpack.Packer(default=partial(self._extend, depth + 1, within), strict_types=True, buf_size=_PACK_BYTES)
 
     def _pack_items(self, code: int, items: list[Any], depth: int, within: Exceptions) -> msgpack.ExtType:
         _check_depth(depth)

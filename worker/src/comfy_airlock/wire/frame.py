@@ -97,7 +97,19 @@ class FrameAssembler:
             whole, self._large = self._large, None
             return [_frame_of(_HEADER.unpack_from(whole, 0), whole[HEADER_BYTES:])]
         self._have += count
-        return self._cut()
+        return self._only_frame() or self._cut()
+
+    def _only_frame(self) -> list[Frame]:
+        """The one whole frame that was read, as where calls follow one another; otherwise nothing."""
+        if self._have < HEADER_BYTES:
+            return []
+        header = _HEADER.unpack_from(self._buffer, 0)
+        if HEADER_BYTES + header[0] != self._have:
+            return []
+        self._check(header)
+        payload = bytes(self._view[HEADER_BYTES : self._have])
+        self._have = 0
+        return [_frame_of(header, payload)]
 
     def _cut(self) -> list[Frame]:
         frames: list[Frame] = []
@@ -129,6 +141,8 @@ class FrameAssembler:
 
     def _check(self, header: tuple[int, ...]) -> None:
         length, kind, flags, attachments, _, _ = header
+        if 0 < kind <= _KIND_MAX and not flags and not attachments and length <= self._frame_bytes_max:
+            return
         if length > self._frame_bytes_max:
             raise LimitExceeded(f"a frame of {length} bytes is over the limit of {self._frame_bytes_max} bytes")
         if not 0 < kind <= _KIND_MAX:

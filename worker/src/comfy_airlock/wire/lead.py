@@ -55,10 +55,6 @@ class Seat:
             pass
 
 
-def _is_over(until: float | None) -> bool:
-    return until is not None and time.monotonic() >= until
-
-
 def _seconds_to(until: float | None) -> float | None:
     return None if until is None else max(0.0, until - time.monotonic())
 
@@ -94,15 +90,18 @@ class Lead:
             until: a time of the monotonic clock, at which it returns in any case.
         """
         self._threads_waited += 1
-        while not seat.taken_care_of and not _is_over(until):
-            if self._take_or_follow(seat):
-                try:
-                    while not (seat.taken_care_of or self._has_ended or _is_over(until)):
-                        self._read(_seconds_to(until))
-                finally:
-                    self._give_up()
-            else:
+        while not (seat.taken_care_of or (until is not None and time.monotonic() >= until)):
+            if not self._take_or_follow(seat):
                 self._follow(seat, until)
+                continue
+            try:
+                if until is None:
+                    while not (seat.taken_care_of or self._has_ended):
+                        self._read(None)
+                else:
+                    self._read(_seconds_to(until))
+            finally:
+                self._give_up()
 
     def _take_or_follow(self, seat: Seat) -> bool:
         with self._mutex:
@@ -132,10 +131,11 @@ class Lead:
         """Sees to it that somebody reads, where nobody does and somebody has to. Holds the mutex."""
         if self._is_taken or self._has_ended:
             return
-        for seat in self._followers:
-            if not seat.taken_care_of:
-                seat.wake()
-                return
+        if self._followers:
+            for seat in self._followers:
+                if not seat.taken_care_of:
+                    seat.wake()
+                    return
         if self._unattended or self._keeper_sleeps:
             self._call_keeper()
 
