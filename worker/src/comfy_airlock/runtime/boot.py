@@ -13,8 +13,12 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 def _import_main():
     # Python puts the script's own folder first: modules of this package would shadow others of their name.
     sys.path[0] = _ROOT
+    # Where Python may not write bytecode (containers like to say so), every worker would compile this package again:
+    # a fifth of its start. This package's own is written nevertheless, beside it; the pack's is not.
+    as_asked, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     from comfy_airlock.runtime.main import main
 
+    sys.dont_write_bytecode = as_asked
     # From here on the pack's packages come first, also where one of them is another version of this package.
     sys.path.remove(_ROOT)
     sys.path.append(_ROOT)
