@@ -14,6 +14,8 @@ export const protocolVersions = { min: 1, max: 1 } as const;
 export const features = {
   /** The peer can receive descriptors: it gets a descriptor lane with its welcome, and lines over that. */
   line: "line",
+  /** The peer sends over the relay only as much as it was given credit for. */
+  credit: "credit",
 } as const;
 
 /** The server itself, as a destination of frames. */
@@ -45,6 +47,10 @@ export const welcomeSchema = v.object({
   server: v.object({ version: v.string(), pid: u32 }),
   /** For a worker: the pack that it runs. */
   pack: v.optional(v.object({ name: v.string(), folder: v.string() })),
+  /** For a worker: the number of the host that it works for. */
+  host: v.optional(u32),
+  /** With the feature `credit`: bytes that may be under way to each peer. */
+  window: v.optional(u32),
 });
 export type Welcome = v.InferOutput<typeof welcomeSchema>;
 

@@ -18,6 +18,7 @@ export const errorCodes = {
   pack_not_open: "the pack was never opened by this host, or is closed",
   worker_start_failed: "the worker process ended before it was ready",
   worker_died: "the worker process ended while the call was under way",
+  reference_gone: "an object is gone that a reference named: its process ended, or the reference was released",
   node_not_found: "the pack has no such node",
   node_invalid: "the pack or the node does not follow ComfyUI's conventions",
   value_unsupported: "a value has a type that cannot cross the wire",

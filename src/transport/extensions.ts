@@ -8,6 +8,8 @@ export const Extension = {
   complex: 4,
   array: 5,
   named: 6,
+  /** An object that stays where it lives. */
+  reference: 7,
   /** An int beyond 64 bits: big-endian two's complement, the code that msgpackr has for it. */
   bigint: 0x42,
 } as const;

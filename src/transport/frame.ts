@@ -10,7 +10,8 @@ import type { Limits } from "./limits.ts";
 
 export const headerBytes = 16;
 export const attachmentBytes = 16;
-const deadlineBytes = 4;
+/** What a deadline and a parent take each. */
+const prefixBytes = 4;
 
 /** What a frame is for. Numbers missing here are reserved, see PROTOCOL.md. */
 export const FrameKind = {
@@ -22,15 +23,32 @@ export const FrameKind = {
   cancel: 6,
   progress: 7,
   line: 8,
+  event: 9,
+  release: 10,
+  credit: 11,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
 export const FrameFlag = {
   /** A u32 of milliseconds, the time that the call has left, stands between the attachments and the body. */
   deadline: 1,
+  /** A u32 stands after that: the call on whose behalf this one is made, by its caller's number. */
+  parent: 2,
+  /** The body holds references of the sender's. */
+  references: 4,
 } as const;
-const knownFlags = FrameFlag.deadline;
-const kindMax = FrameKind.line;
+const knownFlags = FrameFlag.deadline | FrameFlag.parent | FrameFlag.references;
+const callFlags = FrameFlag.deadline | FrameFlag.parent;
+const kindMax = FrameKind.credit;
+
+/** Kinds whose bodies may hold references. */
+const referringKinds: ReadonlySet<number> = new Set([
+  FrameKind.call,
+  FrameKind.result,
+  FrameKind.error,
+  FrameKind.progress,
+  FrameKind.event,
+]);
 
 /** A whole frame as bytes, header included. Accessors below read it in place. */
 export type Frame = Uint8Array;
@@ -94,6 +112,26 @@ export function setFrameDeadlineMs(frame: Frame, leftMs: number): void {
   writeU32(frame, headerBytes + frameAttachmentCount(frame) * attachmentBytes, wholeMs(leftMs));
 }
 
+/** The call on whose behalf this one is made, or `undefined` where there is none. */
+export function frameParent(frame: Frame): number | undefined {
+  return frameFlags(frame) & FrameFlag.parent ? readU32(frame, parentAt(frame)) : undefined;
+}
+
+/** Rewrites the number of a call's parent; the frame has one. */
+export function setFrameParent(frame: Frame, parent: number): void {
+  writeU32(frame, parentAt(frame), parent);
+}
+
+function parentAt(frame: Frame): number {
+  const before = frameFlags(frame) & FrameFlag.deadline ? prefixBytes : 0;
+  return headerBytes + frameAttachmentCount(frame) * attachmentBytes + before;
+}
+
+/** Whether the body holds references of the sender's. */
+export function frameHasReferences(frame: Frame): boolean {
+  return (frameFlags(frame) & FrameFlag.references) !== 0;
+}
+
 /** Rounded up: a call with time left should not arrive as one without. */
 function wholeMs(ms: number): number {
   return Math.min(0xffff_ffff, Math.max(0, Math.ceil(ms)));
@@ -101,9 +139,14 @@ function wholeMs(ms: number): number {
 
 /** The msgpack body, a view into `frame`. */
 export function frameBody(frame: Frame): Uint8Array {
-  const before =
-    frameAttachmentCount(frame) * attachmentBytes + (frameFlags(frame) & FrameFlag.deadline ? deadlineBytes : 0);
-  return frame.subarray(headerBytes + before);
+  return frame.subarray(headerBytes + bytesBeforeBody(frame));
+}
+
+/** Bytes between the header and the body, as the header tells them. */
+function bytesBeforeBody(header: Uint8Array): number {
+  const flags = frameFlags(header);
+  const prefixes = (flags & FrameFlag.deadline ? 1 : 0) + (flags & FrameFlag.parent ? 1 : 0);
+  return frameAttachmentCount(header) * attachmentBytes + prefixes * prefixBytes;
 }
 
 export interface FrameFields {
@@ -111,6 +154,10 @@ export interface FrameFields {
   readonly peer: number;
   readonly call: number;
   readonly deadlineMs?: number | undefined;
+  /** The call on whose behalf this one is made, by the addressee's number. */
+  readonly parent?: number | undefined;
+  /** Whether the body holds references of the sender's. */
+  readonly hasReferences?: boolean;
   /** The msgpack body, in as many parts as is handy for the sender. */
   readonly body?: Uint8Array | readonly Uint8Array[];
 }
@@ -123,17 +170,25 @@ export interface FrameFields {
  */
 export function buildFrame(fields: FrameFields, bytesMax = 0xffff_ffff): Frame {
   const parts = fields.body === undefined ? [] : fields.body instanceof Uint8Array ? [fields.body] : fields.body;
-  const prefix = fields.deadlineMs === undefined ? 0 : deadlineBytes;
-  const length = parts.reduce((sum, part) => sum + part.byteLength, prefix);
+  const prefixes = [fields.deadlineMs === undefined ? undefined : wholeMs(fields.deadlineMs), fields.parent].filter(
+    (each) => each !== undefined,
+  );
+  const length = parts.reduce((sum, part) => sum + part.byteLength, prefixes.length * prefixBytes);
   checkFrameLength(length, bytesMax);
   const frame = new Uint8Array(headerBytes + length);
   writeU32(frame, 0, length);
   frame[4] = fields.kind;
-  frame[5] = prefix ? FrameFlag.deadline : 0;
+  frame[5] =
+    (fields.deadlineMs === undefined ? 0 : FrameFlag.deadline) |
+    (fields.parent === undefined ? 0 : FrameFlag.parent) |
+    (fields.hasReferences ? FrameFlag.references : 0);
   writeU32(frame, 8, fields.peer);
   writeU32(frame, 12, fields.call);
-  if (fields.deadlineMs !== undefined) writeU32(frame, headerBytes, wholeMs(fields.deadlineMs));
-  let at = headerBytes + prefix;
+  let at = headerBytes;
+  for (const prefix of prefixes) {
+    writeU32(frame, at, prefix);
+    at += prefixBytes;
+  }
   for (const part of parts) {
     frame.set(part, at);
     at += part.byteLength;
@@ -165,8 +220,11 @@ export function checkHeader(header: Uint8Array, limits: Limits): void {
   if (kind === 0 || kind > kindMax) throw new AirlockError("protocol_error", `unknown frame kind ${kind}`);
   const flags = frameFlags(header);
   if (flags & ~knownFlags) throw new AirlockError("protocol_error", `unknown frame flags 0x${flags.toString(16)}`);
-  if (flags & FrameFlag.deadline && kind !== FrameKind.call) {
-    throw new AirlockError("protocol_error", "only a call may have a deadline");
+  if (flags & callFlags && kind !== FrameKind.call) {
+    throw new AirlockError("protocol_error", "only a call may have a deadline or a parent");
+  }
+  if (flags & FrameFlag.references && !referringKinds.has(kind)) {
+    throw new AirlockError("protocol_error", `a frame of kind ${kind} holds no references`);
   }
   const attachments = frameAttachmentCount(header);
   if (attachments > limits.frameAttachmentsMax) {
@@ -176,7 +234,7 @@ export function checkHeader(header: Uint8Array, limits: Limits): void {
     );
   }
   if (attachments > 0) throw new AirlockError("protocol_error", "attachments were not negotiated on this connection");
-  const needed = attachments * attachmentBytes + (flags & FrameFlag.deadline ? deadlineBytes : 0);
+  const needed = bytesBeforeBody(header);
   if (length < needed)
     throw new AirlockError(
       "protocol_error",

@@ -13,7 +13,7 @@ def feed(assembler: FrameAssembler, chunks: Iterable[bytes]) -> list[Frame]:
     for chunk in chunks:
         rest = chunk
         while rest:
-            room = assembler.writable()
+            room = assembler.target
             count = min(len(rest), len(room))
             assert count > 0, "an assembler always has room"
             room[:count], rest = rest[:count], rest[count:]

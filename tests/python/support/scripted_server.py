@@ -29,7 +29,7 @@ class Peer:
     def read(self) -> Frame:
         """The next frame; EOFError where the client is gone."""
         while not self._read:
-            count = self._connection.recv_into(self._assembler.writable())
+            count = self._connection.recv_into(self._assembler.target)
             if count == 0:
                 raise EOFError
             self._read += self._assembler.advance(count)

@@ -60,11 +60,11 @@ class Rig:
 
     def call(self, number: int, method: str, *args: Any, **keywords: Any) -> None:
         self.executor.submit(
-            Frame(frames.CALL, 9, number, None, CODEC.encode([method, list(args), keywords])), self._send
+            Frame(frames.CALL, 9, number, CODEC.encode([method, list(args), keywords])), self._send
         )
 
     def cancel(self, number: int) -> None:
-        self.executor.submit(Frame(frames.CANCEL, 9, number, None, b""), self._send)
+        self.executor.submit(Frame(frames.CANCEL, 9, number, b""), self._send)
 
     def wait(self, count: int) -> list[Frame]:
         with self.answered:
@@ -257,7 +257,7 @@ def test_unknown_method_is_a_bad_request() -> None:
 @pytest.mark.parametrize("body", [b"", b"\xc1", CODEC.encode(5), CODEC.encode([1]), CODEC.encode(["f", 5, 5])])
 def test_body_that_is_no_call_is_answered_and_the_next_call_runs(body: bytes) -> None:
     rig = Rig(f=lambda: "fine")
-    rig.executor.submit(Frame(frames.CALL, 9, 1, None, body), rig._send)
+    rig.executor.submit(Frame(frames.CALL, 9, 1, body), rig._send)
     rig.call(2, "f")
     first, second = rig.end()
     assert first.kind == frames.ERROR

@@ -117,16 +117,16 @@ def fed(data: bytes, size: int, assembler: FrameAssembler | None = None) -> list
 @pytest.mark.parametrize("case", named(FRAMES["frames"]))
 def test_frame_is_read_from_its_vector(case: dict[str, Any], size: int) -> None:
     (frame,) = fed(unhex(case["hex"]), size)
-    assert (frame.kind, frame.peer, frame.call, frame.deadline_ms) == (
-        case["kind"], case["peer"], case["call"], case["deadline_ms"],
+    assert frame._replace(body=bytes(frame.body).hex()) == (
+        case["kind"], case["peer"], case["call"], case["body"],
+        case["deadline_ms"], case.get("parent"), case.get("references", False),
     )  # fmt: skip
-    assert bytes(frame.body).hex() == case["body"]
 
 
 @pytest.mark.parametrize("case", named(FRAMES["frames"]))
 def test_frame_is_written_as_its_vector(case: dict[str, Any]) -> None:
-    body = unhex(case["body"])
-    assert build_frame(case["kind"], case["peer"], case["call"], body, case["deadline_ms"]).hex() == case["hex"]
+    extras = case["deadline_ms"], case.get("parent"), case.get("references", False)
+    assert build_frame(case["kind"], case["peer"], case["call"], unhex(case["body"]), *extras).hex() == case["hex"]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])

@@ -9,7 +9,9 @@ import {
   frameBody,
   frameCall,
   frameDeadlineMs,
+  frameHasReferences,
   frameKind,
+  frameParent,
   framePeer,
 } from "../../../src/transport/frame.ts";
 import { defaultLimits } from "../../../src/transport/limits.ts";
@@ -61,6 +63,8 @@ interface FrameCases {
     readonly peer: number;
     readonly call: number;
     readonly deadline_ms: number | null;
+    readonly parent?: number;
+    readonly references?: true;
     readonly body: string;
     readonly hex: string;
   }[];
@@ -178,14 +182,16 @@ describe("invalid values", () => {
 
 describe("frames", () => {
   test.each(frames.frames.map((vector) => [vector.name, vector] as const))("%s is built and read", (_, vector) => {
-    const { kind, peer, call, body, hex } = vector;
+    const { kind, peer, call, body, hex, parent, references = false } = vector;
     const deadlineMs = vector.deadline_ms ?? undefined;
-    expect(hexOf(buildFrame({ kind, peer, call, deadlineMs, body: bytesOf(body) }))).toBe(hex);
+    expect(hexOf(buildFrame({ kind, peer, call, deadlineMs, parent, hasReferences: references, body: bytesOf(body) }))).toBe(hex);
     const frame = bytesOf(hex);
     expect(frameKind(frame)).toBe(kind);
     expect(framePeer(frame)).toBe(peer);
     expect(frameCall(frame)).toBe(call);
     expect(frameDeadlineMs(frame)).toBe(deadlineMs);
+    expect(frameParent(frame)).toBe(parent);
+    expect(frameHasReferences(frame)).toBe(references);
     expect(hexOf(frameBody(frame))).toBe(body);
   });
 

@@ -99,7 +99,7 @@ class Channel:
         """Blocks for the next bytes and returns the frames that they complete."""
         try:
             # Received and noted by one call into C, as in _transmit: what is taken and not counted would be lost.
-            self._counts.extend(map(self._socket.recv_into, (self._assembler.writable(),)))
+            self._counts.extend(map(self._socket.recv_into, (self._assembler.target,)))
         except OSError as error:
             raise Disconnected(f"the connection to {self._far_side} broke: {error}") from error
         if self._counts[0] == 0:

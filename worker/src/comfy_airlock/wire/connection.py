@@ -66,7 +66,7 @@ class Connection(Channel):
     def _receive_welcome(self) -> list[Frame]:
         """As :meth:`_receive`, and takes the lane that may come with the welcome's first byte."""
         try:
-            count, descriptor = receive_with_descriptor(self._socket, self._assembler.writable())
+            count, descriptor = receive_with_descriptor(self._socket, self._assembler.target)
         except OSError as error:
             raise Disconnected(f"the connection to the server broke: {error}") from error
         if descriptor is not None:

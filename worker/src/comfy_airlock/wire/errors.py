@@ -19,6 +19,7 @@ ERROR_CODES: Final = frozenset(
         "pack_not_open",
         "worker_start_failed",
         "worker_died",
+        "reference_gone",
         "node_not_found",
         "node_invalid",
         "value_unsupported",
@@ -133,6 +134,10 @@ class EnvironmentFailed(AirlockError, code="environment_failed"):
 
 class WorkerDied(AirlockError, code="worker_died"):
     """The worker process ended while the call was under way."""
+
+
+class ReferenceGone(AirlockError, ReferenceError, code="reference_gone"):
+    """An object is gone that a reference named: its process ended, or the reference was released."""
 
 
 class NodeNotFound(AirlockError, LookupError, code="node_not_found"):

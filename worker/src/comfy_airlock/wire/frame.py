@@ -13,7 +13,7 @@ from comfy_airlock.wire.errors import LimitExceeded, ProtocolError
 from comfy_airlock.wire.limits import FRAME_ATTACHMENTS_MAX, FRAME_BYTES_MAX
 
 _HEADER: Final = Struct("<IBBHII")
-_DEADLINE: Final = Struct("<I")
+_PREFIX: Final = Struct("<I")
 HEADER_BYTES: Final = 16
 
 HELLO: Final = 1
@@ -24,9 +24,17 @@ ERROR: Final = 5
 CANCEL: Final = 6
 PROGRESS: Final = 7
 LINE: Final = 8
-_KIND_MAX: Final = LINE
+EVENT: Final = 9
+RELEASE: Final = 10
+CREDIT: Final = 11
+_KIND_MAX: Final = CREDIT
 
 _FLAG_DEADLINE: Final = 1
+_FLAG_PARENT: Final = 2
+_FLAG_REFERENCES: Final = 4
+_CALL_FLAGS: Final = _FLAG_DEADLINE | _FLAG_PARENT
+_KNOWN_FLAGS: Final = _CALL_FLAGS | _FLAG_REFERENCES
+_REFERRING_KINDS: Final = frozenset({CALL, RESULT, ERROR, PROGRESS, EVENT})
 _DEADLINE_MS_MAX: Final = 0xFFFF_FFFF
 
 
@@ -37,35 +45,57 @@ class Frame(NamedTuple):
     peer: int
     """Who it came from."""
     call: int
-    deadline_ms: int | None
-    """Milliseconds that the call had left when it was sent."""
-    body: bytes | memoryview
+    body: bytes | bytearray | memoryview
     """The msgpack body."""
+    deadline_ms: int | None = None
+    """Milliseconds that the call had left when it was sent."""
+    parent: int | None = None
+    """The receiver's own call that this one is made for, by the receiver's number."""
+    has_references: bool = False
+    """Whether the body holds references of the sender's."""
 
 
-def build_frame(kind: int, peer: int, call: int, body: bytes = b"", deadline_ms: float | None = None) -> bytes:
+def build_frame(
+    kind: int,
+    peer: int,
+    call: int,
+    body: bytes = b"",
+    deadline_ms: float | None = None,
+    parent: int | None = None,
+    has_references: bool = False,
+) -> bytes:
     """One frame without attachments, ready to be sent.
 
     Raises:
         LimitExceeded: it is larger than receivers take; one of them would end the connection over it.
     """
-    # Rounded up, so that a deadline still to come never reads as one that has passed.
-    left = b"" if deadline_ms is None else _DEADLINE.pack(ceil(min(_DEADLINE_MS_MAX, max(0, deadline_ms))))
-    length = len(left) + len(body)
+    if deadline_ms is None and parent is None and not has_references and len(body) <= FRAME_BYTES_MAX:
+        return _HEADER.pack(len(body), kind, 0, 0, peer, call) + body
+    flags, prefix = _FLAG_REFERENCES if has_references else 0, b""
+    if deadline_ms is not None:
+        flags |= _FLAG_DEADLINE
+        # Rounded up, so that a deadline still to come never reads as one that has passed.
+        prefix += _PREFIX.pack(ceil(min(_DEADLINE_MS_MAX, max(0, deadline_ms))))
+    if parent is not None:
+        flags |= _FLAG_PARENT
+        prefix += _PREFIX.pack(parent)
+    length = len(prefix) + len(body)
     if length > FRAME_BYTES_MAX:
         raise LimitExceeded(
             f"a message of {length} bytes is over the limit of {FRAME_BYTES_MAX} bytes",
             hint="send less at once, such as a smaller batch, or write it to a file and send its path",
         )
-    flags = 0 if deadline_ms is None else _FLAG_DEADLINE
-    return _HEADER.pack(length, kind, flags, 0, peer, call) + left + body
+    return _HEADER.pack(length, kind, flags, 0, peer, call) + prefix + body
 
 
 class FrameAssembler:
     """Cuts a byte stream into frames, however it is chopped up.
 
-    The stream is read into the buffer that :meth:`writable` gives, and :meth:`advance` told how much. A frame larger
-    than the buffer gets one of its own, so that its bytes are copied by the kernel alone.
+    The stream is read into ``target``, and :meth:`advance` told how much. A frame larger than the buffer gets one of its
+    own, so that its bytes are copied by the kernel alone.
+
+    Attributes:
+        target: where the next bytes belong. Never empty.
     """
 
     _BUFFER_BYTES: Final = 64 * 1024
@@ -77,12 +107,7 @@ class FrameAssembler:
         self._have = 0
         self._large: memoryview | None = None
         self._large_have = 0
-
-    def writable(self) -> memoryview:
-        """Where the next bytes belong. Never empty."""
-        if self._large is not None:
-            return self._large[self._large_have :]
-        return self._view[self._have :]
+        self.target = self._view
 
     def advance(self, count: int) -> list[Frame]:
         """Takes ``count`` bytes that were written and returns the frames that they complete.
@@ -90,26 +115,25 @@ class FrameAssembler:
         Raises:
             ProtocolError, LimitExceeded: the stream is unusable afterwards.
         """
-        if self._large is not None:
-            self._large_have += count
-            if self._large_have < len(self._large):
-                return []
-            whole, self._large = self._large, None
-            return [_frame_of(_HEADER.unpack_from(whole, 0), whole[HEADER_BYTES:])]
-        self._have += count
-        return self._only_frame() or self._cut()
+        # Where calls follow one another, one whole frame comes at a time: that is all that each of them costs here.
+        if self._have == 0 and self._large is None and count >= HEADER_BYTES:
+            length, kind, flags, attachments, peer, call = _HEADER.unpack_from(self._buffer)
+            is_plain = not flags and not attachments and 0 < kind <= _KIND_MAX
+            if is_plain and length == count - HEADER_BYTES <= self._frame_bytes_max:
+                return [Frame(kind, peer, call, self._buffer[HEADER_BYTES:count])]
+        frames = self._advance(count)
+        self.target = self._view[self._have :] if self._large is None else self._large[self._large_have :]
+        return frames
 
-    def _only_frame(self) -> list[Frame]:
-        """The one whole frame that was read, as where calls follow one another; otherwise nothing."""
-        if self._have < HEADER_BYTES:
+    def _advance(self, count: int) -> list[Frame]:
+        if self._large is None:
+            self._have += count
+            return self._cut()
+        self._large_have += count
+        if self._large_have < len(self._large):
             return []
-        header = _HEADER.unpack_from(self._buffer, 0)
-        if HEADER_BYTES + header[0] != self._have:
-            return []
-        self._check(header)
-        payload = bytes(self._view[HEADER_BYTES : self._have])
-        self._have = 0
-        return [_frame_of(header, payload)]
+        whole, self._large = self._large, None
+        return [_frame_of(_HEADER.unpack_from(whole, 0), whole[HEADER_BYTES:])]
 
     def _cut(self) -> list[Frame]:
         frames: list[Frame] = []
@@ -141,27 +165,39 @@ class FrameAssembler:
 
     def _check(self, header: tuple[int, ...]) -> None:
         length, kind, flags, attachments, _, _ = header
-        if 0 < kind <= _KIND_MAX and not flags and not attachments and length <= self._frame_bytes_max:
-            return
         if length > self._frame_bytes_max:
             raise LimitExceeded(f"a frame of {length} bytes is over the limit of {self._frame_bytes_max} bytes")
         if not 0 < kind <= _KIND_MAX:
             raise ProtocolError(f"unknown frame kind {kind}")
-        if flags & ~_FLAG_DEADLINE:
-            raise ProtocolError(f"unknown frame flags {flags:#x}")
-        if flags and kind != CALL:
-            raise ProtocolError("only a call may have a deadline")
+        if flags:
+            _check_flags(length, kind, flags)
         if attachments > FRAME_ATTACHMENTS_MAX:
             raise LimitExceeded(f"{attachments} attachments are over the limit of {FRAME_ATTACHMENTS_MAX}")
         if attachments:
             raise ProtocolError("attachments were not negotiated on this connection")
-        if flags and length < _DEADLINE.size:
-            raise ProtocolError(f"a frame of {length} bytes cannot hold its deadline")
+
+
+def _check_flags(length: int, kind: int, flags: int) -> None:
+    if flags & ~_KNOWN_FLAGS:
+        raise ProtocolError(f"unknown frame flags {flags:#x}")
+    if flags & _CALL_FLAGS and kind != CALL:
+        raise ProtocolError("only a call may have a deadline or a parent")
+    if flags & _FLAG_REFERENCES and kind not in _REFERRING_KINDS:
+        raise ProtocolError(f"a frame of kind {kind} holds no references")
+    needed = _PREFIX.size * (flags & _CALL_FLAGS).bit_count()
+    if length < needed:
+        raise ProtocolError(f"a frame of {length} bytes cannot hold the {needed} that its header promises")
 
 
 def _frame_of(header: tuple[int, ...], payload: bytes | memoryview) -> Frame:
     _, kind, flags, _, peer, call = header
-    if not flags & _FLAG_DEADLINE:
-        return Frame(kind, peer, call, None, payload)
-    (deadline_ms,) = _DEADLINE.unpack_from(payload, 0)
-    return Frame(kind, peer, call, deadline_ms, payload[_DEADLINE.size :])
+    if not flags:
+        return Frame(kind, peer, call, payload)
+    at, deadline_ms, parent = 0, None, None
+    if flags & _FLAG_DEADLINE:
+        (deadline_ms,) = _PREFIX.unpack_from(payload, at)
+        at += _PREFIX.size
+    if flags & _FLAG_PARENT:
+        (parent,) = _PREFIX.unpack_from(payload, at)
+        at += _PREFIX.size
+    return Frame(kind, peer, call, payload[at:], deadline_ms, parent, bool(flags & _FLAG_REFERENCES))
