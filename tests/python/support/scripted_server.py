@@ -10,11 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from comfy_airlock import Airlock
+from comfy_airlock.calls.pair import Pair
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
 
+PACK = 7
+"""A pack's number, whoever opened it."""
+
 WELCOME = {"protocol": 1, "pack": {"name": "ink", "folder": "/packs/ink"}}
+
+
+def pair_of(airlock: Airlock) -> Pair:
+    """The pair with the worker of :data:`PACK`, which a scripted server need not have opened."""
+    return airlock._lines.pack(PACK, "ink").pair
 
 
 class Peer:

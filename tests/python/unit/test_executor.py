@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from comfy_airlock.calls.service import Service
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import NodeNotFound
-from comfy_airlock.wire.frame import Frame, FrameAssembler
+from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Seat
 from feeding import feed
 
@@ -33,20 +35,47 @@ class ReadElsewhere:
         pass
 
 
+class NoReferences:
+    """The executor is tested with values that have a form of their own."""
+
+    unsettled = ()
+
+    def describe(self, value: Any) -> list[Any] | None:
+        raise AssertionError
+
+    def settle(self) -> list[int]:
+        raise AssertionError
+
+    def restore(self, items: list[Any]) -> Any:
+        raise AssertionError
+
+    def revert(self, receipts: list[int]) -> None:
+        assert receipts == []
+
+
 class Rig:
-    """An executor on a thread of its own, and what it sent."""
+    """An executor on a thread of its own, what it was asked, and what it answered."""
 
     def __init__(self, **methods: Callable[..., Any]) -> None:
         self.sent: list[Frame] = []
         self.answered = threading.Condition()
-        self.executor = Executor("ink", CODEC, ReadElsewhere(), methods)
+        self.calls: dict[int, IncomingCall] = {}
+        self.service = Service(CODEC, NoReferences(), methods, "ink")
+        self.executor = Executor(self.service, ReadElsewhere())
         self.ended_with: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="airlock-test-executor")
 
-    def _send(self, data: bytes) -> None:
+    def answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False) -> bool:
+        frame = build_frame(kind, call.peer, call.number, body, has_references=has_references)
+        if self.calls.pop(call.number, None) is None:
+            return False
         with self.answered:
-            self.sent += feed(FrameAssembler(), [data])
+            self.sent += feed(FrameAssembler(), [frame])
             self.answered.notify_all()
+        return True
+
+    def send(self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False) -> None:
+        raise AssertionError("only answers are sent here")
 
     def _run(self) -> None:
         try:
@@ -59,12 +88,15 @@ class Rig:
         return self
 
     def call(self, number: int, method: str, *args: Any, **keywords: Any) -> None:
-        self.executor.submit(
-            Frame(frames.CALL, 9, number, CODEC.encode([method, list(args), keywords])), self._send
-        )
+        self.call_with(number, CODEC.encode([method, list(args), keywords]))
+
+    def call_with(self, number: int, body: bytes) -> None:
+        call = self.calls[number] = IncomingCall(self, 9, number, body)
+        self.executor.submit(call)
 
     def cancel(self, number: int) -> None:
-        self.executor.submit(Frame(frames.CANCEL, 9, number, b""), self._send)
+        if number in self.calls:
+            self.calls[number].cancel()
 
     def wait(self, count: int) -> list[Frame]:
         with self.answered:
@@ -206,15 +238,7 @@ def test_cancel_before_the_coroutines_task_runs_cancels_it(loop_runs: bool) -> N
     rig.wait(3 if loop_runs else 2)
     rig.end()
     assert (answer.call, error_of(answer)["code"], cleaned) == (2, "cancelled", ["up"])
-    assert (rig.executor._tasks, rig.executor._cancelled, rig.executor._unanswered) == ({}, set(), set())
-
-
-def test_cancel_left_over_from_a_call_is_not_the_next_ones_of_its_number() -> None:
-    rig = Rig(f=lambda: "fine")
-    # As where the call was answered while the reader thread was at its cancel.
-    rig.executor._cancelled.add((rig._send, 1))
-    rig.call(1, "f")
-    assert results(rig.end()) == [(1, "fine")]
+    assert (rig.service.tasks, rig.calls) == ([], {})
 
 
 def test_cancel_after_the_answer_is_forgotten() -> None:
@@ -257,7 +281,7 @@ def test_unknown_method_is_a_bad_request() -> None:
 @pytest.mark.parametrize("body", [b"", b"\xc1", CODEC.encode(5), CODEC.encode([1]), CODEC.encode(["f", 5, 5])])
 def test_body_that_is_no_call_is_answered_and_the_next_call_runs(body: bytes) -> None:
     rig = Rig(f=lambda: "fine")
-    rig.executor.submit(Frame(frames.CALL, 9, 1, body), rig._send)
+    rig.call_with(1, body)
     rig.call(2, "f")
     first, second = rig.end()
     assert first.kind == frames.ERROR
@@ -335,7 +359,7 @@ def test_exception_is_answered_with_a_traceback_that_begins_in_the_packs_code(me
         "remote_exception", "ink", "pack ink: ValueError: bad radius",
     )  # fmt: skip
     assert body["exception"]["types"][0] == "builtins:ValueError"
-    assert "/runtime/executor.py" not in body["exception"]["traceback"]
+    assert "/calls/service.py" not in body["exception"]["traceback"]
     assert "in fail" in body["exception"]["traceback"]
 
 
@@ -354,7 +378,7 @@ def test_airlocks_own_error_keeps_its_code() -> None:
 def test_exception_whose_text_is_no_utf8_is_answered_and_the_worker_lives() -> None:
     rig = Rig(fail=fail, f=lambda: 1)
     rig.call(1, "fail", "x")
-    rig.executor._methods["fail"] = lambda _: fail("cannot read \udcff.png")
+    rig.service._methods["fail"] = lambda _: fail("cannot read \udcff.png")
     rig.call(2, "f")
     first, second = rig.end()
     assert "\\udcff.png" in error_of(first)["message"]

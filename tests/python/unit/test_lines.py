@@ -13,20 +13,19 @@ import pytest
 from comfy_airlock import Airlock, connect
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded, Disconnected, ProtocolError, WorkerDied
-from scripted_server import Peer, ScriptedServer
+from scripted_server import PACK, Peer, ScriptedServer, pair_of
 
-PACK = 7
 SECONDS_MAX = 20
 DIED = {"code": "worker_died", "message": "pack ink: its worker ended", "exit": "killed by SIGKILL"}
 
 
 def call(airlock: Airlock, *args: Any, **options: Any) -> Any:
-    return airlock.call_peer(PACK, "run", args, {}, **options)
+    return pair_of(airlock).call("run", args, {}, **options)
 
 
 def until_lined(airlock: Airlock) -> None:
     """Until a line is there: the relay's answer below comes after the frame that names it."""
-    assert airlock.call_peer(0, "status", (), {}) == "lined"
+    assert airlock.status() == "lined"
 
 
 def joined(then: Callable[[Peer, Peer], None]) -> Callable[[Peer], None]:
@@ -55,7 +54,7 @@ def test_calls_go_over_the_line_once_it_is_there(tmp_path: Path) -> None:
     with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
         until_lined(airlock)
         assert [call(airlock, 1) for _ in range(2)] == [PACK, PACK]
-        assert asyncio.run(airlock.acall_peer(PACK, "run", (), {})) == PACK
+        assert asyncio.run(pair_of(airlock).acall("run", (), {})) == PACK
 
 
 def test_line_that_ends_during_calls_is_asked_about_and_each_caller_told(tmp_path: Path) -> None:
@@ -69,7 +68,7 @@ def test_line_that_ends_during_calls_is_asked_about_and_each_caller_told(tmp_pat
         relay.result(relay.read(), "over the relay")
 
     async def both(airlock: Airlock) -> list[Any]:
-        calls = [airlock.acall_peer(PACK, "run", (each,), {}) for each in range(2)]
+        calls = [pair_of(airlock).acall("run", (each,), {}) for each in range(2)]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
@@ -125,9 +124,9 @@ def test_deadline_of_a_call_over_a_line_is_kept_by_its_caller(tmp_path: Path) ->
     with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
         until_lined(airlock)
         with pytest.raises(DeadlineExceeded, match=r"^pack ink: the call took longer than its deadline of 50 ms"):
-            call(airlock, 1, timeout=0.05, pack="ink")
+            call(airlock, 1, timeout=0.05)
         with pytest.raises(DeadlineExceeded):
-            asyncio.run(airlock.acall_peer(PACK, "run", (), {}, timeout=0.05))
+            asyncio.run(pair_of(airlock).acall("run", (), {}, timeout=0.05))
         assert call(airlock, 2, timeout=SECONDS_MAX) == "in time"
     assert kinds == [frames.CALL, frames.CANCEL] * 2
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from comfy_airlock.runtime.inference import InferenceMode
+from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.runtime.main import Worker
 from comfy_airlock.runtime.node_pack import NodePack
 from comfy_airlock.wire.codec import Codec

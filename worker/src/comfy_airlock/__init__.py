@@ -11,14 +11,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from comfy_airlock.calls.context import cancelled as cancelled
+    from comfy_airlock.calls.context import check_cancelled as check_cancelled
+    from comfy_airlock.calls.context import report_progress as report_progress
+    from comfy_airlock.calls.remote import RemoteFunction as RemoteFunction
+    from comfy_airlock.calls.remote import RemoteIterator as RemoteIterator
+    from comfy_airlock.calls.remote import RemoteObject as RemoteObject
+    from comfy_airlock.calls.remote import remote as remote
     from comfy_airlock.host.client import Airlock as Airlock
     from comfy_airlock.host.client import Pack as Pack
     from comfy_airlock.host.client import Progress as Progress
     from comfy_airlock.host.client import connect as connect
+    from comfy_airlock.runtime.host_link import emit as emit
+    from comfy_airlock.runtime.host_link import on as on
     from comfy_airlock.wire.errors import AirlockError as AirlockError
     from comfy_airlock.wire.errors import Cancelled as Cancelled
     from comfy_airlock.wire.errors import DeadlineExceeded as DeadlineExceeded
     from comfy_airlock.wire.errors import Disconnected as Disconnected
+    from comfy_airlock.wire.errors import ReferenceGone as ReferenceGone
     from comfy_airlock.wire.errors import RemoteError as RemoteError
     from comfy_airlock.wire.errors import ValueUnsupported as ValueUnsupported
     from comfy_airlock.wire.errors import WorkerDied as WorkerDied
@@ -29,14 +39,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "cancelled": "comfy_airlock.calls.context",
+    "check_cancelled": "comfy_airlock.calls.context",
+    "report_progress": "comfy_airlock.calls.context",
+    "RemoteFunction": "comfy_airlock.calls.remote",
+    "RemoteIterator": "comfy_airlock.calls.remote",
+    "RemoteObject": "comfy_airlock.calls.remote",
+    "remote": "comfy_airlock.calls.remote",
     "Airlock": "comfy_airlock.host.client",
     "Pack": "comfy_airlock.host.client",
     "Progress": "comfy_airlock.host.client",
     "connect": "comfy_airlock.host.client",
+    "emit": "comfy_airlock.runtime.host_link",
+    "on": "comfy_airlock.runtime.host_link",
     "AirlockError": "comfy_airlock.wire.errors",
     "Cancelled": "comfy_airlock.wire.errors",
     "DeadlineExceeded": "comfy_airlock.wire.errors",
     "Disconnected": "comfy_airlock.wire.errors",
+    "ReferenceGone": "comfy_airlock.wire.errors",
     "RemoteError": "comfy_airlock.wire.errors",
     "ValueUnsupported": "comfy_airlock.wire.errors",
     "WorkerDied": "comfy_airlock.wire.errors",
@@ -54,13 +74,23 @@ __all__ = [
     "Opaque",
     "Pack",
     "Progress",
+    "ReferenceGone",
     "RemoteError",
+    "RemoteFunction",
+    "RemoteIterator",
+    "RemoteObject",
     "ValueUnsupported",
     "WorkerDied",
     "__version__",
     "allow_pickle",
+    "cancelled",
+    "check_cancelled",
     "connect",
+    "emit",
+    "on",
     "register",
+    "remote",
+    "report_progress",
 ]
 
 

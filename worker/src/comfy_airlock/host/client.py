@@ -9,12 +9,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from comfy_airlock.host.lines import Lines
+from comfy_airlock.calls.pair import EventHandler, Pair
+from comfy_airlock.calls.waiting import OnProgress
+from comfy_airlock.host.lines import Lines, PackLink
 from comfy_airlock.host.server_process import ServerProcess
-from comfy_airlock.host.waiting import LoopWaiter, OnProgress, ThreadWaiter
 from comfy_airlock.wire.address import check_socket_path, default_socket_path
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.connection import SERVER_PEER, Connection
+from comfy_airlock.wire.connection import Connection
 
 
 class Progress(NamedTuple):
@@ -22,8 +23,11 @@ class Progress(NamedTuple):
 
     pack: str
     stage: str
-    """waiting, interpreter, resolving, downloading, installing or ready."""
+    """waiting, interpreter, resolving, downloading, installing or ready; running, where the node itself tells."""
     message: str
+    value: float | None = None
+    """What is done of ``total``, where a node tells."""
+    total: float | None = None
 
 
 def connect(socket: str | None = None, *, name: str | None = None) -> Airlock:
@@ -63,6 +67,7 @@ class Airlock:
         }
         self._connection = Connection(socket_path, hello, Codec())
         self._lines = Lines(self._connection)
+        self._control = self._lines.server
         self._connection.attach(self._lines, self._connection.early)
         self._connection.keep("airlock-keeper")
         self.socket_path = socket_path
@@ -73,70 +78,20 @@ class Airlock:
         Raises:
             ManifestInvalid: the folder has no manifest, or a wrong one; with file, key and reason.
         """
-        return self._opened(self._call_server("open", {"folder": os.path.abspath(folder)}))
+        return self._opened(self._control.call("open", (), {"folder": os.path.abspath(folder)}))
 
     async def aopen(self, folder: str | os.PathLike[str]) -> Pack:
         """As :meth:`open`, in a coroutine."""
-        return self._opened(await self.acall_peer(SERVER_PEER, "open", (), {"folder": os.path.abspath(folder)}))
+        return self._opened(await self._control.acall("open", (), {"folder": os.path.abspath(folder)}))
 
     def _opened(self, answer: dict[str, Any]) -> Pack:
-        return Pack(self, answer["pack"], answer["name"], answer["folder"], tuple(answer["warnings"]))
+        link = self._lines.pack(answer["pack"], answer["name"])
+        return Pack(self._control, link, answer["name"], answer["folder"], tuple(answer["warnings"]))
 
     def status(self) -> dict[str, Any]:
         """How the server is: its packs and their workers."""
-        answer: dict[str, Any] = self._call_server("status", {})
+        answer: dict[str, Any] = self._control.call("status", (), {})
         return answer
-
-    def _call_server(self, method: str, keywords: dict[str, Any]) -> Any:
-        return self.call_peer(SERVER_PEER, method, (), keywords)
-
-    def call_peer(
-        self,
-        peer: int,
-        method: str,
-        args: tuple[Any, ...],
-        keywords: dict[str, Any],
-        *,
-        timeout: float | None = None,
-        on_progress: OnProgress | None = None,
-        pack: str | None = None,
-    ) -> Any:
-        """Calls a method of a peer and blocks for its answer. Used by :class:`Pack`, whose name is for errors."""
-        codec = self._connection.codec
-        body = codec.encode([method, list(args), keywords])
-        waiter = ThreadWaiter(codec, on_progress)
-        sent = self._lines.call(waiter, peer, body, timeout, pack)
-        try:
-            return waiter.wait(sent.lead, sent.deadline)
-        except BaseException:
-            # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
-            sent.cancel()
-            raise
-
-    async def acall_peer(
-        self,
-        peer: int,
-        method: str,
-        args: tuple[Any, ...],
-        keywords: dict[str, Any],
-        *,
-        timeout: float | None = None,
-        on_progress: OnProgress | None = None,
-        pack: str | None = None,
-    ) -> Any:
-        """As :meth:`call_peer`, in a coroutine; cancelling it cancels the call."""
-        codec = self._connection.codec
-        body = codec.encode([method, list(args), keywords])
-        waiter = LoopWaiter(codec, on_progress)
-        sent = self._lines.call(waiter, peer, body, timeout, pack)
-        finished = False
-        try:
-            answer = await waiter.wait(sent.lead, sent.deadline)
-            finished = True
-            return answer
-        finally:
-            if not finished:
-                sent.cancel()
 
     def close(self) -> None:
         """Ends the connection and this host's workers, and the server where it is this process's own."""
@@ -161,12 +116,12 @@ class Pack:
         warnings: what its manifest asks for that is not carried out.
     """
 
-    def __init__(self, airlock: Airlock, peer: int, name: str, folder: str, warnings: tuple[str, ...]) -> None:
+    def __init__(self, server: Pair, link: PackLink, name: str, folder: str, warnings: tuple[str, ...]) -> None:
         """Use :meth:`Airlock.open`."""
-        self._airlock = airlock
-        self._peer = peer
+        self._server = server
+        self._link = link
         self._timeout: float | None = None
-        self._on_progress: Callable[[Progress], None] | None = None
+        self._on_progress: OnProgress | None = None
         self.name = name
         self.folder = folder
         self.warnings = warnings
@@ -182,9 +137,9 @@ class Pack:
             on_progress: told how a call goes, in the calling thread or on the awaiting event loop. The first exception
                 that it raises is raised by the call, once that was answered.
         """
-        pack = Pack(self._airlock, self._peer, self.name, self.folder, self.warnings)
+        pack = Pack(self._server, self._link, self.name, self.folder, self.warnings)
         pack._timeout = self._timeout if timeout is None else timeout
-        pack._on_progress = on_progress or self._on_progress
+        pack._on_progress = self._on_progress if on_progress is None else _listening(on_progress)
         return pack
 
     def call(self, node: str, /, **inputs: Any) -> Any:
@@ -198,34 +153,37 @@ class Pack:
             Exception: whatever the node raised, with the remote traceback as its cause. Never what would end this
                 process, such as KeyboardInterrupt: a RemoteError of that name.
         """
-        return self._airlock.call_peer(self._peer, "run", (node,), inputs, **self._keywords())
+        return self._link.pair.call("run", (node,), inputs, self._timeout, self._on_progress)
 
     async def acall(self, node: str, /, **inputs: Any) -> Any:
         """As :meth:`call`, in a coroutine; cancelling it cancels the call."""
-        return await self._airlock.acall_peer(self._peer, "run", (node,), inputs, **self._keywords())
+        return await self._link.pair.acall("run", (node,), inputs, self._timeout, self._on_progress)
 
     def describe(self) -> dict[str, Any]:
         """What the worker tells of itself and of its nodes; PROTOCOL.md, "Methods of a worker", has the fields."""
-        answer: dict[str, Any] = self._airlock.call_peer(self._peer, "describe", (), {}, **self._keywords())
+        answer: dict[str, Any] = self._link.pair.call("describe", (), {}, self._timeout, self._on_progress)
         return answer
 
     def prepare(self) -> dict[str, Any]:
         """Makes the pack's environment, where that was not done yet. A first call does so too."""
-        answer: dict[str, Any] = self._airlock.call_peer(
-            SERVER_PEER, "prepare", (), {"pack": self._peer}, **self._keywords()
-        )
+        parameters = {"pack": self._link.peer}
+        answer: dict[str, Any] = self._server.call("prepare", (), parameters, self._timeout, self._on_progress)
         return answer
+
+    def emit(self, name: str, value: Any = None) -> None:
+        """Sends an event to the pack's worker, which handles it by ``comfy_airlock.on``; lost where none runs."""
+        self._link.pair.emit(name, value)
+
+    def on(self, name: str, handler: EventHandler | None) -> None:
+        """Has the pack's events of this name handled, one after the other on a thread for that; None ends that."""
+        self._link.pair.on(name, handler)
 
     def close(self) -> None:
         """Ends the pack's worker. Opening the folder again gives a fresh one."""
-        self._airlock.call_peer(SERVER_PEER, "close", (), {"pack": self._peer})
+        self._server.call("close", (), {"pack": self._link.peer})
 
-    def _keywords(self) -> dict[str, Any]:
-        listener = self._on_progress
-        if listener is None:
-            return {"timeout": self._timeout, "on_progress": None, "pack": self.name}
-        return {
-            "timeout": self._timeout,
-            "pack": self.name,
-            "on_progress": lambda said: listener(Progress(said["pack"], said["stage"], said["message"])),
-        }
+
+def _listening(listener: Callable[[Progress], None]) -> OnProgress:
+    return lambda said: listener(
+        Progress(said["pack"], said["stage"], said["message"], said.get("value"), said.get("total"))
+    )

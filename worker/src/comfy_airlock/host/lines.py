@@ -1,4 +1,4 @@
-"""The lines of one host: for each pack whose worker can take one, a channel that leads straight to it.
+"""The ways of one host to its packs: for each whose worker can take one a line, a channel that leads straight to it.
 
 The server makes them and says so; calls go over a line whenever there is one, and over the relay otherwise. When a line
 ends, its worker has: the server knows how it died, and is asked before the calls under way fail. No call is sent twice;
@@ -7,140 +7,199 @@ one of which nothing was sent yet goes over the relay.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import threading
+import time
+from typing import Any, Final
 
-from comfy_airlock.host.waiting import Deadline
+from comfy_airlock.calls.pair import Pair, Route
+from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel, PendingCall, Unsent, fail_all
+from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
-from comfy_airlock.wire.errors import AirlockError, Disconnected
-from comfy_airlock.wire.frame import Frame
-from comfy_airlock.wire.lead import Lead
+from comfy_airlock.wire.errors import AirlockError
+from comfy_airlock.wire.frame import ERROR, Frame
+from comfy_airlock.wire.incoming import IncomingCall
 
 _KEEPER_NAME: Final = "airlock-line"
 
+GRACE_SECONDS: Final = 10.0
+"""How long a worker may take to answer a call that was given up, before it is ended."""
 
-class Sent(NamedTuple):
-    """A call that is on its way.
+WORKER_ENDED: Final = "worker_ended"
+"""The event by which the server tells that a pack's worker has ended."""
 
-    Attributes:
-        deadline: what its caller has to keep itself; the server keeps that of a call over the relay.
-    """
 
-    channel: Channel
-    peer: int
-    number: int
-    deadline: Deadline | None
+class PackLink:
+    """One pack's worker as this host sees it: the pair with it, and the way to it."""
 
-    @property
-    def lead(self) -> Lead:
-        return self.channel.lead
+    def __init__(self, connection: Connection, servants: Servants, peer: int, name: str | None) -> None:
+        self._connection = connection
+        self._servants = servants
+        self._events = InOrder(servants)
+        self.peer = peer
+        self.line: Channel | None = None
+        self.pair = Pair(self._route, (connection, peer), name=name, reveals=False)
 
-    def cancel(self) -> None:
-        """Gives it up, if it has no answer yet; a channel that is gone has cancelled it already."""
-        try:
-            self.channel.cancel(self.peer, self.number)
-        except Disconnected:
-            pass
+    def _route(self) -> Route:
+        return self.line or self._connection, self.peer
+
+    def called(self, call: IncomingCall) -> None:
+        """The worker calls, and no thread of this host waits for it."""
+        self._servants.submit(lambda: self.pair.service.run(call))
+
+    def received(self, frame: Frame) -> None:
+        """Takes a frame of the worker's that is no call."""
+        self.pair.received(frame, self._events.submit)
+
+    def line_ended(self, line: Channel) -> None:
+        """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
+        if self.line is line:
+            self.line = None
+            self.pair.references.end()
 
 
 class Lines:
-    """The owner of a host's connection: it is called by nobody yet, so what is not an answer tells of a line."""
+    """The owner of a host's connection, and the ways to all packs."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._lines: dict[int, Channel] = {}
+        self._servants = Servants()
+        self._mutex = threading.Lock()
+        self._packs: dict[int, PackLink] = {}
         self._is_closed = False
+        relay: Route = (connection, SERVER_PEER)
+        self.server = Pair(lambda: relay, relay, reveals=False)
 
-    def call(
-        self, pending: PendingCall, peer: int, body: bytes, timeout: float | None = None, pack: str | None = None
-    ) -> Sent:
-        """Sends a call over the line to the pack's worker, where there is one now, and over the relay otherwise.
+    def pack(self, peer: int, name: str | None = None) -> PackLink:
+        """The way to a pack. The same for as long as this host is connected."""
+        with self._mutex:
+            link = self._packs.get(peer)
+            if link is None:
+                link = self._packs[peer] = PackLink(self._connection, self._servants, peer, name)
+            link.pair.name = name or link.pair.name
+            return link
 
-        Args:
-            timeout: seconds until its deadline.
-            pack: the pack's name, for the error when that is over.
+    def called(self, call: IncomingCall) -> None:
+        self.pack(call.peer).called(call)
 
-        Raises:
-            AirlockError: why it can't be sent.
-        """
-        deadline_ms = None if timeout is None else timeout * 1000
-        line = self._lines.get(peer)
-        if line is not None:
-            try:
-                number = line.call(pending, peer, body, deadline_ms)
-                return Sent(line, peer, number, None if timeout is None else Deadline(timeout, pack))
-            except Unsent:
-                pass  # It ended a moment ago, and its worker with it: the relay starts a fresh one.
-        return Sent(self._connection, peer, self._connection.call(pending, peer, body, deadline_ms), None)
+    def gave_up(self) -> None:
+        """The server sees to what workers owe over the relay."""
 
     def received(self, frame: Frame) -> None:
+        if frame.kind == frames.LINE:
+            self._joined(frame.peer, frame.call)
+        elif frame.peer != SERVER_PEER:
+            self.pack(frame.peer).received(frame)
+        elif frame.kind == frames.EVENT:
+            self._told(self._connection.codec.decode(frame.body))
+
+    def _told(self, event: Any) -> None:
+        """An event of the server's own."""
+        if not (
+            isinstance(event, list) and len(event) == 2 and event[0] == WORKER_ENDED and isinstance(event[1], dict)
+        ):
+            return
+        link = self._packs.get(event[1].get("pack", SERVER_PEER))
+        # Where there was a line, its end has told already, and the next worker may be at work by now.
+        if link is not None and self._connection.lane is None:
+            link.pair.references.end()
+
+    def _joined(self, peer: int, number: int) -> None:
         """Takes the line that the server announces. Called on the thread that reads the connection."""
         lane = self._connection.lane
-        if frame.kind != frames.LINE or lane is None:
+        if lane is None:
             return
-        pack, number = frame.peer, frame.call
         line = Channel(lane.take(number), self._connection.codec, "the worker")
-        line.attach(_Line(self, line, pack, number), [])
+        link = self.pack(peer)
+        line.attach(_Line(self._connection, link, line, number), [])
         line.keep(_KEEPER_NAME)
-        self._lines[pack] = line
+        link.line = line
         if self._is_closed:
             line.close()
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         """The connection ended; the server ends the workers with it, and so the lines."""
         fail_all(unanswered, reason)
-
-    def line_ended(self, line: Channel, pack: int, number: int, unanswered: list[PendingCall]) -> None:
-        """Asks the server why, where somebody waits to be told. Called on the thread that read the line."""
-        if self._lines.get(pack) is line:
-            del self._lines[pack]
-        line.close()
-        if unanswered:
-            _Inquest(self._connection, unanswered).begin(pack, number)
+        for link in list(self._packs.values()):
+            if link.line is None:
+                link.pair.references.end()
 
     def close(self) -> None:
-        """Ends all lines. The connection is closed before: nobody is asked any more."""
+        """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""
         self._is_closed = True
-        for line in list(self._lines.values()):
-            line.close()
+        for link in list(self._packs.values()):
+            if link.line is not None:
+                link.line.close()
+        self._servants.close()
 
 
 class _Line:
     """The owner of one line."""
 
-    def __init__(self, lines: Lines, line: Channel, pack: int, number: int) -> None:
-        self._lines = lines
+    def __init__(self, connection: Connection, link: PackLink, line: Channel, number: int) -> None:
+        self._connection = connection
+        self._link = link
         self._line = line
-        self._pack = pack
         self._number = number
+        self._mutex = threading.Lock()
+        self._watch: threading.Timer | None = None
+        self.called = link.called
+        self.received = link.received
 
-    def received(self, frame: Frame) -> None:
-        """A worker calls nobody yet."""
+    def gave_up(self) -> None:
+        with self._mutex:
+            if self._watch is None:
+                self._watch_for(GRACE_SECONDS)
+
+    def _watch_for(self, seconds: float) -> None:
+        self._watch = threading.Timer(seconds, self._look)
+        self._watch.daemon = True
+        self._watch.start()
+
+    def _look(self) -> None:
+        """Has the worker ended where it owes an answer for too long; looks again later where it owes one."""
+        with self._mutex:
+            self._watch = None
+            since = self._line.given_up_since()
+            left = 0.0 if since is None else since + GRACE_SECONDS - time.monotonic()
+            if left > 0:
+                self._watch_for(left)
+        if since is not None and left <= 0:
+            _Question(self._connection, []).ask("overdue", self._link.peer, self._number)
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         del reason
-        self._lines.line_ended(self._line, self._pack, self._number, unanswered)
+        with self._mutex:
+            if self._watch is not None:
+                self._watch.cancel()
+        self._link.line_ended(self._line)
+        self._line.close()
+        if unanswered:
+            _Question(self._connection, unanswered).ask("ending", self._link.peer, self._number)
 
 
-class _Inquest:
-    """A question to the server, why a line ended; its answer is the answer of all calls that were under way there."""
+class _Question:
+    """A question to the server about a line; its answer is the answer of all calls that were under way there."""
 
     def __init__(self, connection: Connection, unanswered: list[PendingCall]) -> None:
         self._connection = connection
         self._unanswered = unanswered
 
-    def begin(self, pack: int, number: int) -> None:
+    def ask(self, method: str, pack: int, number: int) -> None:
         """Asks. No thread waits for the answer, so somebody has to read for it."""
-        body = self._connection.codec.encode(["ending", [], {"pack": pack, "line": number}])
+        body = self._connection.codec.encode([method, [], {"pack": pack, "line": number}])
         self._connection.lead.attend(self)
         try:
             self._connection.call(self, SERVER_PEER, body)
         except AirlockError as error:
             self.failed(error)
 
-    def progressed(self, body: bytes | memoryview) -> None:
-        del body
+    def progressed(self, frame: Frame) -> None:
+        del frame
+
+    def nested(self, call: IncomingCall) -> None:
+        """The server calls nobody back."""
+        call.channel.answer(call, ERROR, b"\xc0")
 
     def answered(self, frame: Frame) -> None:
         """Passes the error on as it came: each caller decodes its own."""

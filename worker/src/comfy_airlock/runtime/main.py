@@ -7,18 +7,14 @@ import sys
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from comfy_airlock.runtime.executor import Executor, Method
-from comfy_airlock.runtime.inference import InferenceMode
+from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.runtime.host_link import HostLink
 from comfy_airlock.runtime.lifeline import hold
 from comfy_airlock.runtime.node_pack import Node, NodePack
 from comfy_airlock.runtime.node_values import inputs_for, outputs_of
 from comfy_airlock.runtime.streams import Streams
-from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel, PendingCall
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import Connection
-from comfy_airlock.wire.errors import AirlockError
-from comfy_airlock.wire.frame import Frame
 from comfy_airlock.wire.optional import loaded, standard
 
 _REPORTED_MODULES: Final = ("numpy", "torch")
@@ -34,11 +30,16 @@ class Worker:
 
     def run(self, node_name: str, /, **inputs: Any) -> Any:
         """Calls a node's function; returns what it returned, or an awaitable of that."""
-        node = self._pack.node(node_name)
-        # The pack may have been imported just now, and torch by it.
-        self._inference.enter()
-        result = node.function(**inputs_for(node, inputs))
-        return self._awaited(node, result) if hasattr(result, "__await__") else outputs_of(node, result)
+        node = self._pack.nodes.get(node_name)
+        if node is None:
+            node = self._pack.node(node_name)
+            # The pack may have been imported just now, and torch by it.
+            self._inference.enter()
+        # Arrays there are only where numpy is.
+        result = node.function(**(inputs_for(node, inputs) if "numpy" in sys.modules else inputs))
+        if hasattr(result, "__await__"):
+            return self._awaited(node, result)
+        return outputs_of(node, result) if "numpy" in sys.modules else result
 
     async def _awaited(self, node: Node, result: Awaitable[Any]) -> Any:
         return outputs_of(node, await result)
@@ -50,47 +51,6 @@ class Worker:
         versions = {name: getattr(loaded(name), "__version__", None) for name in _REPORTED_MODULES}
         modules = {name: None if version is None else str(version) for name, version in versions.items()}
         return {"pid": os.getpid(), "python": _PYTHON_VERSION, "modules": modules, **described}
-
-
-class _ServerSide:
-    """The owner of the connection: calls over the relay, and lines."""
-
-    def __init__(self, connection: Connection, streams: Streams, executor: Executor) -> None:
-        self._connection = connection
-        self._streams = streams
-        self._executor = executor
-
-    def received(self, frame: Frame) -> None:
-        if frame.kind != frames.LINE:
-            self._executor.submit(frame, self._connection.send)
-        elif self._connection.lane is not None:
-            link = self._connection.lane.take(frame.call)
-            line = Channel(link, self._connection.codec, "the host", self._streams.lead)
-            line.attach(_HostSide(line, self._streams, self._executor), [])
-            self._streams.add(line)
-
-    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
-        del reason, unanswered
-        self._streams.remove(self._connection)
-        self._streams.lead.end()
-        self._executor.stop()
-
-
-class _HostSide:
-    """The owner of a line. Its end is the host's, whose workers the server ends."""
-
-    def __init__(self, line: Channel, streams: Streams, executor: Executor) -> None:
-        self._line = line
-        self._streams = streams
-        self._executor = executor
-
-    def received(self, frame: Frame) -> None:
-        self._executor.submit(frame, self._line.send)
-
-    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
-        del reason, unanswered
-        self._streams.remove(self._line)
-        self._line.close()
 
 
 def main() -> None:
@@ -114,14 +74,12 @@ def main() -> None:
     pack = NodePack(connection.welcome["pack"]["name"], connection.welcome["pack"]["folder"])
     inference = InferenceMode()
     worker = Worker(pack, inference)
-    methods: dict[str, Method] = {"run": worker.run, "describe": worker.describe}
-    executor = Executor(pack.name, codec, streams.lead, methods, inference)
-    methods["idle"] = executor.idle
-    streams.add(connection)
-    connection.attach(_ServerSide(connection, streams, executor), connection.early)
+    methods = {"run": worker.run, "describe": worker.describe}
+    host = HostLink(connection, streams, pack.name, methods, inference)
+    host.attach()
     connection.keep("airlock-keeper")
     try:
-        executor.run()
+        host.executor.run()
     finally:
         connection.close()
         if lifeline is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any, Final
 
@@ -42,14 +43,11 @@ class Node:
             raise NodeInvalid(
                 f"node {name} of pack {pack} has no INPUT_TYPES", pack=pack, hint="add the classmethod INPUT_TYPES"
             )
-        self._instance: Any = None
 
-    @property
+    @cached_property
     def function(self) -> Any:
         """The bound method that computes the node's outputs."""
-        if self._instance is None:
-            self._instance = self.cls()
-        return getattr(self._instance, self.cls.FUNCTION)
+        return getattr(self.cls(), self.cls.FUNCTION)
 
     def input_types(self) -> dict[str, dict[str, Any]]:
         """What INPUT_TYPES answers: inputs by name, below required, optional and hidden."""
@@ -81,12 +79,16 @@ class Node:
 
 
 class NodePack:
-    """The pack in one folder."""
+    """The pack in one folder.
+
+    Attributes:
+        nodes: those that were used so far, by class name.
+    """
 
     def __init__(self, name: str, folder: str) -> None:
         self.name = name
         self.folder = folder
-        self._nodes: dict[str, Node] = {}
+        self.nodes: dict[str, Node] = {}
         self._mappings: dict[str, Any] | None = None
         self._display_names: dict[str, str] = {}
 
@@ -136,7 +138,7 @@ class NodePack:
         Raises:
             NodeNotFound: with the names that there are.
         """
-        known = self._nodes.get(name)
+        known = self.nodes.get(name)
         if known is not None:
             return known
         mappings = self.load()
@@ -146,7 +148,7 @@ class NodePack:
             raise NodeNotFound(
                 f"pack {self.name} has no node {name!r}", pack=self.name, hint=f"it has {shown or 'none'}"
             )
-        node = self._nodes[name] = Node(name, mappings[name], self.name)
+        node = self.nodes[name] = Node(name, mappings[name], self.name)
         return node
 
     def describe(self) -> dict[str, Any]:

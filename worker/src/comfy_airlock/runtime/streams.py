@@ -6,6 +6,7 @@ The thread that runs nodes waits for calls on all of them at once, so none of th
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.lead import Lead
@@ -16,25 +17,32 @@ class Streams:
 
     def __init__(self) -> None:
         self.lead = Lead(self._read)
-        self._channels: dict[int, Channel] = {}
+        self._reads: dict[int, Callable[[], object]] = {}
         self._poll = select.poll()
+        # The one that most comes over: the line, once there is one.
+        self._latest: Channel | None = None
 
     def add(self, channel: Channel) -> None:
         """Reads ``channel``, too. Called before anybody reads, or by whoever reads."""
         descriptor = channel.fileno()
-        self._channels[descriptor] = channel
+        self._reads[descriptor] = channel.read
+        self._latest = channel
         self._poll.register(descriptor, select.POLLIN)
 
     def remove(self, channel: Channel) -> None:
         """Reads ``channel`` no more. Called by whoever reads."""
-        for descriptor, each in list(self._channels.items()):
-            if each is channel:
-                self._poll.unregister(descriptor)
-                del self._channels[descriptor]
+        descriptor = channel.fileno()
+        self._latest = None if self._latest is channel else self._latest
+        if self._reads.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
 
     def _read(self, seconds: float | None) -> None:
+        if seconds is None and self._latest is not None and self._latest.look():
+            self._latest.read()
+            return
         ready = self._poll.poll(None if seconds is None else seconds * 1000)
         for descriptor, _ in ready:
-            channel = self._channels.get(descriptor)
-            if channel is not None:
-                channel.read()
+            # One that was handed out before this one may have ended it.
+            read = self._reads.get(descriptor)
+            if read is not None:
+                read()

@@ -1,8 +1,9 @@
-"""A stream of frames to one other side: calls and their answers, sent from any thread and read by whoever leads.
+"""A stream of frames to one other side: calls and answers in both directions, sent from any thread, read by a leader.
 
-Invariant: every call ends exactly once, with its answer, its error, or whatever the owner makes of the channel's end.
-Whoever reads hands frames on and does nothing else with them: a call's to its caller, all others to the owner. Bodies
-are decoded by whom they are for: the kind of tensor that a thread builds depends on the thread (inference mode).
+Invariant: every call that was sent ends exactly once: with its answer, its error, or whatever the owner makes of the
+channel's end. Every call that came is answered at most once. Whoever reads hands frames on and does nothing else with
+them: an answer to its caller, a call that is made for one of ours to whoever waits for that one, others to the owner.
+Bodies are decoded by whom they are for: the kind of tensor that a thread builds depends on the thread (inference mode).
 """
 
 from __future__ import annotations
@@ -11,22 +12,48 @@ import os
 import select
 import socket
 import threading
-from typing import Protocol
+import time
+from collections.abc import Callable
+from itertools import repeat
+from typing import Final, NoReturn, Protocol
 
-from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import AirlockError, Disconnected
+from comfy_airlock.wire.errors import AirlockError, Cancelled, Disconnected, LimitExceeded, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
-from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.frame import (
+    CALL,
+    CANCEL,
+    ERROR,
+    HEADER_BYTES,
+    PROGRESS,
+    RESULT,
+    Body,
+    Frame,
+    FrameAssembler,
+    build_frame,
+    pack_header,
+    unpack_header,
+)
+from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead
+from comfy_airlock.wire.limits import CALLS_MAX, FRAME_BYTES_MAX
+
+_DONTWAIT: Final = repeat(socket.MSG_DONTWAIT)
+_ALL: Final = repeat(0)
+
+_LOOKS: Final = 60
+_LOOKS_SKIPPED: Final = 8
 
 
 class PendingCall(Protocol):
     """Somebody who waits for an answer. Called on the thread that reads, which must not be kept."""
 
-    def progressed(self, body: bytes | memoryview, /) -> None: ...
-
     def answered(self, frame: Frame, /) -> None: ...
+
+    def progressed(self, frame: Frame, /) -> None: ...
+
+    def nested(self, call: IncomingCall, /) -> None:
+        """The callee calls back: to be carried out by whoever waits."""
 
     def failed(self, error: AirlockError, /) -> None: ...
 
@@ -34,8 +61,14 @@ class PendingCall(Protocol):
 class Owner(Protocol):
     """Whose channel it is. Called on the thread that reads, which must not be kept."""
 
+    def called(self, call: IncomingCall, /) -> None:
+        """The other side calls, and not for a call of ours."""
+
+    def gave_up(self) -> None:
+        """A call was given up whose answer the other side owes, on a direct channel. Called on any thread."""
+
     def received(self, frame: Frame, /) -> None:
-        """A frame that answers nothing: a call, a cancel, news of the server's."""
+        """A frame of another kind: an event, a release, news of the server's; or an answer that nobody waits for."""
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall], /) -> None:
         """The channel ended. Comes once, and last; the calls are the owner's to fail."""
@@ -51,32 +84,46 @@ def fail_all(unanswered: list[PendingCall], reason: AirlockError) -> None:
         call.failed(reason.fresh())
 
 
+def _nobody_called(call: IncomingCall) -> None:
+    raise AssertionError(f"call {call.number} came before the channel had an owner")
+
+
 class Channel:
     """One stream socket that frames go over."""
 
-    def __init__(self, link: socket.socket, codec: Codec, far_side: str, lead: Lead | None = None) -> None:
+    def __init__(
+        self, link: socket.socket, codec: Codec, far_side: str, lead: Lead | None = None, *, is_direct: bool = True
+    ) -> None:
         """
         Args:
             link: connected; the channel's to close.
+            codec: for what the two sides tell each other of the channel itself.
             far_side: what it leads to, for errors: "the server".
             lead: who reads it, where that is several streams in one; by default this channel's own.
+            is_direct: whether nobody stands between, who would keep deadlines and take the answers to calls given up.
         """
         held_by_this_process.add(link)
         self.codec = codec
+        self.is_direct = is_direct
         self.lead = lead or Lead(self.read)
-        self._has_own_lead = lead is None
+        self.has_own_lead = lead is None
         self._far_side = far_side
         self._socket = link
-        self._process = os.getpid()
         self._sending = threading.Lock()
         self._state = threading.Lock()
         self._pending: dict[int, PendingCall] = {}
+        # Their numbers are not free before their answers have come, which somebody else's would be taken for.
+        self._given_up: dict[int, float] = {}
         self._last_call = 0
+        self._incoming: dict[int, IncomingCall] = {}
         self._reason: AirlockError | None = None
         self._assembler = FrameAssembler()
         self._counts: list[int] = []
         self._owner: Owner | None = None
+        self._called: Callable[[IncomingCall], object] = _nobody_called
         self._keeper: threading.Thread | None = None
+        self._may_spin = len(os.sched_getaffinity(0)) > 1
+        self._looks_skipped = 0
 
     def fileno(self) -> int:
         """The socket's descriptor, for ``poll``."""
@@ -84,7 +131,7 @@ class Channel:
 
     def attach(self, owner: Owner, early: list[Frame]) -> None:
         """Begins to hand out what arrives, and first what has arrived already."""
-        self._owner = owner
+        self._owner, self._called = owner, owner.called
         try:
             self._hand_out(early)
         except AirlockError as error:
@@ -95,34 +142,78 @@ class Channel:
         self._keeper = threading.Thread(target=self.lead.keep, name=name, daemon=True)
         self._keeper.start()
 
-    def _receive(self) -> list[Frame]:
-        """Blocks for the next bytes and returns the frames that they complete."""
-        try:
-            # Received and noted by one call into C, as in _transmit: what is taken and not counted would be lost.
-            self._counts.extend(map(self._socket.recv_into, (self._assembler.target,)))
-        except OSError as error:
-            raise Disconnected(f"the connection to {self._far_side} broke: {error}") from error
-        if self._counts[0] == 0:
-            raise Disconnected(f"{self._far_side} closed the connection")
-        return self._assembler.advance(self._counts[0])
-
-    def read(self, seconds: float | None = None) -> None:
+    def read(self, seconds: float | None = None, number: int = 0) -> Body | None:
         """Reads once, or waits so long for something to read, and hands out what came.
 
         Ends the channel where that fails. Called by whoever leads, and by nobody else.
+
+        Args:
+            number: a call that the reader waits for.
+
+        Returns:
+            The result of that call, where that is what came; it is handed to nobody then.
         """
+        counts = self._counts
+        result: Body | None = None
         try:
             if seconds is not None and not self._has_something(seconds):
-                return
-            self._hand_out(self._receive())
+                return None
+            if not (counts or (seconds is None and self.look())):
+                # Received and noted by one call into C, as in send: what is taken and not counted would be lost.
+                counts.extend(map(self._socket.recv_into, (self._assembler.target,)))
+            if not counts[0]:
+                self._closed()
+            count, assembler = counts[0], self._assembler
+            length, kind, flags, attachments, peer, call = unpack_header(assembler.buffer)
+            # Where calls follow one another, one whole frame comes at a time. For two kinds this does what _hand_out
+            # does for any frame, in fewer steps: two processes that take turns find each other's caches cold.
+            if length != count - HEADER_BYTES or flags or attachments or assembler.has_part:
+                self._hand_out(assembler.advance(count))
+            elif kind == RESULT and call == number:
+                self._pending.pop(number, None)
+                result = assembler.buffer[HEADER_BYTES:count]
+            elif kind == CALL and call and call not in self._incoming and len(self._incoming) < CALLS_MAX:
+                incoming = IncomingCall(self, peer, call, assembler.buffer[HEADER_BYTES:count])
+                self._incoming[call] = incoming
+                self._called(incoming)
+            else:
+                self._hand_out(assembler.advance(count))
         except AirlockError as error:
             self._end(error)
+        except OSError as error:
+            self._end(Disconnected(f"the connection to {self._far_side} broke: {error}"))
         except BaseException:
             # An interrupt (Ctrl-C) while nothing was taken from the stream harms nobody; later, frames may be lost.
-            if self._counts:
+            if counts:
                 self._end(Disconnected("the connection ended: reading was interrupted in the middle of a message"))
             raise
-        self._counts.clear()
+        counts.clear()
+        return result
+
+    def _closed(self) -> NoReturn:
+        raise Disconnected(f"{self._far_side} closed the connection")
+
+    def look(self) -> bool:
+        """Looks again and again, for about a tenth of a millisecond, whether something has come, where that pays.
+
+        A thread that sleeps takes several times as long to wake, on a cold core, as the answer to a short call takes to
+        come. Where nothing came in time, it is not tried the next times; and not at all where the other side could not
+        run meanwhile. Called by whoever leads; :meth:`read` takes what was found.
+        """
+        if not self._may_spin:
+            return False
+        if self._looks_skipped:
+            self._looks_skipped -= 1
+            return False
+        counts, receive, target = self._counts, self._socket.recv_into, (self._assembler.target,)
+        for _ in range(_LOOKS):
+            try:
+                counts.extend(map(receive, target, _ALL, _DONTWAIT))
+            except OSError:
+                continue
+            return True
+        self._looks_skipped = _LOOKS_SKIPPED
+        return False
 
     def _has_something(self, seconds: float) -> bool:
         poller = select.poll()
@@ -130,25 +221,85 @@ class Channel:
         return bool(poller.poll(seconds * 1000))
 
     def _hand_out(self, received: list[Frame]) -> None:
-        assert self._owner is not None
         for frame in received:
-            self._dispatch(frame, self._owner)
+            kind, peer, number, body, deadline_ms, parent, _ = frame
+            if kind == RESULT or (kind == ERROR and number):
+                pending = self._pending.pop(number, None)
+                if pending is None:
+                    self._answered_late(frame)
+                else:
+                    pending.answered(frame)
+            elif kind == CALL:
+                if number == 0 or number in self._incoming or len(self._incoming) >= CALLS_MAX:
+                    raise self._refused(number)
+                call = self._incoming[number] = IncomingCall(self, peer, number, body, deadline_ms)
+                if parent is None:
+                    self._called(call)
+                else:
+                    self._called_back(call, parent)
+            else:
+                self._dispatch(frame)
 
-    def _dispatch(self, frame: Frame, owner: Owner) -> None:
-        if frame.kind == frames.ERROR and frame.call == 0:
+    def _dispatch(self, frame: Frame) -> None:
+        """Hands out what is rarer than calls and their answers."""
+        assert self._owner is not None
+        if frame.kind == CANCEL:
+            call = self._incoming.get(frame.call)
+            # A cancel may cross the answer to its call.
+            if call is not None:
+                call.cancel()
+                if call.service is None:
+                    # It waits for its turn, which may be long in coming.
+                    self.answer(
+                        call, ERROR, self.codec.encode(Cancelled("the call was cancelled before it ran").to_wire())
+                    )
+        elif frame.kind == ERROR:
             raise AirlockError.from_wire(self.codec.decode(frame.body))
-        if frame.kind in (frames.RESULT, frames.ERROR):
-            with self._state:
-                call = self._pending.pop(frame.call, None)
-            # An answer may cross the cancel of its call.
-            if call is not None:
-                call.answered(frame)
-        elif frame.kind == frames.PROGRESS:
-            call = self._pending.get(frame.call)
-            if call is not None:
-                call.progressed(frame.body)
+        elif frame.kind == PROGRESS:
+            pending = self._pending.get(frame.call)
+            if pending is not None:
+                pending.progressed(frame)
         else:
-            owner.received(frame)
+            self._owner.received(frame)
+
+    def _answered_late(self, frame: Frame) -> None:
+        """An answer crossed the cancel of its call."""
+        self._given_up.pop(frame.call, None)
+        if frame.has_references and self._owner is not None:
+            self._owner.received(frame)
+
+    def _refused(self, number: int) -> AirlockError:
+        if len(self._incoming) >= CALLS_MAX:
+            return LimitExceeded(f"{self._far_side} has {CALLS_MAX} calls under way here, as many as are allowed")
+        return ProtocolError(f"{self._far_side} called with number {number}, which is in use or none")
+
+    def _called_back(self, call: IncomingCall, parent: int) -> None:
+        """The callee of a call of ours calls back: whoever waits for that one carries it out."""
+        pending = self._pending.get(parent)
+        if pending is not None:
+            pending.nested(call)
+            return
+        call.cancel()
+        self._called(call)
+
+    def answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False) -> bool:
+        """Sends the answer to a call, whose number is free from now on. False where it was answered before.
+
+        Whoever asked may be gone by now.
+
+        Raises:
+            LimitExceeded: it is too large to be sent; the call is still to be answered.
+        """
+        if self._incoming.pop(call.number, None) is not call:
+            return False
+        try:
+            self.send(kind, call.peer, call.number, body, has_references=has_references)
+        except Disconnected:
+            pass
+        except LimitExceeded:
+            self._incoming[call.number] = call
+            raise
+        return True
 
     def _end(self, reason: AirlockError) -> None:
         with self._state:
@@ -156,13 +307,30 @@ class Channel:
             if self._reason is None:
                 self._reason = reason
             pending, self._pending = self._pending, {}
+            incoming, self._incoming = self._incoming, {}
         if not is_first:
             return
+        if isinstance(reason, (ProtocolError, LimitExceeded)):
+            self._tell(reason)
         self._shut()
-        if self._has_own_lead:
+        if self.has_own_lead:
             self.lead.end()
+        for call in incoming.values():
+            call.cancel()
         if self._owner is not None:
-            self._owner.ended(self._reason, list(pending.values()))
+            self._owner.ended(reason, list(pending.values()))
+
+    def _tell(self, reason: AirlockError) -> None:
+        """Tells the other side what it did wrong, where it can be told without waiting."""
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            farewell = build_frame(ERROR, 0, 0, self.codec.encode(reason.to_wire()))
+            self._socket.send(farewell, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+        finally:
+            self._sending.release()
 
     def _shut(self) -> None:
         try:
@@ -170,47 +338,72 @@ class Channel:
         except OSError:
             pass  # The other side was faster.
 
-    def send(self, frame: bytes) -> None:
+    def send(
+        self,
+        kind: int,
+        peer: int,
+        call: int,
+        body: bytes = b"",
+        deadline_ms: float | None = None,
+        parent: int | None = None,
+        has_references: bool = False,
+    ) -> None:
         """Sends one frame. Blocks while the other side takes nothing; what comes in meanwhile is read by whoever leads.
 
         What interrupts it (Ctrl-C, or what another signal's handler raises) passes through. Where a part of the frame
         is on its way by then, the channel ends: whatever came next would be taken for the rest of it.
 
+        Args:
+            kind, peer, call, body, deadline_ms, parent, has_references: the frame, as :func:`build_frame` has it.
+
         Raises:
+            LimitExceeded: it is larger than receivers take; nothing was sent.
             Unsent: the channel had ended before.
             Disconnected: it ended in the middle.
         """
-        self.check_process()
+        if self._socket.fileno() < 0:
+            self._check_process()
+        if deadline_ms is None and parent is None and not has_references and len(body) <= FRAME_BYTES_MAX:
+            # What build_frame does for most frames.
+            frame = pack_header(len(body), kind, 0, 0, peer, call) + body
+        else:
+            frame = build_frame(kind, peer, call, body, deadline_ms, parent, has_references)
         sent: list[int] = []
         with self._sending:
             try:
-                self._transmit(frame, sent)
-            except ConnectionError as error:
-                # Whoever reads may still find why, in what the server said before it closed the connection.
-                raise self._broken(error, Disconnected if sent else Unsent) from error
+                # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it.
+                # Between `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
+                sent.extend(map(self._socket.send, (frame,), _DONTWAIT))
+                if sent[0] != len(frame):
+                    self._send_rest(frame, sent)
+            except BlockingIOError:
+                self._send_rest(frame, sent)
             except BaseException as error:
-                if 0 < sum(sent) < len(frame):
-                    self._end(Disconnected("the connection ended: sending was interrupted in the middle of a message"))
-                if isinstance(error, OSError):
-                    raise self._broken(error, Disconnected if sent else Unsent) from error
+                self._sending_failed(frame, sent, error)
                 raise
 
-    def _transmit(self, frame: bytes, sent: list[int]) -> None:
-        """Sends ``frame``, and notes in ``sent`` how much went each time."""
-        # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it. Between
-        # `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
-        try:
-            sent.extend(map(self._socket.send, (frame,), (socket.MSG_DONTWAIT,)))
-            if sent[0] == len(frame):
-                return
-        except BlockingIOError:
-            pass
+    def _send_rest(self, frame: bytes, sent: list[int]) -> None:
+        """Sends what is left of ``frame``, and notes in ``sent`` how much went each time."""
         # Two sides that both send and don't read would wait for each other for ever.
         self.lead.call_keeper()
         rest = memoryview(frame)[sum(sent) :]
-        while rest:
-            sent.extend(map(self._socket.send, (rest,)))
-            rest = rest[sent[-1] :]
+        try:
+            while rest:
+                sent.extend(map(self._socket.send, (rest,)))
+                rest = rest[sent[-1] :]
+        except BaseException as error:
+            self._sending_failed(frame, sent, error)
+            raise
+
+    def _sending_failed(self, frame: bytes, sent: list[int], error: BaseException) -> None:
+        kind = Disconnected if sent else Unsent
+        if isinstance(error, ConnectionError):
+            # Whoever reads may still find why, in what the server said before it closed the connection.
+            raise self._broken(error, kind) from error
+        if 0 < sum(sent) < len(frame):
+            self._end(Disconnected("the connection ended: sending was interrupted in the middle of a message"))
+        if isinstance(error, OSError):
+            raise self._broken(error, kind) from error
 
     def _broken(self, error: OSError, kind: type[Disconnected]) -> AirlockError:
         if self._reason is not None and not isinstance(self._reason, Disconnected):
@@ -220,15 +413,26 @@ class Channel:
         )
         return kind(said)
 
-    def check_process(self) -> None:
-        """Raises Disconnected in a forked child: the channel is its parent's; two readers would tear it apart."""
-        if os.getpid() != self._process:
+    def _check_process(self) -> None:
+        """Raises Disconnected in a forked child, which closed its copy: the channel is its parent's.
+
+        To be called before a lock is taken, which another thread may have held when this process was forked.
+        """
+        if self._reason is None and self._socket.fileno() < 0:
             raise Disconnected(
                 "this connection belongs to the process that was forked",
                 hint="connect again in the child, or start it with the spawn method",
             )
 
-    def call(self, pending: PendingCall, peer: int, body: bytes, deadline_ms: float | None = None) -> int:
+    def call(
+        self,
+        pending: PendingCall,
+        peer: int,
+        body: bytes,
+        deadline_ms: float | None = None,
+        parent: int | None = None,
+        has_references: bool = False,
+    ) -> int:
         """Sends a call; its answer goes to ``pending``. Returns the call's number, for :meth:`cancel`.
 
         Where the channel breaks in the middle, whoever reads finds out why, and ``pending`` is told.
@@ -237,39 +441,46 @@ class Channel:
             Unsent: the channel had ended before.
             AirlockError: why it ended, or why the call can't be sent.
         """
-        # Before the lock, which another thread may have held when this process was forked.
-        self.check_process()
+        if self._socket.fileno() < 0:
+            self._check_process()
         with self._state:
             if self._reason is not None:
                 raise self._reason.fresh() if type(self._reason) is not Disconnected else Unsent(self._reason.message)
-            number = self._free_number()
+            number = self._last_call % 0xFFFF_FFFF + 1
+            while number in self._pending or number in self._given_up:
+                number = number % 0xFFFF_FFFF + 1
+            self._last_call = number
             self._pending[number] = pending
         try:
-            self.send(build_frame(frames.CALL, peer, number, body, deadline_ms))
+            self.send(CALL, peer, number, body, deadline_ms, parent, has_references)
         except BaseException as error:
             if isinstance(error, Disconnected) and not isinstance(error, Unsent):
                 return number
-            with self._state:
-                self._pending.pop(number, None)
+            self._pending.pop(number, None)
             raise
         return number
 
-    def _free_number(self) -> int:
-        while True:
-            self._last_call = self._last_call % 0xFFFF_FFFF + 1
-            if self._last_call not in self._pending:
-                return self._last_call
-
-    def cancel(self, peer: int, number: int) -> None:
-        """Gives up a call: nobody waits for its answer, and the callee is told."""
+    def cancel(self, peer: int, number: int) -> bool:
+        """Gives up a call: nobody waits for its answer, and the callee is told. False where it has its answer."""
         with self._state:
             call = self._pending.pop(number, None)
-        if call is not None:
-            self.send(build_frame(frames.CANCEL, peer, number))
+            if call is not None and self.is_direct:
+                self._given_up[number] = time.monotonic()
+        if call is None:
+            return False
+        self.send(CANCEL, peer, number)
+        if self.is_direct and self._owner is not None:
+            self._owner.gave_up()
+        return True
+
+    def given_up_since(self) -> float | None:
+        """Since when, on the monotonic clock, the other side owes the answer to a call that was given up."""
+        with self._state:
+            return next(iter(self._given_up.values()), None)
 
     def close(self) -> None:
         """Ends the channel, and with it the calls under way. Safe to call twice, and from any thread."""
-        if os.getpid() != self._process:
+        if self._reason is None and self._socket.fileno() < 0:
             return
         self._end(Disconnected("the connection was closed"))
         if self._keeper is not None and self._keeper is not threading.current_thread():

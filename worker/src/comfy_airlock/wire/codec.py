@@ -8,17 +8,44 @@ from __future__ import annotations
 
 import struct
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgpack
+from msgpack import unpackb
 
 from comfy_airlock.wire import arrays, exceptions, extensions, standard_types
-from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.errors import ReferenceGone, ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.limits import EXCEPTIONS_DEEP_MAX, VALUE_EXTENSIONS_DEEP_MAX
 from comfy_airlock.wire.registry import Opaque, Registry, process_registry
 
 Exceptions = tuple[BaseException, ...]
 
+
+class ReferenceTable(Protocol):
+    """Objects that stay where they live, and what crosses in their place."""
+
+    @property
+    def unsettled(self) -> object:
+        """True in a condition where :meth:`settle` may have something to tell."""
+
+    def describe(self, value: Any, /) -> list[Any] | None:
+        """What stands for an object, which counts as sent from now on; None where nothing can."""
+
+    def settle(self) -> list[int]:
+        """What :meth:`describe` has counted in this thread since this was asked last."""
+        ...
+
+    def revert(self, receipts: list[int], /) -> None:
+        """What :meth:`settle` gave will not be sent."""
+
+    def restore(self, items: list[Any], /) -> Any:
+        """The object, or a stand-in for it."""
+
+
+#: First bytes of extensions by their payload's length, where that is all that they tell.
+_FIXED_HEADS: Final = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
+_MEDIUM_HEAD: Final = struct.Struct(">BHB")
+_LONG_HEAD: Final = struct.Struct(">BIB")
 _COMPLEX: Final = struct.Struct("<dd")
 _PACKERS_IDLE_MAX: Final = 8
 #: What a packer begins with. Its own default, a MiB, costs 20 µs of page faults for each tuple within another value.
@@ -31,9 +58,15 @@ _STACK_LEVELS_MAX: Final = 4
 class Codec:
     """Encodes and decodes with one registry. Threads may share it: what is used by one is not seen by another."""
 
-    def __init__(self, registry: Registry = process_registry) -> None:
+    def __init__(self, registry: Registry = process_registry, references: ReferenceTable | None = None) -> None:
+        """
+        Args:
+            references: for objects without a form of their own; without it, those are refused.
+        """
         self._registry = registry
+        self._references = references
         self._restore_outermost = partial(self._restore, 1)
+        self._restore_second = partial(self._restore, 2)
         # By depth; whoever needs one takes it out. Those of values within exceptions are made anew.
         self._packers: list[list[Any]] = [[] for _ in range(VALUE_EXTENSIONS_DEEP_MAX + 1)]
 
@@ -42,14 +75,36 @@ class Codec:
 
         Raises:
             ValueUnsupported: a part of it cannot cross; says which.
+            ReferenceGone: a part of it stands for an object that is gone.
         """
         try:
-            return self._pack(value, 0)
-        except ValueUnsupported as error:
-            raise self._located(value, error) from error
+            # What a V1 node returns: written without the detour by which msgpack asks for other tuples' extensions.
+            depth = 1 if type(value) is tuple else 0
+            # What _pack does, without the call.
+            try:
+                packer = self._packers[depth].pop()
+            except IndexError:
+                packer = self._new_packer(depth, ())
+            data: bytes = packer.pack([*value] if depth else value)
+            length = len(data)
+            if length <= _PACK_BYTES:
+                self._packers[depth].append(packer)
+            if not depth:
+                return data
+            head = _TUPLE_HEADS[length] if length < len(_TUPLE_HEADS) else _extension_head(extensions.TUPLE, length)
+            return head + data
         except Exception as error:
+            self._revert()
+            if isinstance(error, ReferenceGone):
+                raise
+            if isinstance(error, ValueUnsupported):
+                raise self._located(value, error) from error
             failure = ValueUnsupported(f"it cannot be encoded: {type(error).__name__}: {error}")
             raise self._located(value, failure) from error
+
+    def _revert(self) -> None:
+        if self._references is not None:
+            self._references.revert(self._references.settle())
 
     def encode_error(self, fields: dict[str, Any], error: BaseException) -> bytes:
         """The body of an ERROR frame: ``fields``, and under ``exception`` what of ``error`` can cross."""
@@ -64,8 +119,18 @@ class Codec:
             ValueInvalid: they are not exactly one well-formed value, or one that cannot be held here.
         """
         try:
-            return msgpack.unpackb(data, ext_hook=self._restore_outermost, strict_map_key=False)
-        except ValueInvalid:
+            # What a V1 node returns, if it is short: read without the detour by which msgpack hands out extensions.
+            length = len(data)
+            if 3 < length < 0x103 and (data[0] == 0xC7 and data[1] == length - 3 and data[2] == extensions.TUPLE):
+                items = unpackb(memoryview(data)[3:], ext_hook=self._restore_second, strict_map_key=False)
+                if type(items) is list:
+                    return tuple(items)
+            elif 2 < length < 19 and data[1] == extensions.TUPLE and _FIXED_HEADS.get(length - 2) == data[0]:
+                items = unpackb(memoryview(data)[2:], ext_hook=self._restore_second, strict_map_key=False)
+                if type(items) is list:
+                    return tuple(items)
+            return unpackb(data, ext_hook=self._restore_outermost, strict_map_key=False)
+        except (ValueInvalid, ReferenceGone):
             raise
         except Exception as error:
             raise ValueInvalid(f"the bytes are no value: {type(error).__name__}: {error}") from error
@@ -76,6 +141,8 @@ class Codec:
             self._pack(value, 0)
         except Exception:  # noqa: BLE001 - as in encode.
             return False
+        finally:
+            self._revert()
         return True
 
     def _pack(self, value: Any, depth: int, within: Exceptions = ()) -> bytes:
@@ -133,6 +200,9 @@ class Codec:
         if named is not None:
             return self._pack_items(extensions.NAMED, list(named), depth, within)
         if not isinstance(value, BaseException):
+            reference = None if within or self._references is None else self._references.describe(value)
+            if reference is not None:
+                return self._pack_items(extensions.REFERENCE, reference, depth, within)
             raise ValueUnsupported(
                 f"{cls.__module__}.{cls.__qualname__} has no form on the wire",
                 hint="register it on both sides with comfy_airlock.register, or send what it is made of",
@@ -165,11 +235,18 @@ class Codec:
 
     def _restore(self, depth: int, code: int, payload: bytes) -> Any:
         if code == extensions.TUPLE:
+            if depth == 1:
+                # What _items does, where most tuples are.
+                items = unpackb(payload, ext_hook=self._restore_second, strict_map_key=False)
+                if type(items) is list:
+                    return tuple(items)
             return tuple(self._items(payload, depth))
         if code == extensions.NAMED:
             return self._restore_named(*self._items(payload, depth))
         if code == extensions.ARRAY:
             return arrays.rebuild(self._items(payload, depth))
+        if code == extensions.REFERENCE and self._references is not None:
+            return self._references.restore(self._items(payload, depth))
         if code == extensions.SET:
             return set(self._items(payload, depth))
         if code == extensions.FROZENSET:
@@ -187,7 +264,7 @@ class Codec:
             raise ValueInvalid("the value is nested too deep")
         restore = partial(self._restore, depth + 1)
         if depth <= _STACK_LEVELS_MAX:
-            items = msgpack.unpackb(payload, ext_hook=restore, strict_map_key=False)
+            items = unpackb(payload, ext_hook=restore, strict_map_key=False)
         else:
             unpacker = msgpack.Unpacker(
                 ext_hook=restore, strict_map_key=False, max_buffer_size=max(1, len(payload)), read_size=1
@@ -227,6 +304,19 @@ class Codec:
                 if not self.crosses(child):
                     return self._path_to_fault(child, child_path, depth + 1)
         return path
+
+
+def _extension_head(code: int, length: int) -> bytes:
+    """How an extension begins whose payload is encoded already."""
+    fixed = _FIXED_HEADS.get(length)
+    if fixed is not None:
+        return bytes([fixed, code])
+    if length < 0x100:
+        return bytes([0xC7, length, code])
+    return _MEDIUM_HEAD.pack(0xC8, length, code) if length < 0x10000 else _LONG_HEAD.pack(0xC9, length, code)
+
+
+_TUPLE_HEADS: Final = [_extension_head(extensions.TUPLE, length) for length in range(256)]
 
 
 def _check_depth(depth: int) -> None:

@@ -38,7 +38,7 @@ class Connection(Channel):
             Unauthorized: who listens there is another user.
             AirlockError: what the server says where it lets nobody in.
         """
-        super().__init__(_connect(path), codec, "the server", lead)
+        super().__init__(_connect(path), codec, "the server", lead, is_direct=False)
         self.lane: DescriptorLane | None = None
         try:
             first, *self.early = self._introduce(hello)
@@ -85,7 +85,7 @@ class Connection(Channel):
 
     def close(self) -> None:
         super().close()
-        if self.lane is not None and os.getpid() == self._process:
+        if self.lane is not None:
             self.lane.close()
 
 

@@ -16,6 +16,11 @@ _HEADER: Final = Struct("<IBBHII")
 _PREFIX: Final = Struct("<I")
 HEADER_BYTES: Final = 16
 
+pack_header: Final = _HEADER.pack
+"""A header's bytes, of length, kind, flags, attachments, peer and call."""
+unpack_header: Final = _HEADER.unpack_from
+"""Those six, of a buffer's first bytes."""
+
 HELLO: Final = 1
 WELCOME: Final = 2
 CALL: Final = 3
@@ -38,6 +43,9 @@ _REFERRING_KINDS: Final = frozenset({CALL, RESULT, ERROR, PROGRESS, EVENT})
 _DEADLINE_MS_MAX: Final = 0xFFFF_FFFF
 
 
+Body = bytes | bytearray | memoryview
+
+
 class Frame(NamedTuple):
     """One frame as it arrived."""
 
@@ -45,7 +53,7 @@ class Frame(NamedTuple):
     peer: int
     """Who it came from."""
     call: int
-    body: bytes | bytearray | memoryview
+    body: Body
     """The msgpack body."""
     deadline_ms: int | None = None
     """Milliseconds that the call had left when it was sent."""
@@ -70,7 +78,7 @@ def build_frame(
         LimitExceeded: it is larger than receivers take; one of them would end the connection over it.
     """
     if deadline_ms is None and parent is None and not has_references and len(body) <= FRAME_BYTES_MAX:
-        return _HEADER.pack(len(body), kind, 0, 0, peer, call) + body
+        return pack_header(len(body), kind, 0, 0, peer, call) + body
     flags, prefix = _FLAG_REFERENCES if has_references else 0, b""
     if deadline_ms is not None:
         flags |= _FLAG_DEADLINE
@@ -85,29 +93,32 @@ def build_frame(
             f"a message of {length} bytes is over the limit of {FRAME_BYTES_MAX} bytes",
             hint="send less at once, such as a smaller batch, or write it to a file and send its path",
         )
-    return _HEADER.pack(length, kind, flags, 0, peer, call) + prefix + body
+    return pack_header(length, kind, flags, 0, peer, call) + prefix + body
 
 
 class FrameAssembler:
     """Cuts a byte stream into frames, however it is chopped up.
 
-    The stream is read into ``target``, and :meth:`advance` told how much. A frame larger than the buffer gets one of its
-    own, so that its bytes are copied by the kernel alone.
+    The stream is read into ``target``, and :meth:`advance` told how much. A frame larger than the buffer gets one of
+    its own, so that its bytes are copied by the kernel alone.
 
     Attributes:
         target: where the next bytes belong. Never empty.
+        buffer: where they lie once read, while ``has_part`` is false.
+        has_part: whether a frame is held back of which more is to come.
     """
 
     _BUFFER_BYTES: Final = 64 * 1024
 
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._frame_bytes_max = frame_bytes_max
-        self._buffer = bytearray(self._BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
+        self.buffer = bytearray(self._BUFFER_BYTES)
+        self._view = memoryview(self.buffer)
         self._have = 0
         self._large: memoryview | None = None
         self._large_have = 0
         self.target = self._view
+        self.has_part = False
 
     def advance(self, count: int) -> list[Frame]:
         """Takes ``count`` bytes that were written and returns the frames that they complete.
@@ -115,14 +126,9 @@ class FrameAssembler:
         Raises:
             ProtocolError, LimitExceeded: the stream is unusable afterwards.
         """
-        # Where calls follow one another, one whole frame comes at a time: that is all that each of them costs here.
-        if self._have == 0 and self._large is None and count >= HEADER_BYTES:
-            length, kind, flags, attachments, peer, call = _HEADER.unpack_from(self._buffer)
-            is_plain = not flags and not attachments and 0 < kind <= _KIND_MAX
-            if is_plain and length == count - HEADER_BYTES <= self._frame_bytes_max:
-                return [Frame(kind, peer, call, self._buffer[HEADER_BYTES:count])]
         frames = self._advance(count)
         self.target = self._view[self._have :] if self._large is None else self._large[self._large_have :]
+        self.has_part = self._have > 0 or self._large is not None
         return frames
 
     def _advance(self, count: int) -> list[Frame]:
@@ -133,13 +139,13 @@ class FrameAssembler:
         if self._large_have < len(self._large):
             return []
         whole, self._large = self._large, None
-        return [_frame_of(_HEADER.unpack_from(whole, 0), whole[HEADER_BYTES:])]
+        return [_frame_of(unpack_header(whole, 0), whole[HEADER_BYTES:])]
 
     def _cut(self) -> list[Frame]:
         frames: list[Frame] = []
         at = 0
         while self._have - at >= HEADER_BYTES:
-            header = _HEADER.unpack_from(self._buffer, at)
+            header = unpack_header(self.buffer, at)
             self._check(header)
             end = at + HEADER_BYTES + header[0]
             if end > self._have:
@@ -153,14 +159,14 @@ class FrameAssembler:
         """Moves the unfinished rest to where the next bytes can follow it."""
         rest = self._have - at
         if rest >= HEADER_BYTES:
-            total = HEADER_BYTES + int(_HEADER.unpack_from(self._buffer, at)[0])
+            total = HEADER_BYTES + int(unpack_header(self.buffer, at)[0])
             if total > self._BUFFER_BYTES:
                 self._large = memoryview(bytearray(total))
                 self._large[:rest] = self._view[at : self._have]
                 self._large_have = rest
                 rest = 0
         if rest and at:
-            self._buffer[:rest] = self._buffer[at : self._have]
+            self.buffer[:rest] = self.buffer[at : self._have]
         self._have = rest
 
     def _check(self, header: tuple[int, ...]) -> None:

@@ -24,16 +24,15 @@ _REST_SECONDS: Final = 0.02
 class Seat:
     """Where one thread waits for what is handed to it."""
 
-    __slots__ = ("_bell", "taken_care_of")
-
-    def __init__(self) -> None:
-        self.taken_care_of = False
-        self._bell: SimpleQueue[None] | None = None
+    # Defaults of the class: one is made for each call, and most are never slept in.
+    taken_care_of = False
+    _bell: SimpleQueue[None] | None = None
 
     def call_back(self) -> None:
         """There is something for the thread that waits here. From any thread."""
         self.taken_care_of = True
-        self.wake()
+        if self._bell is not None:
+            self.wake()
 
     def wake(self) -> None:
         """Wakes the thread, if it sleeps, to look again."""
@@ -46,11 +45,16 @@ class Seat:
         if self._bell is None:
             self._bell = SimpleQueue()
 
+    def take_bell_down(self) -> None:
+        """The thread is awake: nothing is to ring any more."""
+        self._bell = None
+
     def sleep(self, seconds: float | None = None) -> None:
         """Sleeps until :meth:`wake`, or so long; one that came since :meth:`hang_bell` counts."""
-        assert self._bell is not None
+        bell = self._bell
+        assert bell is not None
         try:
-            self._bell.get(timeout=seconds)
+            bell.get(timeout=seconds)
         except Empty:
             pass
 
@@ -62,7 +66,7 @@ def _seconds_to(until: float | None) -> float | None:
 class Lead:
     """The right to read one stream."""
 
-    def __init__(self, read: Callable[[float | None], None]) -> None:
+    def __init__(self, read: Callable[[float | None], object]) -> None:
         """
         Args:
             read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. It
@@ -70,8 +74,9 @@ class Lead:
                 :meth:`end`.
         """
         self._read = read
+        # Who holds it leads. An interrupt may come between taking it and noting that, so the lock itself is asked.
+        self._baton = threading.RLock()
         self._mutex = threading.Lock()
-        self._is_taken = False
         self._has_ended = False
         # In the order in which they came: a dict, because any of them may leave first.
         self._followers: dict[Seat, None] = {}
@@ -83,6 +88,18 @@ class Lead:
         self._keeper_is_called = False
         self._keeper_sleeps = False
 
+    def take(self) -> bool:
+        """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
+        return not self._has_ended and self._baton.acquire(False)
+
+    def give_up(self) -> None:
+        """Ends this thread's lead, if it has it."""
+        if self._baton._is_owned():  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+            self._threads_waited += 1
+            self._baton.release()
+            if self._followers or self._unattended or self._keeper_sleeps:
+                self._pass_on()
+
     def wait(self, seat: Seat, until: float | None = None) -> None:
         """Returns once ``seat`` was taken care of; reads meanwhile, or sleeps while another thread does.
 
@@ -90,46 +107,55 @@ class Lead:
             until: a time of the monotonic clock, at which it returns in any case.
         """
         self._threads_waited += 1
+        baton, read = self._baton, self._read
         while not (seat.taken_care_of or (until is not None and time.monotonic() >= until)):
-            if not self._take_or_follow(seat):
-                self._follow(seat, until)
-                continue
             try:
-                if until is None:
+                if baton.acquire(False):
                     while not (seat.taken_care_of or self._has_ended):
-                        self._read(None)
-                else:
-                    self._read(_seconds_to(until))
+                        read(None if until is None else _seconds_to(until))
+                        if until is not None:
+                            break
             finally:
-                self._give_up()
-
-    def _take_or_follow(self, seat: Seat) -> bool:
-        with self._mutex:
-            if not self._is_taken and not self._has_ended:
-                self._is_taken = True
-                return True
-            seat.hang_bell()
-            self._followers[seat] = None
-            return False
+                was_leader = baton._is_owned()  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+                if was_leader:
+                    baton.release()
+                    if self._followers or self._unattended or self._keeper_sleeps:
+                        self._pass_on()
+            if not was_leader or self._has_ended:
+                self._follow(seat, until)
 
     def _follow(self, seat: Seat, until: float | None) -> None:
+        seat.hang_bell()
+        with self._mutex:
+            self._followers[seat] = None
+            # Whoever gives up the lead from here on sees this follower; who did before has left it free.
+            has_to_sleep = self._has_ended or not self._is_free()
         try:
-            if not seat.taken_care_of:
+            if has_to_sleep and not seat.taken_care_of:
                 seat.sleep(_seconds_to(until))
         finally:
+            seat.take_bell_down()
             with self._mutex:
                 self._followers.pop(seat, None)
-                # Woken to lead, and interrupted or taken care of before it could: the turn goes on to the next.
+            # Woken to lead, and interrupted or taken care of before it could: the turn goes on to the next.
+            if self._followers or self._unattended or self._keeper_sleeps:
                 self._pass_on()
 
-    def _give_up(self) -> None:
-        with self._mutex:
-            self._is_taken = False
-            self._pass_on()
+    def _is_free(self) -> bool:
+        """Whether nobody leads; asked by a thread that does not. Holds the mutex: no two ask at once."""
+        if not self._baton.acquire(False):
+            return False
+        self._baton.release()
+        return True
 
     def _pass_on(self) -> None:
-        """Sees to it that somebody reads, where nobody does and somebody has to. Holds the mutex."""
-        if self._is_taken or self._has_ended:
+        """Sees to it that somebody reads, where nobody does and somebody has to."""
+        with self._mutex:
+            self._pass_on_to_next()
+
+    def _pass_on_to_next(self) -> None:
+        """Holds the mutex."""
+        if self._has_ended or not self._is_free():
             return
         if self._followers:
             for seat in self._followers:
@@ -148,8 +174,7 @@ class Lead:
     def attend(self, token: object) -> None:
         """Something is awaited that no thread waits for here, such as the answer to a coroutine's call."""
         self._unattended.add(token)
-        with self._mutex:
-            self._pass_on()
+        self._pass_on()
 
     def dismiss(self, token: object) -> None:
         """What :meth:`attend` announced has arrived, or is awaited no longer. Takes no lock."""
@@ -158,7 +183,7 @@ class Lead:
     def call_keeper(self) -> None:
         """Has the keeper read now, where nobody does: a thread is about to block that would have."""
         with self._mutex:
-            if not self._is_taken:
+            if self._is_free():
                 self._call_keeper()
 
     def end(self) -> None:
@@ -170,19 +195,13 @@ class Lead:
     def keep(self) -> None:
         """The keeper's whole life: reads wherever no other thread does, until :meth:`end`."""
         while not self._has_ended:
-            if self._take_as_keeper():
+            if self._baton.acquire(False):
                 try:
                     self._read_while_alone()
                 finally:
-                    self._give_up()
+                    self._baton.release()
+                    self._pass_on()
             self._rest()
-
-    def _take_as_keeper(self) -> bool:
-        with self._mutex:
-            if self._is_taken:
-                return False
-            self._is_taken = True
-            return True
 
     def _read_while_alone(self) -> None:
         threads_waited = self._threads_waited
@@ -199,7 +218,7 @@ class Lead:
             with self._mutex:
                 is_quiet = threads_waited == self._threads_waited
                 threads_waited = self._threads_waited
-                if self._keeper_is_called or (is_quiet and not self._is_taken):
+                if self._keeper_is_called or (is_quiet and self._is_free()):
                     self._keeper_is_called = self._keeper_sleeps = False
                     self._silence_bell()
                     return

@@ -16,3 +16,6 @@ EXCEPTIONS_DEEP_MAX: Final = 8
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """Bytes of a Unix socket's path, without its terminating zero."""
+
+CALLS_MAX: Final = 65_536
+"""Calls that the other side of a channel may have under way here: bounds the queue of a peer that is flooded."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
-
-from comfy_airlock.wire.optional import loaded
 
 
 class InferenceMode:
@@ -15,7 +14,9 @@ class InferenceMode:
 
     def enter(self) -> None:
         """Enters the mode, where torch is there by now. Cheap, so that it may be asked for before every call."""
-        torch = None if self._entered is not None else loaded("torch")
-        if torch is not None and hasattr(torch, "inference_mode"):
+        if self._entered is not None or "torch" not in sys.modules:
+            return
+        torch = sys.modules["torch"]
+        if hasattr(torch, "inference_mode"):
             self._entered = torch.inference_mode()
             self._entered.__enter__()

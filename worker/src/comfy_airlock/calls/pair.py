@@ -1,0 +1,249 @@
+"""This process and one other: the calls between them, the objects that each holds of the other's, and events.
+
+Knows nothing of who the other is. Which way frames go, a line or the relay, is told by the route, asked for every call;
+what is made on behalf of a call goes the way of that one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from comfy_airlock.calls.context import current_call
+from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.calls.objects import Objects
+from comfy_airlock.calls.references import References
+from comfy_airlock.calls.releases import process_releases
+from comfy_airlock.calls.service import Method, Service
+from comfy_airlock.calls.waiting import Deadline, LoopWaiter, OnProgress, ThreadWaiter
+from comfy_airlock.wire.channel import Channel, Unsent
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import AirlockError, Disconnected
+from comfy_airlock.wire.frame import EVENT, RELEASE, Frame
+from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.optional import standard
+
+Route = tuple[Channel, int]
+"""A channel, and whom its frames are addressed to."""
+
+EventHandler = Callable[[Any], object]
+
+
+class Pair:
+    """One other process.
+
+    Attributes:
+        name: what it is called in errors: the pack's name.
+        codec: for values between the two, objects by reference among them.
+    """
+
+    def __init__(
+        self,
+        route: Callable[[], Route],
+        relay: Route,
+        *,
+        name: str | None = None,
+        reveals: bool,
+        methods: dict[str, Method] | None = None,
+        pack: str | None = None,
+        inference: InferenceMode | None = None,
+    ) -> None:
+        """
+        Args:
+            route: tells the way to the other process now.
+            relay: the way that there always is.
+            reveals: whether it may use all objects that are passed to it, or only those that were marked for it.
+            methods, pack, inference: what it can call, as in :class:`Service`.
+        """
+        self._route = route
+        self._relay = relay
+        self.name = name
+        self.references = References(self, reveals)
+        self.codec = Codec(references=self.references)
+        methods = {**Objects(self.references).methods, **(methods or {})}
+        self.service = Service(self.codec, self.references, methods, pack, inference)
+        self._handlers: dict[str, EventHandler] = {}
+
+    def call(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Any:
+        """Calls a method of the other process, and blocks for its answer.
+
+        Args:
+            timeout: seconds until its deadline.
+
+        Raises:
+            Exception: whatever the method raised.
+            AirlockError: the call did not come to an end, or could not be sent.
+        """
+        waiter = ThreadWaiter(self, on_progress)
+        context = current_call.get()
+        if context is not None:
+            context.on_cancel(waiter, waiter.cancelled)
+        try:
+            if context is None:
+                self._send_over(self._route(), waiter, [method, [*args], keywords], timeout)
+            else:
+                self._send_within(context, waiter, [method, [*args], keywords], timeout)
+            return waiter.wait()
+        except BaseException:
+            # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
+            waiter.give_up()
+            raise
+        finally:
+            if context is not None:
+                context.off_cancel(waiter)
+
+    async def acall(
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Any:
+        """As :meth:`call`, in a coroutine; cancelling it cancels the call."""
+        waiter = LoopWaiter(self, on_progress)
+        context = current_call.get()
+        if context is not None:
+            context.on_cancel(waiter, waiter.cancelled)
+        try:
+            if context is None:
+                self._send_over(self._route(), waiter, [method, [*args], keywords], timeout)
+            else:
+                self._send_within(context, waiter, [method, [*args], keywords], timeout)
+            return await waiter.wait()
+        except BaseException:
+            waiter.give_up()
+            raise
+        finally:
+            if context is not None:
+                context.off_cancel(waiter)
+
+    def _send_within(
+        self, context: IncomingCall, waiter: ThreadWaiter | LoopWaiter, request: list[Any], timeout: float | None
+    ) -> None:
+        """Sends what is called on behalf of a call: it has no more time than that one."""
+        if context.until is not None:
+            left = max(0.0, context.until - time.monotonic())
+            timeout = left if timeout is None else min(left, timeout)
+        # The innermost call of this pair's other side that this code runs for, if there is one.
+        parent: IncomingCall | None = context
+        while parent is not None and parent.service is not self.service:
+            parent = parent.outer
+        if parent is None:
+            self._send_over(self._route(), waiter, request, timeout)
+        else:
+            route = cast("Channel", parent.channel), parent.peer
+            self._send_over(route, waiter, request, timeout, parent.number)
+
+    def _send_over(
+        self,
+        route: Route,
+        waiter: ThreadWaiter | LoopWaiter,
+        request: list[Any],
+        timeout: float | None,
+        parent: int | None = None,
+    ) -> None:
+        body = self.codec.encode(request)
+        # Most requests hold none, and then this is all that it costs.
+        receipts = self.references.settle() if self.references.unsettled else None
+        waiter.channel, waiter.peer = channel, peer = route
+        deadline_ms = None
+        if timeout is not None:
+            deadline_ms = timeout * 1000
+            if channel.is_direct:
+                waiter.deadline = Deadline(timeout, self.name)
+        try:
+            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, bool(receipts))
+        except AirlockError as error:
+            self.references.revert(receipts or [])
+            if not isinstance(error, Unsent) or parent is not None or not channel.is_direct:
+                raise
+            # A line that ended a moment ago, and its worker with it: the relay starts a fresh one.
+            waiter.deadline = None
+            self._send_over(self._relay, waiter, request, timeout)
+
+    def emit(self, name: str, value: Any) -> None:
+        """Sends an event, which nobody answers.
+
+        Raises:
+            ValueUnsupported, LimitExceeded: the value can't be sent.
+            Disconnected: the other side is gone.
+        """
+        body = self.codec.encode([name, value])
+        receipts = self.references.settle()
+        channel, peer = self._route()
+        try:
+            channel.send(EVENT, peer, 0, body, has_references=bool(receipts))
+        except AirlockError:
+            self.references.revert(receipts)
+            raise
+
+    def on(self, name: str, handler: EventHandler | None) -> None:
+        """Has events of this name handled, each with its value; None ends that."""
+        if handler is None:
+            self._handlers.pop(name, None)
+        else:
+            self._handlers[name] = handler
+
+    def received(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
+        """Takes a frame that is no call and no answer that somebody waits for.
+
+        Args:
+            later: carries out an event's handler, off the thread that reads and in order.
+        """
+        if frame.kind == EVENT:
+            later(lambda: self._handle(frame))
+        elif frame.kind == RELEASE:
+            self._released(frame)
+        elif frame.has_references:
+            # Nobody waits for it any more: what it holds is garbage as soon as it is decoded.
+            self._decoded(frame)
+
+    def _released(self, frame: Frame) -> None:
+        numbers = self.codec.decode(frame.body)
+        if isinstance(numbers, list) and all(type(each) is int for each in numbers):
+            for number, count in zip(numbers[::2], numbers[1::2], strict=False):
+                self.references.release(number, count)
+
+    def _handle(self, frame: Frame) -> None:
+        event = self._decoded(frame)
+        if not (isinstance(event, list) and len(event) == 2 and isinstance(event[0], str)):
+            return
+        handler = self._handlers.get(event[0])
+        if handler is None:
+            return
+        try:
+            handler(event[1])
+        except Exception:  # noqa: BLE001 - a handler may do anything, and nobody waits for what it does.
+            standard("logging").getLogger("comfy_airlock").exception("a handler of event %r failed", event[0])
+
+    def _decoded(self, frame: Frame) -> Any:
+        try:
+            return self.codec.decode(frame.body)
+        except AirlockError:
+            return None  # What nobody waits for harms nobody by being malformed.
+
+    def may_discard(self) -> None:
+        """Called before a stand-in is made."""
+        process_releases.start()
+
+    def discard(self, number: int, receipts: int) -> None:
+        """Called by the finalizer of a stand-in."""
+        process_releases.put(self, number, receipts)
+
+    def release(self, receipts: dict[int, int]) -> None:
+        """Tells the other side that stand-ins of its objects are garbage."""
+        channel, peer = self._route()
+        flat = [each for item in receipts.items() for each in item]
+        try:
+            channel.send(RELEASE, peer, 0, self.codec.encode(flat))
+        except Disconnected:
+            pass  # It is gone, and its objects with it.

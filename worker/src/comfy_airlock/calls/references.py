@@ -1,0 +1,183 @@
+"""Objects that stay where they live: which of ours one other side holds, and which of its own we hold.
+
+The owner keeps an object for as long as the other side holds a reference to it: it counts how often it sent the
+reference, and the holder, once its stand-in is garbage, tells how often it received it. A reference that is on its way
+meanwhile is counted by one and not yet by the other, so it is not lost. Knows nothing of how calls travel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from comfy_airlock.calls.remote import KINDS, Caller, Handle, Remote, Revealed, handle_of, make_stand_in
+from comfy_airlock.wire.errors import BadRequest, ReferenceGone, ValueInvalid
+
+_THEIRS: Final = 0
+_YOURS: Final = 1
+
+#: Not used twice by a process, and begun at random: one of an earlier process is not found.
+_next_id: Final = itertools.count(random.getrandbits(48))
+
+#: Subclasses of these are values of which a form would lose something: an error says so, and no reference hides it.
+_VALUES: Final = (int, float, complex, str, bytes, bytearray, list, dict, tuple, set, frozenset)
+_ARRAY_MODULES: Final = ("numpy", "torch")
+_FUNCTIONS: Final = (type(lambda: None), type(len), type([].append), type(Handle.check), type(_next_id.__next__))
+
+
+class Exported:
+    """An object of ours that the other side holds."""
+
+    __slots__ = ("failure", "is_revealed", "kind", "receipts", "value")
+
+    def __init__(self, value: Any, kind: str, is_revealed: bool) -> None:
+        self.value = value
+        self.kind = kind
+        self.is_revealed = is_revealed
+        self.receipts = 0
+        # What an iterator raised after items that were still to be sent.
+        self.failure: Exception | None = None
+
+
+class References:
+    """Both sides' objects, of one pair of processes."""
+
+    def __init__(self, caller: Caller, reveals: bool) -> None:
+        """
+        Args:
+            caller: carries calls to the other side's objects.
+            reveals: whether the other side may use all objects that it gets, or only those that were marked for it.
+        """
+        self._caller = caller
+        self._reveals = reveals
+        self._lock = threading.Lock()
+        self._exports: dict[int, Exported] = {}
+        self._ids: dict[int, int] = {}
+        self._stand_ins: WeakValueDictionary[int, Remote] = WeakValueDictionary()
+        # What values that are being encoded have exported so far, by thread.
+        self.unsettled: dict[int, list[int]] = {}
+
+    def describe(self, value: Any) -> list[Any] | None:
+        """What crosses in the place of an object, and counts it as sent; None where nothing can.
+
+        Raises:
+            ReferenceGone: it is a stand-in for something that is no more.
+        """
+        handle = handle_of(value) if isinstance(value, Remote) else None
+        if handle is not None and handle.caller is self._caller:
+            handle.check()
+            return [_YOURS, handle.number]
+        is_revealed = self._reveals
+        if isinstance(value, Revealed):
+            value, is_revealed = value.value, True
+        kind = _kind_of(value)
+        if kind is None:
+            return None
+        with self._lock:
+            number = self._ids.get(id(value))
+            if number is None:
+                number = self._ids[id(value)] = next(_next_id)
+                self._exports[number] = Exported(value, kind, is_revealed)
+            entry = self._exports[number]
+            entry.is_revealed |= is_revealed
+            entry.receipts += 1
+            self.unsettled.setdefault(threading.get_ident(), []).append(number)
+        described = f"{type(value).__module__}:{type(value).__qualname__}" if handle is None else handle.type
+        return [_THEIRS, number, kind, described]
+
+    def settle(self) -> list[int]:
+        """The references of ours in what this thread has encoded since it was asked last, one for each receipt."""
+        return self.unsettled.pop(threading.get_ident(), []) if self.unsettled else []
+
+    def revert(self, receipts: list[int]) -> None:
+        """What :meth:`settle` gave will not be sent."""
+        for number in receipts:
+            self.release(number, 1)
+
+    def release(self, number: int, count: int) -> None:
+        """So many receipts of one of our references are over. What is unknown was dropped before."""
+        with self._lock:
+            entry = self._exports.get(number)
+            if entry is None:
+                return
+            entry.receipts -= count
+            if entry.receipts <= 0:
+                self._forget(number, entry)
+
+    def drop(self, number: int) -> None:
+        """An iterator of ours is exhausted or closed: nobody needs it any more."""
+        with self._lock:
+            entry = self._exports.get(number)
+            if entry is not None:
+                self._forget(number, entry)
+
+    def _forget(self, number: int, entry: Exported) -> None:
+        del self._exports[number]
+        self._ids.pop(id(entry.value), None)
+
+    def exported(self, number: object) -> Exported:
+        """The object of ours behind a number.
+
+        Raises:
+            ReferenceGone: there is none.
+            BadRequest: it is no number.
+        """
+        if type(number) is not int:
+            raise BadRequest("a reference's number is no int")
+        entry = self._exports.get(number)
+        if entry is None:
+            raise ReferenceGone(f"object {number} is gone: it was released, or lived in a process that has ended")
+        return entry
+
+    def restore(self, items: list[Any]) -> Any:
+        """The object or the stand-in that a reference stands for; counts it as received.
+
+        Raises:
+            ValueInvalid: it is none.
+            ReferenceGone: it names an object of ours that is gone.
+        """
+        if len(items) == 2 and items[0] == _YOURS:
+            return self.exported(items[1]).value
+        if len(items) != 4 or items[0] != _THEIRS or type(items[1]) is not int or items[2] not in KINDS:
+            raise ValueInvalid("a reference is malformed")
+        _, number, kind, described = items
+        self._caller.may_discard()
+        with self._lock:
+            stand_in = self._stand_ins.get(number)
+            if stand_in is None:
+                handle = Handle(self._caller, kind, number, str(described))
+                stand_in = self._stand_ins[number] = make_stand_in(handle)
+            handle_of(stand_in).receipts += 1
+            return stand_in
+
+    def end(self) -> None:
+        """The other process is gone, or another is in its place: what it held is free, and what we held is no more."""
+        with self._lock:
+            self._exports, self._ids = {}, {}
+            stand_ins, self._stand_ins = list(self._stand_ins.values()), WeakValueDictionary()
+        for each in stand_ins:
+            handle_of(each).is_gone = True
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many objects of ours the other side holds, and how many of its own we hold."""
+        return len(self._exports), len(self._stand_ins)
+
+
+def _kind_of(value: Any) -> str | None:
+    cls = type(value)
+    if isinstance(value, Remote):
+        return handle_of(value).kind
+    if isinstance(value, (type, type(itertools), *_VALUES)) or cls.__module__.partition(".")[0] in _ARRAY_MODULES:
+        return None
+    if isinstance(value, _FUNCTIONS) or (cls.__module__, cls.__qualname__) == ("functools", "partial"):
+        return "function"
+    # Files are iterators of lines, and that is not what they are passed for.
+    if hasattr(cls, "__next__") and not hasattr(cls, "read"):
+        return "iterator"
+    if hasattr(cls, "__anext__"):
+        return "async_iterator"
+    return "object"

@@ -1,0 +1,176 @@
+"""Carries out the calls that the other side makes here, and answers each: on whichever thread or loop it is told to.
+
+What runs meanwhile finds its call in :data:`comfy_airlock.calls.context.current_call`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn
+
+from comfy_airlock.calls.context import current_call
+from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.wire.codec import Codec, ReferenceTable
+from comfy_airlock.wire.errors import AirlockError, BadRequest, Cancelled
+from comfy_airlock.wire.exceptions import text_of
+from comfy_airlock.wire.frame import ERROR, RESULT
+from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.optional import standard
+
+Method = Callable[..., Any]
+
+#: Where a traceback starts that is of interest to whoever wrote the function.
+_OWN_PACKAGES: Final = ("comfy_airlock.calls", "comfy_airlock.runtime")
+
+
+class Service:
+    """What one other side can call here."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        references: ReferenceTable,
+        methods: dict[str, Method],
+        pack: str | None = None,
+        inference: InferenceMode | None = None,
+    ) -> None:
+        """
+        Args:
+            codec, references: of the pair that calls come from.
+            methods: what can be called, by name. A method may return an awaitable.
+            pack: the pack that this process runs, for errors.
+            inference: entered before arguments are decoded, on the thread that will run the method.
+        """
+        self._codec = codec
+        self._references = references
+        self._methods = methods
+        self._pack = pack
+        self._inference = inference
+        self._tasks: set[Any] = set()
+        # What runs, and keeps all else from running, in a process that carries calls out on one thread.
+        self._busy: IncomingCall | None = None
+
+    def begin(self, call: IncomingCall) -> Awaitable[Any] | None:
+        """Runs a call as far as it goes without waiting. Returns what is left to be awaited, by :meth:`finish`."""
+        if call.is_cancelled:
+            self.fail(call, Cancelled("the call was cancelled before it ran"))
+            return None
+        call.service = self
+        call.outer = current_call.get()
+        token = current_call.set(call)
+        busy_before, self._busy = self._busy, call
+        try:
+            if self._inference is not None and "torch" in sys.modules:
+                self._inference.enter()
+            name, args, keywords = self._codec.decode(call.body)
+            result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
+            if type(result) is tuple or not hasattr(result, "__await__"):
+                self._answer(call, result)
+                return None
+        except Exception as error:  # noqa: BLE001 - whatever a method raises is its caller's.
+            self.fail(call, error)
+            return None
+        finally:
+            self._busy = busy_before
+            current_call.reset(token)
+        awaitable: Awaitable[Any] = result
+        return awaitable
+
+    def _answer(self, call: IncomingCall, result: Any) -> None:
+        body = self._codec.encode(result)
+        receipts = self._references.settle() if self._references.unsettled else None
+        is_sent = False
+        try:
+            is_sent = call.channel.answer(call, RESULT, body, bool(receipts))
+        finally:
+            if receipts and not is_sent:
+                self._references.revert(receipts)
+
+    def _unknown(self, name: object) -> NoReturn:
+        whose = "a host" if self._pack is None else "a worker"
+        raise BadRequest(f"{whose} has no method {name!r}", pack=self._pack)
+
+    def run(self, call: IncomingCall) -> None:
+        """Carries out a call to its end on this thread."""
+        result = self.begin(call)
+        if result is None:
+            return
+        asyncio = standard("asyncio")
+        if asyncio._get_running_loop() is None:
+            asyncio.run(self.finish(call, result))
+        else:
+            # This thread's loop is at work already, below the call that is waited for here: it can't run another.
+            thread = threading.Thread(target=lambda: asyncio.run(self.finish(call, result)), name="airlock-coroutine")
+            thread.start()
+            thread.join()
+
+    def start(self, call: IncomingCall) -> None:
+        """Carries out a call on the event loop that runs in this thread."""
+        result = self.begin(call)
+        if result is not None:
+            self.go_on(call, result, standard("asyncio").get_running_loop())
+
+    def go_on(self, call: IncomingCall, result: Awaitable[Any], loop: Any) -> None:
+        """Finishes a call that was begun, on this thread's event loop."""
+        task = loop.create_task(self.finish(call, result))
+        # The loop itself holds its tasks weakly.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @property
+    def tasks(self) -> list[Any]:
+        """What is being finished."""
+        return list(self._tasks)
+
+    async def finish(self, call: IncomingCall, result: Awaitable[Any]) -> None:
+        """Awaits what :meth:`begin` left, and answers. Cancelled, once, when the call is."""
+        asyncio = standard("asyncio")
+        current_call.set(call)
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        call.on_cancel(task, lambda: self._cancel(call, loop, task))
+        try:
+            self._answer(call, await result)
+        except Exception as error:  # noqa: BLE001 - as in begin.
+            self.fail(call, error)
+        except asyncio.CancelledError:
+            self.fail(call, Cancelled("the call was cancelled"))
+        finally:
+            call.off_cancel(task)
+
+    def _cancel(self, call: IncomingCall, loop: Any, task: Any) -> None:
+        """Cancels the task of a call. Called on the thread that reads."""
+        if self._busy is not None:
+            # The task gets its turn when that is done: nobody is to be ended for how long it takes.
+            self.fail(call, Cancelled("the call was cancelled"))
+        try:
+            loop.call_soon_threadsafe(task.cancel)
+        except RuntimeError:
+            pass  # The loop was closed: this process is about to end.
+
+    def fail(self, call: IncomingCall, error: Exception) -> None:
+        """Answers a call with an error."""
+        try:
+            call.channel.answer(call, ERROR, self._error_body(error))
+        except AirlockError as failure:
+            # What the exception holds is larger than a frame: the caller is told that, and gets no exception.
+            call.channel.answer(call, ERROR, self._error_body(failure))
+
+    def _error_body(self, error: Exception) -> bytes:
+        whose = {} if self._pack is None else {"pack": self._pack}
+        if isinstance(error, AirlockError):
+            return self._codec.encode({**whose, **error.to_wire()})
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_frame.f_globals.get("__package__") in _OWN_PACKAGES:
+            traceback = traceback.tb_next
+        shown = error.with_traceback(traceback or error.__traceback__)
+        where = "" if self._pack is None else f"pack {self._pack}: "
+        message = f"{where}{type(error).__qualname__}: {text_of(error)}"
+        return self._codec.encode_error({"code": "remote_exception", "message": message, **whose}, shown)
+
+    def report(self, call: IncomingCall, value: float, total: float | None, message: str) -> None:
+        """Tells a call's caller how far it is."""
+        said = {"pack": self._pack or "", "stage": "running", "message": message, "value": value}
+        call.progress(self._codec.encode(said if total is None else {**said, "total": total}))

@@ -1,0 +1,131 @@
+"""The worker's host: the pair with it, the ways to it, and the executor that its calls go to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.calls.pair import Pair, Route
+from comfy_airlock.calls.service import Method
+from comfy_airlock.runtime.executor import Executor
+from comfy_airlock.runtime.streams import Streams
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
+from comfy_airlock.wire.connection import SERVER_PEER, Connection
+from comfy_airlock.wire.errors import AirlockError, BadRequest
+from comfy_airlock.wire.frame import Frame
+from comfy_airlock.wire.incoming import IncomingCall
+
+_LATEST: Final[dict[str, Pair]] = {}
+"""The pair with this worker's host. One per process, as the worker is."""
+
+
+class HostLink:
+    """The owner of the connection to the server, over which the relay leads to the host."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        streams: Streams,
+        pack: str,
+        methods: dict[str, Method],
+        inference: InferenceMode,
+    ) -> None:
+        """
+        Args:
+            methods: what the host can call, besides the objects that it holds.
+            inference: entered before each call.
+        """
+        self._connection = connection
+        self._streams = streams
+        self._host = connection.welcome.get("host", SERVER_PEER)
+        self._line: Channel | None = None
+        methods = {**methods, "idle": lambda: self.executor.idle()}
+        relay: Route = (connection, self._host)
+        self.pair = Pair(self._route, relay, reveals=True, methods=methods, pack=pack, inference=inference)
+        self.executor = Executor(self.pair.service, streams.lead)
+
+    def attach(self) -> None:
+        """Begins to take calls."""
+        _LATEST["host"] = self.pair
+        self._streams.add(self._connection)
+        self._connection.attach(self, self._connection.early)
+
+    def _route(self) -> Route:
+        return self._line or self._connection, self._host
+
+    def called(self, call: IncomingCall) -> None:
+        self.executor.submit(call)
+
+    def gave_up(self) -> None:
+        """The relay sees to what the host owes."""
+
+    def received(self, frame: Frame) -> None:
+        if frame.kind != frames.LINE:
+            self.pair.received(frame, self.executor.submit)
+        elif self._connection.lane is not None:
+            link = self._connection.lane.take(frame.call)
+            line = Channel(link, self._connection.codec, "the host", self._streams.lead)
+            self._line = line
+            line.attach(_LineSide(self, line), [])
+            self._streams.add(line)
+
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        """The server is gone, or ends this worker."""
+        self._streams.remove(self._connection)
+        self._streams.lead.end()
+        self.executor.stop()
+        fail_all(unanswered, reason)
+
+    def line_ended(self, line: Channel, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        """The host is gone, and the server ends its workers."""
+        self._streams.remove(line)
+        if self._line is line:
+            self._line = None
+        line.close()
+        fail_all(unanswered, reason)
+
+
+class _LineSide:
+    """The owner of the line."""
+
+    def __init__(self, link: HostLink, line: Channel) -> None:
+        self._link = link
+        self._line = line
+        self.called = link.executor.submit
+
+    def gave_up(self) -> None:
+        """A host that owes an answer is its own user's to end."""
+
+    def received(self, frame: Frame) -> None:
+        self._link.pair.received(frame, self._link.executor.submit)
+
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        self._link.line_ended(self._line, reason, unanswered)
+
+
+def _host() -> Pair:
+    host = _LATEST.get("host")
+    if host is None:
+        raise BadRequest("this process is no worker: it has no host", hint="a host uses pack.emit and pack.on")
+    return host
+
+
+def emit(name: str, value: Any = None) -> None:
+    """Sends an event to the host, which handles it by ``pack.on(name, …)``. For the code of a pack; any thread may.
+
+    Raises:
+        BadRequest: this process is no worker.
+        ValueUnsupported, LimitExceeded: the value can't be sent.
+    """
+    _host().emit(name, value)
+
+
+def on(name: str, handler: Callable[[Any], object] | None) -> None:
+    """Has the host's events of this name handled, between calls on the thread that runs nodes; None ends that.
+
+    Raises:
+        BadRequest: this process is no worker.
+    """
+    _host().on(name, handler)

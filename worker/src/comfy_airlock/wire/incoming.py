@@ -1,0 +1,84 @@
+"""A call that this process is to answer, from the moment that it was read until its answer is on its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from comfy_airlock.wire.errors import Disconnected
+from comfy_airlock.wire.frame import PROGRESS, Body
+
+
+class Source(Protocol):
+    """The channel that a call came over, as the call sees it."""
+
+    def answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False, /) -> bool: ...
+
+    def send(self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False) -> None: ...
+
+
+class Reporter(Protocol):
+    """Who carries a call out, and can tell its caller how it goes."""
+
+    def report(self, call: IncomingCall, value: float, total: float | None, message: str, /) -> None: ...
+
+
+class IncomingCall:
+    """One call.
+
+    Attributes:
+        channel: where it came from, and where its answer goes.
+        peer: who calls; what a call back to it is addressed to.
+        number: the caller's number for it.
+        body: method and arguments, encoded.
+        until: time of the monotonic clock at which its caller waits no longer; None for ever.
+        is_cancelled: whether its caller has given it up.
+        service: who carries it out, once somebody does.
+        outer: the call that was under way where this one was begun.
+    """
+
+    __slots__ = ("_on_cancel", "body", "channel", "is_cancelled", "number", "outer", "peer", "service", "until")
+
+    def __init__(self, channel: Source, peer: int, number: int, body: Body, deadline_ms: int | None = None) -> None:
+        self.channel = channel
+        self.peer = peer
+        self.number = number
+        self.body = body
+        self.until = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
+        self.is_cancelled = False
+        self.service: Reporter | None = None
+        self.outer: IncomingCall | None = None
+        self._on_cancel: dict[object, Callable[[], None]] | None = None
+
+    def cancel(self) -> None:
+        """Its caller has given it up. Called on the thread that reads; a second time does nothing."""
+        if self.is_cancelled:
+            return
+        self.is_cancelled = True
+        while self._on_cancel:
+            # Taken out one by one: whoever gets an action carries it out, here or in on_cancel.
+            _, action = self._on_cancel.popitem()
+            action()
+
+    def on_cancel(self, token: object, action: Callable[[], None]) -> None:
+        """Has ``action`` called once the call is cancelled: at once where it was, else on the thread that reads."""
+        if self._on_cancel is None:
+            self._on_cancel = {}
+        self._on_cancel[token] = action
+        # It may have come in between, and looked before the action was there.
+        if self.is_cancelled and self._on_cancel.pop(token, None) is not None:
+            action()
+
+    def off_cancel(self, token: object) -> None:
+        """Takes an action of :meth:`on_cancel` back."""
+        if self._on_cancel is not None:
+            self._on_cancel.pop(token, None)
+
+    def progress(self, body: bytes, has_references: bool = False) -> None:
+        """Tells the caller how it goes. Where it waits no longer, nobody is told."""
+        if not self.is_cancelled:
+            try:
+                self.channel.send(PROGRESS, self.peer, self.number, body, has_references=has_references)
+            except Disconnected:
+                pass
