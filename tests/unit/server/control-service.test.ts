@@ -4,12 +4,13 @@ import type { Environment } from "../../../src/server/environments/environments.
 import type { PackManifest } from "../../../src/server/environments/manifest.ts";
 import type { Pack } from "../../../src/server/pack.ts";
 import { PackTable } from "../../../src/server/pack-table.ts";
-import { type Call, Session } from "../../../src/server/session.ts";
+import type { Session } from "../../../src/server/session.ts";
 import { encode } from "../../../src/transport/codec.ts";
 import type { Progress, Status } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { bytesOf } from "../../support/bytes.ts";
-import { FakeLink, hostHello, manifestOf, settled, workerHello } from "../../support/peers.ts";
+import { manifestOf, settled, workerHello } from "../../support/peers.ts";
+import { newCall, newSession } from "../../support/sessions.ts";
 
 const status: Status = { server: { version: "1", pid: 1, socket: "/s" }, packs: [] };
 const environment: Environment = {
@@ -77,17 +78,9 @@ function newService(packsPerHostMax = 3) {
     fail: (_, error) => void outcome.push({ error }),
     progress: (_, told) => void progress.push(told),
   });
-  const host = new Session(1, hostHello, new FakeLink());
+  const host = newSession(1);
   const handle = (id: number, body: Uint8Array, caller = host) => {
-    const rest = {
-      destination: 0,
-      callee: undefined,
-      abandoned: false,
-      deadlineMs: undefined,
-      deadlineAtMs: undefined,
-      timer: undefined,
-    };
-    const call: Call = { id, caller, callerCall: id, ...rest };
+    const call = newCall(caller, id, 0);
     service.handle(call, body);
     return call;
   };
@@ -168,7 +161,7 @@ test("status tells how the server is", async () => {
 
 test("a worker may not call the server", async () => {
   const { ask } = newService();
-  const worker = new Session(2, workerHello, new FakeLink());
+  const worker = newSession(2, workerHello);
   for (const method of ["status", "open", "nonsense"]) {
     expect((await ask(method, { folder: "/packs/blur" }, worker)).error?.code).toBe("unauthorized");
   }
