@@ -29,6 +29,8 @@ class FakePack {
   readonly warnings: readonly string[] = [];
   readonly ended = Promise.resolve();
   closes = 0;
+  /** Lines whose worker was said not to answer. */
+  readonly overdue: number[] = [];
 
   constructor(peer: number, host: Session, manifest: PackManifest) {
     this.peer = peer;
@@ -47,6 +49,10 @@ class FakePack {
 
   status(): number {
     return this.peer;
+  }
+
+  endOverdue(line: number): void {
+    this.overdue.push(line);
   }
 
   close(): void {
@@ -155,6 +161,14 @@ test("close ends the pack, which is then no pack of this host", async () => {
   }
 });
 
+test("overdue ends the worker on a line of the host's own pack", async () => {
+  const { ask, packs } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  expect(await ask("overdue", { pack: 100, line: 2 })).toEqual({ value: null });
+  expect((await ask("overdue", { pack: 100, line: 3 }, newSession(5))).error?.code).toBe("pack_not_open");
+  expect(packs[0]?.overdue).toEqual([2]);
+});
+
 test("status tells how the server is", async () => {
   expect(await newService().ask("status")).toEqual({ value: status });
 });
@@ -177,6 +191,7 @@ test.each<[unknown, unknown, string]>([
   ["open", { folder: "/packs/blur", force: true }, "malformed open"],
   ["prepare", { pack: "100" }, "pack"],
   ["close", { pack: -1 }, "pack"],
+  ["overdue", { pack: 100 }, "line"],
   ["status", { all: true }, "malformed status"],
   [7, {}, "malformed call"],
   ["open", null, "malformed call"],
