@@ -1,7 +1,8 @@
 """Makes this pack's worker a puppet: it connects to the server, and from then on a test says and hears everything.
 
-It connects to the socket that PUPPET_STRINGS names too, tells its token there on a line, and passes bytes from each to the
-other. It reads from the one only as fast as the other takes it, so a test that does not read is a worker that doesn't.
+It connects to the socket that PUPPET_STRINGS names too, tells its token there on a line, and passes bytes from each to
+the other. It reads from the one only as fast as the other takes it, so a test that does not read is a worker that
+doesn't.
 """
 
 import os

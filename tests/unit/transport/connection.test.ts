@@ -295,6 +295,32 @@ describe("receiving", () => {
     expect(broken.map((cause) => cause.code)).toEqual(["protocol_error"]);
   });
 
+  test("breaks once at most, whatever comes, and throws nothing", () => {
+    const chunks = fc.array(fc.uint8Array({ maxLength: 60 }), { maxLength: 10 });
+    fc.assert(
+      fc.property(chunks, (arriving) => {
+        const [fake, broken, batch] = [new FakeSocket(), [] as AirlockError[], new WriteBatch()];
+        const connection: Connection = new Connection(
+          fake.socket,
+          { ...defaultLimits, frameBytesMax: 64 },
+          {
+            onFrame: (frame) => connection.send(frame),
+            onBroken: (cause) => {
+              broken.push(cause);
+              connection.end(cause);
+            },
+            onClose: () => undefined,
+          },
+          batch,
+        );
+        for (const chunk of arriving) connection.handleData(chunk);
+        expect(broken.length).toBeLessThanOrEqual(1);
+        for (const { code } of broken) expect(code).toBeOneOf(["protocol_error", "limit_exceeded"]);
+        expect([batch.isOpen, connection.outboxBytes]).toEqual([false, 0]);
+      }),
+    );
+  });
+
   test("takes a listener's failure for a broken stream, and throws nothing into the loop", () => {
     const broken: AirlockError[] = [];
     const connection = new Connection(new FakeSocket().socket, defaultLimits, {
