@@ -16,6 +16,7 @@ import type { OnServerEvent } from "./events.ts";
 import type { Flow } from "./flow.ts";
 import type { Line } from "./line.ts";
 import type { Call, OpenPack, Session } from "./session.ts";
+import { WaitingCalls } from "./waiting-calls.ts";
 import type { LogFile } from "./workers/log-file.ts";
 import { Worker } from "./workers/worker.ts";
 import type { WorkerProcess } from "./workers/worker-process.ts";
@@ -52,11 +53,6 @@ interface PackLine {
 /** How many lines that ended are remembered for a host that asks why: it does so at once. */
 const linesRemembered = 8;
 
-interface Waiting {
-  readonly call: Call;
-  readonly frame: Frame;
-}
-
 export class Pack implements OpenPack {
   /** The number that the host sends this pack's calls to. */
   readonly peer: number;
@@ -75,7 +71,7 @@ export class Pack implements OpenPack {
   /** How many workers there were: the number of the last one, and of its line. */
   #lastNumber = 0;
   readonly #lines = new Map<number, PackLine>();
-  #waiting: Waiting[] = [];
+  readonly #waiting: WaitingCalls;
 
   constructor(peer: number, host: Session, manifest: PackManifest, log: LogFile, services: PackServices) {
     this.peer = peer;
@@ -83,6 +79,7 @@ export class Pack implements OpenPack {
     this.#manifest = manifest;
     this.log = log;
     this.#services = services;
+    this.#waiting = new WaitingCalls(services.limits.outboxBytesMax);
     this.flow = host.flowTo(peer, services.limits);
   }
 
@@ -128,7 +125,7 @@ export class Pack implements OpenPack {
     const { name, folder } = this.manifest;
     const session = this.#worker?.ready;
     const pid = this.#worker?.pid ?? 0;
-    const calls = (session?.callsOwed ?? 0) + this.#waiting.length;
+    const calls = (session?.callsOwed ?? 0) + this.#waiting.count;
     const state = session === undefined ? "starting" : "ready";
     return {
       pack: this.peer,
@@ -144,14 +141,18 @@ export class Pack implements OpenPack {
   submit(call: Call, frame: Frame): void {
     const session = this.#worker?.ready;
     if (session !== undefined && !this.#starting) return this.#services.deliver(call, frame, session);
-    // The frame is a view into the socket's buffer, which does not wait.
-    this.#waiting.push({ call, frame: frame.slice() });
+    if (!this.#waiting.add(call, frame)) return this.#services.fail(call, this.#tooMuchWaits());
     if (!this.#starting) void this.#start();
+  }
+
+  #tooMuchWaits(): AirlockError {
+    const message = `pack ${this.name}: too much waits for its worker to start; ${this.#services.limits.outboxBytesMax} bytes may`;
+    return new AirlockError("limit_exceeded", message, { pack: this.name, hint: "prepare the pack before calling it" });
   }
 
   /** Forgets a call that waits for a worker. */
   withdraw(call: Call): void {
-    this.#waiting = this.#waiting.filter((waiting) => waiting.call !== call);
+    this.#waiting.remove(call);
   }
 
   /** Finds or makes the pack's environment, telling `onProgress` and all calls that wait for it. */
@@ -170,7 +171,7 @@ export class Pack implements OpenPack {
     const startMs = this.#services.clock.nowMs();
     try {
       const environment = await this.prepare((progress) => {
-        for (const { call } of this.#waiting) this.#services.progress(call, progress);
+        for (const call of this.#waiting.calls) this.#services.progress(call, progress);
       });
       await this.#lastEnded;
       this.#closing.signal.throwIfAborted();
@@ -183,11 +184,11 @@ export class Pack implements OpenPack {
         startMs: elapsedMs,
       });
       this.#join(session);
-      for (const { call, frame } of this.#takeWaiting()) this.#services.deliver(call, frame, session);
+      for (const [call, frame] of this.#waiting.take()) this.#services.deliver(call, frame, session);
     } catch (error) {
       // Where the pack was closed meanwhile, that is the reason, not the signal that ended its worker.
       const reason = toAirlockError(this.#closed ? this.#closing.signal.reason : error, "worker_start_failed");
-      for (const { call } of this.#takeWaiting()) this.#services.fail(call, reason);
+      for (const [call] of this.#waiting.take()) this.#services.fail(call, reason);
     } finally {
       this.#starting = false;
     }
@@ -221,12 +222,6 @@ export class Pack implements OpenPack {
 
   endWorker(worker: Session, verdict: string): void {
     if (this.#worker?.session === worker) this.#worker.kill(verdict);
-  }
-
-  #takeWaiting(): Waiting[] {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    return waiting;
   }
 
   async #startWorker(environment: Environment): Promise<Session> {

@@ -11,7 +11,7 @@ import type { Worker } from "../../../src/server/workers/worker.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
 import type { Progress } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
-import { defaultLimits } from "../../../src/transport/limits.ts";
+import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
 import { temporaryFolders } from "../../support/folders.ts";
 import { type FakeLink, frame, manifestOf, settled, workerHello } from "../../support/peers.ts";
 import { newCall, newSession } from "../../support/sessions.ts";
@@ -51,7 +51,7 @@ class FakeProcess {
 }
 
 /** @param joins whether host and worker can take lines. */
-function newPack(joins = false) {
+function newPack(joins = false, limits: Partial<Limits> = {}) {
   const clock = new ManualClock();
   const environments: {
     resolve: (made: Environment) => void;
@@ -67,7 +67,7 @@ function newPack(joins = false) {
   let spawnFailure: AirlockError | undefined;
   const services: PackServices = {
     clock,
-    limits: defaultLimits,
+    limits: { ...defaultLimits, ...limits },
     onEvent: (event) => events.push(event.type),
     prepareEnvironment: (_, onProgress, signal) => {
       const { promise, resolve, reject } = Promise.withResolvers<Environment>();
@@ -214,6 +214,14 @@ describe("calls that wait for a worker", () => {
     expect(spawned[0]?.process.killed).toBeGreaterThan(0);
     expect(told).toEqual([workerEnded(1), "fail 1 worker_start_failed"]);
     expect(reasons[0]?.details.exit).toBe("no hello within 60 s");
+  });
+
+  test("fail alone where more would wait than the server holds for anybody", async () => {
+    const { told, reasons, submit, environments } = newPack(false, { outboxBytesMax: 40 });
+    for (const number of [1, 2, 3]) submit(number);
+    expect(told).toEqual(["fail 3 limit_exceeded"]);
+    expect(reasons[0]?.message).toBe("pack blur: too much waits for its worker to start; 40 bytes may");
+    expect(environments).toHaveLength(1);
   });
 
   test("are not delivered if they were withdrawn", async () => {
