@@ -8,45 +8,41 @@
 import type { Clock } from "../transport/clock.ts";
 import { AirlockError } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
+import { CallSlots } from "./call-slots.ts";
 import type { Call, Session } from "./session.ts";
 
 export class CallTable {
   readonly #limits: Limits;
   readonly #clock: Clock;
-  readonly #calls = new Map<number, Call>();
-  #lastId: number;
+  readonly #slots: CallSlots;
+  readonly #onOverdue: (call: Call) => void;
 
   /** @param lastId the number after which numbering begins. */
-  constructor(limits: Limits, clock: Clock, lastId = 0) {
+  constructor(limits: Limits, clock: Clock, onOverdue: (call: Call) => void, lastId = 0) {
     this.#limits = limits;
     this.#clock = clock;
-    this.#lastId = lastId;
+    this.#onOverdue = onOverdue;
+    this.#slots = new CallSlots(lastId);
   }
 
   get size(): number {
-    return this.#calls.size;
+    return this.#slots.size;
   }
 
   /** Calls that somebody still waits for. */
   get waitedFor(): number {
     let count = 0;
-    for (const call of this.#calls.values()) if (!call.abandoned) count += 1;
+    for (const call of this.#slots.all()) if (!call.abandoned) count += 1;
     return count;
   }
 
   /**
    * Enters a call.
    *
-   * @param deadlineMs milliseconds until `onOverdue`; missing means for ever.
+   * @param deadlineMs milliseconds until it is overdue; missing means for ever.
    * @throws AirlockError `protocol_error` for number 0 or one that is in use, `limit_exceeded` for one call too many.
    */
-  add(
-    caller: Session,
-    callerCall: number,
-    destination: number,
-    deadlineMs: number | undefined,
-    onOverdue: (call: Call) => void,
-  ): Call {
+  add(caller: Session, callerCall: number, destination: number, deadlineMs?: number): Call {
     if (callerCall === 0) throw new AirlockError("protocol_error", "call number 0 is not a call");
     if (caller.made.has(callerCall))
       throw new AirlockError("protocol_error", `call number ${callerCall} is in use already`);
@@ -58,53 +54,59 @@ export class CallTable {
       );
     }
     const call: Call = {
-      id: this.#freeId(),
+      id: this.#slots.freeId(),
       caller,
       callerCall,
       destination,
+      pack: undefined,
       callee: undefined,
+      heldBytes: 0,
       abandoned: false,
       deadlineMs,
       deadlineAtMs: deadlineMs === undefined ? undefined : this.#clock.nowMs() + deadlineMs,
       timer: undefined,
     };
-    if (deadlineMs !== undefined) call.timer = this.#clock.after(deadlineMs, () => onOverdue(call));
-    this.#calls.set(call.id, call);
+    if (deadlineMs !== undefined) call.timer = this.#clock.after(deadlineMs, () => this.#onOverdue(call));
+    this.#slots.put(call);
     caller.callsInTable += 1;
     caller.made.set(callerCall, call);
     return call;
   }
 
-  /** Numbers wrap after 2³² calls; one that is still in use is passed over. */
-  #freeId(): number {
-    do {
-      this.#lastId = (this.#lastId + 1) >>> 0;
-    } while (this.#lastId === 0 || this.#calls.has(this.#lastId));
-    return this.#lastId;
+  /** The call that has the server's number `id`. */
+  find(id: number): Call | undefined {
+    return this.#slots.find(id);
+  }
+
+  /** The calls that a peer was given and has not answered. */
+  givenTo(callee: Session): Call[] {
+    return callee.callsOwed === 0 ? [] : this.#slots.all().filter((call) => call.callee === callee);
   }
 
   /** Hands the call to the peer that will answer it. */
   give(call: Call, callee: Session): void {
     call.callee = callee;
-    callee.given.set(call.id, call);
+    callee.callsOwed += 1;
   }
 
   /** Nobody waits for the answer any more. */
   abandon(call: Call): void {
-    call.abandoned = true;
     call.timer?.cancel();
-    if (call.caller.made.get(call.callerCall) === call) call.caller.made.delete(call.callerCall);
+    if (call.abandoned) return;
+    call.abandoned = true;
+    call.caller.made.delete(call.callerCall);
     if (call.callee === undefined) this.#forget(call);
   }
 
   /** The call is answered, or will never be. */
   remove(call: Call): void {
     this.abandon(call);
-    call.callee?.given.delete(call.id);
     this.#forget(call);
   }
 
   #forget(call: Call): void {
-    if (this.#calls.delete(call.id)) call.caller.callsInTable -= 1;
+    if (!this.#slots.remove(call)) return;
+    call.caller.callsInTable -= 1;
+    if (call.callee !== undefined) call.callee.callsOwed -= 1;
   }
 }

@@ -1,5 +1,6 @@
 /**
- * What the server does when it is called itself (peer 0): open, prepare and close packs, and tell how things are.
+ * What the server does when it is called itself (peer 0): open, prepare and close packs, end a worker that
+ * does not answer, and tell how things are.
  *
  * The only part of the server that decodes a body from a peer, after validating all of it.
  */
@@ -61,6 +62,8 @@ export class ControlService {
         return this.#close(host, validate(controlParameters.close, keywords, method).pack);
       case "ending":
         return await this.#ending(host, validate(controlParameters.ending, keywords, method));
+      case "overdue":
+        return this.#overdue(host, validate(controlParameters.overdue, keywords, method));
       case "status":
         validate(controlParameters.status, keywords, method);
         return this.#services.status();
@@ -85,6 +88,12 @@ export class ControlService {
   /** Throws what ended the worker on a line; a host asks when it finds the line at its end. */
   async #ending(host: Session, { pack, line }: { pack: number; line: number }): Promise<never> {
     throw await this.#services.packs.get(host, pack).ending(line);
+  }
+
+  /** Ends a worker that does not answer on a line, where the host alone knows of its calls. */
+  #overdue(host: Session, { pack, line }: { pack: number; line: number }): null {
+    this.#services.packs.get(host, pack).endOverdue(line);
+    return null;
   }
 
   #close(host: Session, peer: number): null {

@@ -7,7 +7,7 @@
 import type { Socket, UnixSocketListener } from "bun";
 import type { Clock, Timer } from "../transport/clock.ts";
 import { decode, encode } from "../transport/codec.ts";
-import { Connection } from "../transport/connection.ts";
+import { Connection, type ConnectionEvents } from "../transport/connection.ts";
 import {
   features,
   type Hello,
@@ -31,6 +31,7 @@ import {
 } from "../transport/frame.ts";
 import type { Libc } from "../transport/libc.ts";
 import type { Limits } from "../transport/limits.ts";
+import { WriteBatch } from "../transport/write-batch.ts";
 import type { OnServerEvent } from "./events.ts";
 import type { Pack } from "./pack.ts";
 import type { Router } from "./router.ts";
@@ -83,6 +84,7 @@ export class Door {
   readonly #options: DoorOptions;
   readonly #listener: UnixSocketListener<Visitor>;
   readonly #visitors = new Set<Visitor>();
+  readonly #batch = new WriteBatch();
   #onLastLeft: () => void = () => undefined;
   #refusesHosts = false;
 
@@ -132,12 +134,13 @@ export class Door {
 
   #open(socket: PeerSocket): void {
     const { limits, clock } = this.#options;
-    const connection: Connection = new Connection(socket as Socket<unknown>, limits, {
+    const events: ConnectionEvents = {
       onHeader: (header) => this.#checkHeader(visitor, header),
       onFrame: (frame) => this.#receive(visitor, frame),
       onBroken: (cause) => this.#sayGoodbye(visitor, cause),
       onClose: (cause) => this.#closed(visitor, cause),
-    });
+    };
+    const connection: Connection = new Connection(socket as Socket<unknown>, limits, events, this.#batch);
     const { fd: descriptor } = socket as unknown as { fd: number };
     const visitor: Visitor = { connection, descriptor, name: "", pid: 0 };
     socket.data = visitor;
@@ -200,14 +203,14 @@ export class Door {
     }
     const expected = hello.role === "worker" ? this.#claim(hello, visitor.pid) : undefined;
     visitor.timer?.cancel();
-    const session = this.#options.router.join(hello, visitor.connection);
+    const session = this.#options.router.join(hello, visitor.connection, expected?.pack);
     visitor.session = session;
     this.#sendWelcome(visitor, session, protocol, expected?.pack);
     if (expected !== undefined) {
       visitor.worker = expected.worker;
       expected.worker.admit(session);
     }
-    visitor.name = expected?.pack.manifest.name ?? hello.name;
+    visitor.name = expected?.pack.name ?? hello.name;
     const { name, pid } = visitor;
     this.#options.onEvent({ type: "peer_connected", peer: session.peer, role: hello.role, name, pid });
   }
@@ -228,12 +231,13 @@ export class Door {
 
   /** Welcomes the peer, with a descriptor lane where it can take one. */
   #sendWelcome(visitor: Visitor, session: Session, protocol: number, pack: Pack | undefined): void {
+    const credit = session.keepsToCredit ? [features.credit] : [];
     if (session.hello.features.includes(features.line)) {
-      const welcome = this.#welcome(session, protocol, [features.line], pack);
+      const welcome = this.#welcome(session, protocol, [features.line, ...credit], pack);
       session.lane = DescriptorLane.open(this.#options.libc, visitor.descriptor, welcome);
       if (session.lane !== undefined) return;
     }
-    visitor.connection.send(this.#welcome(session, protocol, [], pack));
+    visitor.connection.send(this.#welcome(session, protocol, credit, pack));
   }
 
   #welcome(session: Session, protocol: number, shared: string[], pack: Pack | undefined): Frame {
@@ -242,7 +246,8 @@ export class Door {
       features: shared,
       peer: session.peer,
       server: { version: this.#options.version, pid: process.pid },
-      ...(pack && { pack: { name: pack.manifest.name, folder: pack.manifest.folder } }),
+      ...(pack && { pack: { name: pack.name, folder: pack.manifest.folder }, host: pack.host.peer }),
+      ...(session.keepsToCredit && { window: this.#options.limits.creditWindowBytes }),
     };
     return buildFrame({ kind: FrameKind.welcome, peer: 0, call: 0, body: encode(welcome) });
   }

@@ -1,5 +1,5 @@
 /**
- * A pack that a host has opened: the destination of its calls, and the owner of its worker.
+ * A pack that a host has opened: where its calls go, and the owner of its worker.
  *
  * Invariant: at most one worker at a time; calls that arrive while there is none wait, in order, for the one that is
  * being made, and all fail together with the reason where it can't be. A worker that ends is replaced by the next call,
@@ -13,8 +13,10 @@ import type { Limits } from "../transport/limits.ts";
 import type { Environment } from "./environments/environments.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { OnServerEvent } from "./events.ts";
+import type { Flow } from "./flow.ts";
 import type { Line } from "./line.ts";
-import type { Call, Destination, Session } from "./session.ts";
+import type { Call, OpenPack, Session } from "./session.ts";
+import { WaitingCalls } from "./waiting-calls.ts";
 import type { LogFile } from "./workers/log-file.ts";
 import { Worker } from "./workers/worker.ts";
 import type { WorkerProcess } from "./workers/worker-process.ts";
@@ -34,6 +36,8 @@ export interface PackServices {
   deliver(call: Call, frame: Frame, worker: Session): void;
   fail(call: Call, error: AirlockError): void;
   progress(call: Call, progress: Progress): void;
+  /** Tells a host what it did not ask for. */
+  notify(host: Session, name: string, value: unknown): void;
   /** A worker's session is over; its calls fail with `cause`. */
   leave(session: Session, cause: AirlockError): void;
   /** Makes a line between the two, where both can take one. */
@@ -49,15 +53,11 @@ interface PackLine {
 /** How many lines that ended are remembered for a host that asks why: it does so at once. */
 const linesRemembered = 8;
 
-interface Waiting {
-  readonly call: Call;
-  readonly frame: Frame;
-}
-
-export class Pack implements Destination {
+export class Pack implements OpenPack {
   /** The number that the host sends this pack's calls to. */
   readonly peer: number;
   readonly host: Session;
+  readonly flow: Flow | undefined;
   readonly log: LogFile;
   readonly #services: PackServices;
   readonly #closing = new AbortController();
@@ -68,9 +68,10 @@ export class Pack implements Destination {
   /** Settles when the last worker is gone. */
   #lastEnded: Promise<unknown> = Promise.resolve();
   #starting = false;
+  /** How many workers there were: the number of the last one, and of its line. */
+  #lastNumber = 0;
   readonly #lines = new Map<number, PackLine>();
-  #lastLine = 0;
-  #waiting: Waiting[] = [];
+  readonly #waiting: WaitingCalls;
 
   constructor(peer: number, host: Session, manifest: PackManifest, log: LogFile, services: PackServices) {
     this.peer = peer;
@@ -78,6 +79,16 @@ export class Pack implements Destination {
     this.#manifest = manifest;
     this.log = log;
     this.#services = services;
+    this.#waiting = new WaitingCalls(services.limits.outboxBytesMax);
+    this.flow = host.flowTo(peer, services.limits);
+  }
+
+  get name(): string {
+    return this.#manifest.name;
+  }
+
+  get worker(): Session | undefined {
+    return this.#worker?.ready;
   }
 
   /** The manifest as it was when the pack was last opened: the next worker's. */
@@ -114,7 +125,7 @@ export class Pack implements Destination {
     const { name, folder } = this.manifest;
     const session = this.#worker?.ready;
     const pid = this.#worker?.pid ?? 0;
-    const calls = (session?.given.size ?? 0) + this.#waiting.length;
+    const calls = (session?.callsOwed ?? 0) + this.#waiting.count;
     const state = session === undefined ? "starting" : "ready";
     return {
       pack: this.peer,
@@ -130,14 +141,18 @@ export class Pack implements Destination {
   submit(call: Call, frame: Frame): void {
     const session = this.#worker?.ready;
     if (session !== undefined && !this.#starting) return this.#services.deliver(call, frame, session);
-    // The frame is a view into the socket's buffer, which does not wait.
-    this.#waiting.push({ call, frame: frame.slice() });
+    if (!this.#waiting.add(call, frame)) return this.#services.fail(call, this.#tooMuchWaits());
     if (!this.#starting) void this.#start();
+  }
+
+  #tooMuchWaits(): AirlockError {
+    const message = `pack ${this.name}: too much waits for its worker to start; ${this.#services.limits.outboxBytesMax} bytes may`;
+    return new AirlockError("limit_exceeded", message, { pack: this.name, hint: "prepare the pack before calling it" });
   }
 
   /** Forgets a call that waits for a worker. */
   withdraw(call: Call): void {
-    this.#waiting = this.#waiting.filter((waiting) => waiting.call !== call);
+    this.#waiting.remove(call);
   }
 
   /** Finds or makes the pack's environment, telling `onProgress` and all calls that wait for it. */
@@ -146,7 +161,7 @@ export class Pack implements Destination {
   }
 
   /** Ends the pack's worker, and with it the calls under way, which fail with `reason`. */
-  close(reason = new AirlockError("cancelled", `the pack ${this.manifest.name} was closed`)): void {
+  close(reason = new AirlockError("cancelled", `the pack ${this.name} was closed`)): void {
     this.#closing.abort(reason);
     this.#worker?.stop();
   }
@@ -156,7 +171,7 @@ export class Pack implements Destination {
     const startMs = this.#services.clock.nowMs();
     try {
       const environment = await this.prepare((progress) => {
-        for (const { call } of this.#waiting) this.#services.progress(call, progress);
+        for (const call of this.#waiting.calls) this.#services.progress(call, progress);
       });
       await this.#lastEnded;
       this.#closing.signal.throwIfAborted();
@@ -164,16 +179,16 @@ export class Pack implements Destination {
       const elapsedMs = this.#services.clock.nowMs() - startMs;
       this.#services.onEvent({
         type: "worker_started",
-        pack: this.manifest.name,
+        pack: this.name,
         pid: session.hello.pid,
         startMs: elapsedMs,
       });
       this.#join(session);
-      for (const { call, frame } of this.#takeWaiting()) this.#services.deliver(call, frame, session);
+      for (const [call, frame] of this.#waiting.take()) this.#services.deliver(call, frame, session);
     } catch (error) {
       // Where the pack was closed meanwhile, that is the reason, not the signal that ended its worker.
       const reason = toAirlockError(this.#closed ? this.#closing.signal.reason : error, "worker_start_failed");
-      for (const { call } of this.#takeWaiting()) this.#services.fail(call, reason);
+      for (const [call] of this.#waiting.take()) this.#services.fail(call, reason);
     } finally {
       this.#starting = false;
     }
@@ -181,28 +196,32 @@ export class Pack implements Destination {
 
   /** Has host and worker talk directly from now on, where they can. Calls on the relay go on there. */
   #join(session: Session): void {
-    this.#lastLine += 1;
-    const line = this.#services.joinByLine(this.host, session, this.peer, this.#lastLine);
+    const line = this.#services.joinByLine(this.host, session, this.peer, this.#lastNumber);
     if (line === undefined) return;
-    this.#lines.set(this.#lastLine, { line, ended: Promise.withResolvers() });
-    this.#lines.delete(this.#lastLine - linesRemembered);
+    this.#lines.set(this.#lastNumber, { line, ended: Promise.withResolvers() });
+    const [oldest] = this.#lines.keys();
+    if (oldest !== undefined && this.#lines.size > linesRemembered) this.#lines.delete(oldest);
   }
 
   /** The worker whose calls the server may not see, because they come over a line. */
   get workerOnLine(): Session | undefined {
-    return this.#lines.has(this.#lastLine) ? this.#worker?.ready : undefined;
+    return this.#lines.has(this.#lastNumber) ? this.worker : undefined;
   }
 
   /** Why the worker on this line ended; settles when it has. */
   async ending(number: number): Promise<AirlockError> {
-    const forgotten = new AirlockError("worker_died", `pack ${this.manifest.name}: line ${number} has ended`);
+    const forgotten = new AirlockError("worker_died", `pack ${this.name}: line ${number} has ended`);
     return (await this.#lines.get(number)?.ended.promise) ?? forgotten;
   }
 
-  #takeWaiting(): Waiting[] {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    return waiting;
+  /** Ends the worker on this line, whose host says that it does not answer. It may have ended already. */
+  endOverdue(number: number): void {
+    const verdict = "ended by its host: it had not answered a call long after that was cancelled or overdue";
+    if (number === this.#lastNumber && this.#lines.has(number)) this.#worker?.kill(verdict);
+  }
+
+  endWorker(worker: Session, verdict: string): void {
+    if (this.#worker?.session === worker) this.#worker.kill(verdict);
   }
 
   async #startWorker(environment: Environment): Promise<Session> {
@@ -215,8 +234,10 @@ export class Pack implements Destination {
     try {
       const ended = worker.supervise(this.#services.spawn(this, worker, environment));
       this.#worker = worker;
+      this.#lastNumber += 1;
+      const number = this.#lastNumber;
       this.#workerManifest = this.#manifest;
-      this.#lastEnded = ended.then((exit) => this.#workerEnded(worker, exit));
+      this.#lastEnded = ended.then((exit) => this.#workerEnded(worker, number, exit));
       const failed = ended.then((exit) => Promise.reject(this.#startFailed(worker, exit)));
       // The race below may be over before the worker ends; that later rejection is nobody's surprise.
       failed.catch(() => undefined);
@@ -228,25 +249,27 @@ export class Pack implements Destination {
   }
 
   #startFailed(worker: Worker, exit: string): AirlockError {
-    const message = `pack ${this.manifest.name}: its worker (pid ${worker.pid}) ended before it was ready: ${exit}`;
-    return new AirlockError("worker_start_failed", message, { pack: this.manifest.name, exit, log: this.log.tail() });
+    const message = `pack ${this.name}: its worker (pid ${worker.pid}) ended before it was ready: ${exit}`;
+    return new AirlockError("worker_start_failed", message, { pack: this.name, exit, log: this.log.tail() });
   }
 
-  #workerEnded(worker: Worker, exit: string): void {
+  #workerEnded(worker: Worker, number: number, exit: string): void {
     if (this.#worker === worker) this.#worker = undefined;
-    const pack = this.manifest.name;
     const expected = this.#closed;
-    this.#services.onEvent({ type: "worker_ended", pack, pid: worker.pid, exit, expected });
-    if (worker.session === undefined) return;
-    const reason: AirlockError = expected ? this.#closing.signal.reason : this.#died(worker, exit);
-    const last = this.#lines.get(this.#lastLine);
-    last?.line.end();
-    last?.ended.resolve(reason);
-    this.#services.leave(worker.session, reason);
+    this.#services.onEvent({ type: "worker_ended", pack: this.name, pid: worker.pid, exit, expected });
+    if (worker.session !== undefined) {
+      const reason: AirlockError = expected ? this.#closing.signal.reason : this.#died(worker, exit);
+      const last = this.#lines.get(number);
+      last?.line.end();
+      last?.ended.resolve(reason);
+      this.#services.leave(worker.session, reason);
+    }
+    // After the errors of its calls: what the host still held for it can go now.
+    this.#services.notify(this.host, "worker_ended", { pack: this.peer, number });
   }
 
   #died(worker: Worker, exit: string): AirlockError {
-    const pack = this.manifest.name;
+    const pack = this.name;
     const message = `pack ${pack}: its worker (pid ${worker.pid}) ended during the call: ${exit}`;
     const hint = `the next call starts a fresh worker; its log is ${this.log.path}`;
     return new AirlockError("worker_died", message, { pack, exit, log: this.log.tail(), hint });

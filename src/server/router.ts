@@ -2,13 +2,14 @@
  * The relay: takes frames from sessions and passes them on by their header, without decoding a body.
  *
  * Owns the call table. Invariant: every call that entered is answered exactly once, by its callee or,
- * where that is impossible, by the router itself. Knows packs only as destinations, and control only as a function;
- * does no I/O but {@link FrameSink.send}.
+ * where that is impossible, by the router itself; and what a frame took of its sender's credit is given back once.
+ * Knows packs only as what joins a host and a worker, and control only as a function; does no I/O but
+ * {@link FrameSink.send}.
  */
 import type { Clock } from "../transport/clock.ts";
 import { encode } from "../transport/codec.ts";
 import type { FrameSink } from "../transport/connection.ts";
-import { type Hello, type Progress, progressToWire, protocolVersions, serverPeer } from "../transport/control.ts";
+import { type Hello, type Progress, progressToWire, serverPeer } from "../transport/control.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
@@ -17,59 +18,60 @@ import {
   frameBody,
   frameCall,
   frameDeadlineMs,
+  frameHasReferences,
   frameKind,
+  frameParent,
   framePeer,
   setFrameCall,
   setFrameDeadlineMs,
+  setFrameKind,
+  setFrameParent,
   setFramePeer,
 } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
 import { CallTable } from "./call-table.ts";
-import { type Call, type Destination, Session } from "./session.ts";
+import { type CreditWindow, creditFrame, type Flow } from "./flow.ts";
+import { Questions } from "./questions.ts";
+import { type Call, type OpenPack, Session } from "./session.ts";
 
 /** Carries out a call to the server itself; answers through {@link Router.answer} or {@link Router.fail}. */
 export type ControlHandler = (call: Call, body: Uint8Array) => void;
 
+/** The packs that hosts have open. */
+export interface OpenPacks {
+  find(host: Session, peer: number): OpenPack | undefined;
+  /** @throws AirlockError `pack_not_open`. */
+  get(host: Session, peer: number): OpenPack;
+}
+
 export interface RouterOptions {
   readonly limits: Limits;
   readonly clock: Clock;
+  readonly packs: OpenPacks;
   readonly onControl: ControlHandler;
-  /**
-   * Where a host's calls to a number go.
-   *
-   * @throws AirlockError what the caller is to be told where they go nowhere.
-   */
-  destinationOf(host: Session, peer: number): Destination;
-  /** The name of the pack that a call was made to, for errors. */
-  packNameOf(call: Call): string | undefined;
-  /** Tells a call's destination to forget it: it was not delivered, and nobody waits for it. */
-  withdraw(call: Call): void;
 }
-
-const serverHello: Hello = { protocol: protocolVersions, features: [], role: "host", name: "server", pid: process.pid };
 
 export class Router {
   readonly #options: RouterOptions;
   readonly #calls: CallTable;
-  /** The server as a caller. */
-  readonly #self = new Session(serverPeer, serverHello, {
-    send: (frame) => this.#answered(frame),
-    end: () => undefined,
-    abort: () => undefined,
-  });
-  readonly #asked = new Map<number, () => void>();
-  #lastAsked = 0;
+  readonly #questions: Questions;
   #lastPeer: number = serverPeer;
   #stopping = false;
 
   constructor(options: RouterOptions) {
     this.#options = options;
-    this.#calls = new CallTable(options.limits, options.clock);
+    this.#calls = new CallTable(options.limits, options.clock, (call) => this.#overdue(call));
+    this.#questions = new Questions(this.#calls, options.limits);
   }
 
   /** Calls whose callers still wait. */
   get callsWaitedFor(): number {
     return this.#calls.waitedFor;
+  }
+
+  /** Calls in the table: those waited for, and those that were given up and not answered yet. */
+  get callsHeld(): number {
+    return this.#calls.size;
   }
 
   /** A number for a peer or a pack; never given twice. */
@@ -78,32 +80,29 @@ export class Router {
     return this.#lastPeer;
   }
 
-  /** Lets a peer in. Its frames then go to {@link receive}, its end to {@link leave}. */
-  join(hello: Hello, link: FrameSink): Session {
-    return new Session(this.nextPeer(), hello, link);
+  /**
+   * Lets a peer in. Its frames then go to {@link receive}, its end to {@link leave}.
+   *
+   * @param pack what it runs, where it is a worker.
+   */
+  join(hello: Hello, link: FrameSink, pack?: OpenPack): Session {
+    return new Session(this.nextPeer(), hello, link, this.#options.limits, pack);
   }
 
   /** Calls a worker's method in the server's own name. Settles when it has answered, whatever, or is gone. */
   ask(worker: Session, method: string): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#lastAsked += 1;
-    const call = this.#calls.add(this.#self, this.#lastAsked, worker.peer, undefined, () => undefined);
-    this.#asked.set(call.callerCall, resolve);
-    this.#calls.give(call, worker);
-    const body = encode([method, [], {}]);
-    worker.link.send(buildFrame({ kind: FrameKind.call, peer: serverPeer, call: call.id, body }));
-    return promise;
+    return this.#questions.ask(worker, method);
   }
 
-  #answered(frame: Frame): void {
-    const call = frameCall(frame);
-    this.#asked.get(call)?.();
-    this.#asked.delete(call);
-  }
-
-  /** Refuses new calls from now on; those under way go on. */
+  /** Refuses new calls from now on; those under way go on, and so do those that are made for them. */
   stopTakingCalls(): void {
     this.#stopping = true;
+  }
+
+  /** Tells a peer what it did not ask for. */
+  notify(session: Session, name: string, value: unknown): void {
+    const body = encode([name, value]);
+    session.link.send(buildFrame({ kind: FrameKind.event, peer: serverPeer, call: 0, body }));
   }
 
   /**
@@ -122,6 +121,9 @@ export class Router {
         return this.#receiveAnswer(from, frame);
       case FrameKind.progress:
         return this.#receiveProgress(from, frame);
+      case FrameKind.event:
+      case FrameKind.release:
+        return this.#receiveNews(from, frame);
       default:
         throw new AirlockError("protocol_error", `frame kind ${frameKind(frame)} is out of place here`);
     }
@@ -129,17 +131,77 @@ export class Router {
 
   #receiveCall(from: Session, frame: Frame): void {
     const destination = framePeer(frame);
-    const call = this.#calls.add(from, frameCall(frame), destination, frameDeadlineMs(frame), (overdue) =>
-      this.#overdue(overdue),
-    );
-    if (this.#stopping)
-      return this.fail(call, new AirlockError("server_stopping", "the server is stopping and takes no new calls"));
-    if (destination === serverPeer) return this.#options.onControl(call, frameBody(frame));
+    const call = this.#calls.add(from, frameCall(frame), destination, frameDeadlineMs(frame));
+    if (destination === serverPeer) return this.#receiveControl(call, frame);
     try {
-      this.#options.destinationOf(from, destination).submit(call, frame);
+      call.pack = this.#packBetween(from, destination);
     } catch (error) {
+      this.#giveBack(from, frame);
       this.fail(call, toAirlockError(error));
+      return;
     }
+    flowFrom(from, call.pack)?.window.take(frame.byteLength);
+    call.heldBytes = frame.byteLength;
+    const refusal = this.#refusalOf(call, frame);
+    if (refusal !== undefined) this.fail(call, refusal);
+    else if (from.pack === undefined) call.pack.submit(call, frame);
+    else this.deliver(call, frame, call.pack.host);
+  }
+
+  #receiveControl(call: Call, frame: Frame): void {
+    const parent = frameParent(frame);
+    if (parent !== undefined)
+      throw new AirlockError(
+        "protocol_error",
+        `call ${call.callerCall} is to the server, which made no call ${parent}`,
+      );
+    if (this.#stopping) this.fail(call, stoppingError());
+    else this.#options.onControl(call, frameBody(frame));
+  }
+
+  /**
+   * The pack by which `from` reaches the peer of this number.
+   *
+   * @throws AirlockError `pack_not_open` for a host, `unauthorized` for a worker that calls anybody but its host.
+   */
+  #packBetween(from: Session, peer: number): OpenPack {
+    const { pack } = from;
+    if (pack === undefined) return this.#options.packs.get(from, peer);
+    if (pack.host.peer === peer) return pack;
+    const message = `pack ${pack.name}: its worker may call its host (peer ${pack.host.peer}) alone, not peer ${peer}`;
+    throw new AirlockError("unauthorized", message, { pack: pack.name });
+  }
+
+  /** Why a call that was addressed well is not passed on; translates the number of its parent. */
+  #refusalOf(call: Call, frame: Frame): AirlockError | undefined {
+    const number = frameParent(frame);
+    const parent = number === undefined ? undefined : this.#parentOf(call, number);
+    if (number !== undefined && parent === undefined) {
+      const message = `call ${call.callerCall} was made for call ${number}, which is no longer under way`;
+      return new AirlockError("cancelled", message);
+    }
+    if (parent !== undefined) setFrameParent(frame, parent.callerCall);
+    else if (this.#stopping) return stoppingError();
+    return undefined;
+  }
+
+  /**
+   * The call on whose behalf another is made, while it is under way.
+   *
+   * That it was answered, or given up, may cross this call. Naming a call that somebody else was given, or made, can't.
+   *
+   * @throws AirlockError `protocol_error`.
+   */
+  #parentOf(call: Call, number: number): Call | undefined {
+    const parent = this.#calls.find(number);
+    if (parent !== undefined && (parent.callee !== call.caller || parent.pack !== call.pack)) {
+      const whose = `call ${number}, which peer ${call.destination} did not ask of this peer`;
+      throw new AirlockError("protocol_error", `call ${call.callerCall} names as its parent ${whose}`);
+    }
+    if (parent === undefined || parent.abandoned) return undefined;
+    // A worker that has ended may still be owed answers, while calls wait for the next one already.
+    const addressee = call.caller.pack === undefined ? call.pack?.worker : call.pack?.host;
+    return parent.caller === addressee ? parent : undefined;
   }
 
   #receiveCancel(from: Session, frame: Frame): void {
@@ -150,38 +212,88 @@ export class Router {
 
   #receiveAnswer(from: Session, frame: Frame): void {
     const call = this.#givenTo(from, frame);
+    // Before the call is over: an answer that breaks the rules is none, and its caller waits for another.
+    const window = flowFrom(from, call.pack)?.window;
+    window?.take(frame.byteLength);
     const { abandoned } = call;
     this.#calls.remove(call);
-    if (!abandoned) this.#forwardToCaller(call, frame);
+    this.#forwardToCaller(call, frame, window, abandoned);
   }
 
   #receiveProgress(from: Session, frame: Frame): void {
     const call = this.#givenTo(from, frame);
-    if (!call.abandoned) this.#forwardToCaller(call, frame);
+    const window = flowFrom(from, call.pack)?.window;
+    window?.take(frame.byteLength);
+    this.#forwardToCaller(call, frame, window, call.abandoned);
   }
 
   #givenTo(callee: Session, frame: Frame): Call {
-    const call = callee.given.get(frameCall(frame));
-    if (call === undefined)
+    const call = this.#calls.find(frameCall(frame));
+    if (call?.callee !== callee)
       throw new AirlockError("protocol_error", `call ${frameCall(frame)} is not this peer's to answer`);
     return call;
   }
 
-  #forwardToCaller(call: Call, frame: Frame): void {
+  #forwardToCaller(call: Call, frame: Frame, window: CreditWindow | undefined, isLate: boolean): void {
+    if (isLate && !frameHasReferences(frame)) {
+      window?.passed(frame.byteLength);
+      return;
+    }
     setFramePeer(frame, call.destination);
-    setFrameCall(frame, call.callerCall);
-    call.caller.link.send(frame);
+    setFrameCall(frame, isLate ? lateCall : call.callerCall);
+    // Nobody waits for it. What it holds is released by the caller, who may have given its number to another call.
+    if (isLate) setFrameKind(frame, FrameKind.result);
+    call.caller.link.send(frame, window);
   }
 
-  /** Passes a call's frame on to the worker that will answer it. */
-  deliver(call: Call, frame: Frame, worker: Session): void {
+  /** An event or a release: to be passed on if there is somebody to take it, and answered by nothing. */
+  #receiveNews(from: Session, frame: Frame): void {
+    const peer = framePeer(frame);
+    const isLawful =
+      frameCall(frame) === 0 && (from.pack === undefined ? peer !== serverPeer : peer === from.pack.host.peer);
+    if (!isLawful) {
+      const whose = `a frame of kind ${frameKind(frame)} to peer ${peer} with call ${frameCall(frame)}`;
+      throw new AirlockError(
+        "protocol_error",
+        `${whose} is out of place: it goes to a host's pack or a worker's host, with call 0`,
+      );
+    }
+    const pack = from.pack ?? this.#options.packs.find(from, peer);
+    // The pack may have been closed meanwhile.
+    if (pack === undefined) return this.#giveBack(from, frame);
+    const flow = flowFrom(from, pack);
+    const receipt = frameKind(frame) === FrameKind.release ? flow?.reserve : flow?.window;
+    receipt?.take(frame.byteLength);
+    const to = from.pack === undefined ? pack.worker : pack.host;
+    setFramePeer(frame, from.knownAs);
+    if (to === undefined) receipt?.passed(frame.byteLength);
+    else to.link.send(frame, receipt);
+  }
+
+  /** Returns the credit of a frame to nobody, of which no account is kept. */
+  #giveBack(from: Session, frame: Frame): void {
+    if (from.keepsToCredit && frameKind(frame) !== FrameKind.release)
+      from.link.send(creditFrame(framePeer(frame), frame.byteLength));
+  }
+
+  /** Passes a call's frame on to the peer that will answer it. */
+  deliver(call: Call, frame: Frame, callee: Session): void {
     if (call.abandoned) return;
-    this.#calls.give(call, worker);
-    setFramePeer(frame, call.caller.peer);
+    if (callee.isGone) return this.fail(call, new AirlockError("disconnected", `peer ${call.destination} is gone`));
+    this.#calls.give(call, callee);
+    setFramePeer(frame, call.caller.knownAs);
     setFrameCall(frame, call.id);
     // What it waited for its worker to start, the worker must not count again.
     if (call.deadlineAtMs !== undefined) setFrameDeadlineMs(frame, call.deadlineAtMs - this.#options.clock.nowMs());
-    worker.link.send(frame);
+    call.heldBytes = 0;
+    callee.link.send(frame, flowFrom(call.caller, call.pack)?.window);
+  }
+
+  /** The call's frame will not be delivered: nothing of it is held any more. */
+  #letGo(call: Call): void {
+    if (call.heldBytes === 0) return;
+    flowFrom(call.caller, call.pack)?.window.passed(call.heldBytes);
+    call.heldBytes = 0;
   }
 
   /** Answers a call with a value of the server's own. */
@@ -203,6 +315,7 @@ export class Router {
   #reply(call: Call, kind: FrameKind, body: Uint8Array): void {
     const { abandoned } = call;
     this.#calls.remove(call);
+    this.#letGo(call);
     if (!abandoned) this.#tell(call, kind, body);
   }
 
@@ -217,30 +330,55 @@ export class Router {
   }
 
   #overdue(call: Call): void {
-    const pack = this.#options.packNameOf(call);
+    const pack = call.caller.pack === undefined ? call.pack?.name : undefined;
     const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
     const error = new AirlockError(
       "deadline_exceeded",
       `${whose} took longer than its deadline of ${call.deadlineMs} ms`,
-      {
-        ...(pack !== undefined && { pack }),
-        hint: "give it more time; a synchronous node goes on running, and the next call waits for it",
-      },
+      pack === undefined ? {} : { pack, hint: this.#hintForOverdue() },
     );
     this.#tell(call, FrameKind.error, encode(errorToWire(error)));
     this.#abandon(call);
   }
 
+  #hintForOverdue(): string {
+    return `give it more time; a worker that goes on for ${this.#options.limits.graceMs / 1000} s more is ended`;
+  }
+
   /** The caller no longer waits; the callee is told, so that it can stop. */
   #abandon(call: Call): void {
     this.#calls.abandon(call);
-    call.callee?.link.send(buildFrame({ kind: FrameKind.cancel, peer: call.caller.peer, call: call.id }));
-    if (call.callee === undefined) this.#options.withdraw(call);
+    const { callee } = call;
+    if (callee === undefined) {
+      call.pack?.withdraw(call);
+      this.#letGo(call);
+      return;
+    }
+    callee.link.send(buildFrame({ kind: FrameKind.cancel, peer: call.caller.knownAs, call: call.id }));
+    const { pack } = callee;
+    if (pack === undefined) return;
+    const { graceMs } = this.#options.limits;
+    const overdue = `it had not answered a call ${graceMs / 1000} s after that was cancelled or overdue`;
+    call.timer = this.#options.clock.after(graceMs, () => pack.endWorker(callee, `ended by the server: ${overdue}`));
   }
 
   /** A peer is gone: its own calls are abandoned, and those it was to answer fail with `cause`. */
   leave(session: Session, cause: AirlockError): void {
+    session.isGone = true;
     for (const call of [...session.made.values()]) this.#abandon(call);
-    for (const call of [...session.given.values()]) this.fail(call, cause);
+    for (const call of this.#calls.givenTo(session)) this.fail(call, cause);
   }
+}
+
+/** What a frame that is an answer too late has in place of its call's number, which may be another call's by now. */
+const lateCall = 0;
+
+/** What `sender` may have under way to the other one of a pack, where it keeps to credit. */
+function flowFrom(sender: Session, pack: OpenPack | undefined): Flow | undefined {
+  if (pack === undefined) return undefined;
+  return sender.pack === undefined ? pack.flow : sender.flow;
+}
+
+function stoppingError(): AirlockError {
+  return new AirlockError("server_stopping", "the server is stopping and takes no new calls");
 }

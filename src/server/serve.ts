@@ -143,10 +143,8 @@ class RunningServer implements Server {
     const router = new Router({
       limits,
       clock,
+      packs,
       onControl: (call, body) => control.handle(call, body),
-      destinationOf: (host, peer) => packs.get(host, peer),
-      packNameOf: (call) => packs.find(call.caller, call.destination)?.manifest.name,
-      withdraw: (call) => packs.find(call.caller, call.destination)?.withdraw(call),
     });
     this.#packs = packs;
     this.#router = router;
@@ -202,6 +200,7 @@ class RunningServer implements Server {
       deliver: (call, frame, worker) => router.deliver(call, frame, worker),
       fail: (call, error) => router.fail(call, error),
       progress: (call, progress) => router.progress(call, progress),
+      notify: (host, name, value) => router.notify(host, name, value),
       leave: (session, cause) => router.leave(session, cause),
       joinByLine: (host, worker, pack, number) => Line.join(libc, host, worker, pack, number),
     };

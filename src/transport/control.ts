@@ -60,6 +60,7 @@ export const controlParameters = {
   prepare: v.strictObject({ pack: u32 }),
   close: v.strictObject({ pack: u32 }),
   ending: v.strictObject({ pack: u32, line: u32 }),
+  overdue: v.strictObject({ pack: u32, line: u32 }),
   status: v.strictObject({}),
 } as const;
 export type ControlMethod = keyof typeof controlParameters;

@@ -71,6 +71,10 @@ export function frameKind(frame: Frame): number {
   return frame[4] ?? 0;
 }
 
+export function setFrameKind(frame: Frame, kind: FrameKind): void {
+  frame[4] = kind;
+}
+
 function frameFlags(frame: Frame): number {
   return frame[5] ?? 0;
 }
@@ -282,11 +286,12 @@ export class FrameAssembler {
       }
       const rest = chunk.byteLength - at;
       if (rest >= headerBytes) {
-        const header = chunk.subarray(at, at + headerBytes);
-        this.#check(header);
-        const total = headerBytes + frameLength(header);
+        const total = headerBytes + readU32(chunk, at);
+        // One view serves the check too, which looks at the header alone.
+        const frame = chunk.subarray(at, at + total);
+        this.#check(frame);
         if (rest >= total) {
-          sink(chunk.subarray(at, at + total));
+          sink(frame);
           at += total;
           continue;
         }

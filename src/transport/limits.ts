@@ -14,6 +14,10 @@ export interface Limits {
   readonly valueDepthMax: number;
   /** Bytes queued for a peer that does not read: past it, that peer's connection is closed. */
   readonly outboxBytesMax: number;
+  /** Bytes that a peer which keeps to credit may have under way to each other one: bounds what waits for one that does not read. */
+  readonly creditWindowBytes: number;
+  /** Bytes of releases, which need no credit, that wait for one peer from one other. */
+  readonly releaseBytesMax: number;
   /** Calls that one peer may have under way: bounds the call table. */
   readonly callsPerPeerMax: number;
   /** Connections at once: bounds descriptors. */
@@ -24,6 +28,8 @@ export interface Limits {
   readonly helloMsMax: number;
   /** Milliseconds from spawning a worker to its hello. */
   readonly workerStartMsMax: number;
+  /** Milliseconds that a worker has to answer a call which was cancelled or is overdue: past it, the worker is ended. */
+  readonly graceMs: number;
   /** Milliseconds that running calls get when the server stops. */
   readonly drainMsMax: number;
 }
@@ -39,10 +45,13 @@ export const defaultLimits: Limits = {
   frameAttachmentsMax: 4096,
   valueDepthMax: 128,
   outboxBytesMax: 1024 * MiB,
+  creditWindowBytes: 4 * MiB,
+  releaseBytesMax: 256 * KiB,
   callsPerPeerMax: 65_536,
   peersMax: 1024,
   packsPerHostMax: 512,
   helloMsMax: 5_000,
   workerStartMsMax: 60_000,
+  graceMs: 10_000,
   drainMsMax: 10_000,
 };

@@ -1,19 +1,22 @@
-/** Peers without sockets: links that record what they are sent, and the sessions that hold them. */
+/** Peers without sockets: links that record what they are sent, and the frames that they send. */
 
 import type { PackManifest } from "../../src/server/environments/manifest.ts";
 import { decode, encode } from "../../src/transport/codec.ts";
 import type { FrameSink } from "../../src/transport/connection.ts";
-import type { Hello } from "../../src/transport/control.ts";
+import { features, type Hello } from "../../src/transport/control.ts";
 import type { AirlockError } from "../../src/transport/errors.ts";
 import {
   buildFrame,
   type Frame,
+  type FrameFields,
   FrameKind,
   frameBody,
   frameCall,
   frameKind,
+  frameParent,
   framePeer,
 } from "../../src/transport/frame.ts";
+import type { Receipt } from "../../src/transport/outbox.ts";
 
 /** A frame as a test compares it. */
 export interface Sent {
@@ -21,17 +24,21 @@ export interface Sent {
   readonly peer: number;
   readonly call: number;
   readonly body: unknown;
+  /** The call that it is made for, where it names one. */
+  readonly parent?: number;
 }
 
 const kindNames = new Map<number, string>(Object.entries(FrameKind).map(([name, kind]) => [kind, name]));
 
 export function read(frame: Frame): Sent {
   const body = frameBody(frame);
+  const parent = frameParent(frame);
   return {
     kind: kindNames.get(frameKind(frame)) ?? "unknown",
     peer: framePeer(frame),
     call: frameCall(frame),
     body: body.byteLength === 0 ? undefined : decode(body),
+    ...(parent !== undefined && { parent }),
   };
 }
 
@@ -40,9 +47,25 @@ export class FakeLink implements FrameSink {
   /** How the link was closed, once it was. */
   closedBy: "end" | "abort" | undefined;
   cause: AirlockError | undefined;
+  /** Whether the peer reads; what is sent to one that doesn't is held. */
+  isReading = true;
+  #held: { bytes: number; receipt: Receipt | undefined }[] = [];
 
-  send(frame: Frame): void {
+  send(frame: Frame, receipt?: Receipt): void {
     if (this.closedBy === undefined) this.sent.push(read(frame));
+    if (this.isReading || this.closedBy !== undefined) receipt?.passed(frame.byteLength);
+    else this.#held.push({ bytes: frame.byteLength, receipt });
+  }
+
+  /** Bytes that were sent and that the peer has not read. */
+  get heldBytes(): number {
+    return this.#held.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /** The peer reads all that is held. */
+  readOn(): void {
+    this.isReading = true;
+    for (const { bytes, receipt } of this.#held.splice(0)) receipt?.passed(bytes);
   }
 
   end(cause?: AirlockError): void {
@@ -56,6 +79,7 @@ export class FakeLink implements FrameSink {
   #close(by: "end" | "abort", cause: AirlockError | undefined): void {
     this.closedBy ??= by;
     this.cause ??= cause;
+    this.readOn();
   }
 
   /** What was sent since the last look, the error's code in place of its body. */
@@ -77,15 +101,19 @@ export const hostHello: Hello = {
 };
 export const workerHello: Hello = { ...hostHello, role: "worker", name: "", pid: 22 };
 
+/** The same peers, as such that keep to credit. */
+export const payingHello: Hello = { ...hostHello, features: [features.credit] };
+export const payingWorkerHello: Hello = { ...workerHello, features: [features.credit] };
+
 export function frame(
   kind: keyof typeof FrameKind,
   peer: number,
   call: number,
   body?: unknown,
-  deadlineMs?: number,
+  rest: Pick<FrameFields, "deadlineMs" | "parent" | "hasReferences"> = {},
 ): Frame {
   const encoded = body === undefined ? {} : { body: encode(body) };
-  return buildFrame({ kind: FrameKind[kind], peer, call, deadlineMs, ...encoded });
+  return buildFrame({ kind: FrameKind[kind], peer, call, ...rest, ...encoded });
 }
 
 /** Lets everything run that only waits for promises. */

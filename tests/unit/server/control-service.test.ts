@@ -4,12 +4,13 @@ import type { Environment } from "../../../src/server/environments/environments.
 import type { PackManifest } from "../../../src/server/environments/manifest.ts";
 import type { Pack } from "../../../src/server/pack.ts";
 import { PackTable } from "../../../src/server/pack-table.ts";
-import { type Call, Session } from "../../../src/server/session.ts";
+import type { Session } from "../../../src/server/session.ts";
 import { encode } from "../../../src/transport/codec.ts";
 import type { Progress, Status } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { bytesOf } from "../../support/bytes.ts";
-import { FakeLink, hostHello, manifestOf, settled, workerHello } from "../../support/peers.ts";
+import { manifestOf, settled, workerHello } from "../../support/peers.ts";
+import { newCall, newSession } from "../../support/sessions.ts";
 
 const status: Status = { server: { version: "1", pid: 1, socket: "/s" }, packs: [] };
 const environment: Environment = {
@@ -28,6 +29,8 @@ class FakePack {
   readonly warnings: readonly string[] = [];
   readonly ended = Promise.resolve();
   closes = 0;
+  /** Lines whose worker was said not to answer. */
+  readonly overdue: number[] = [];
 
   constructor(peer: number, host: Session, manifest: PackManifest) {
     this.peer = peer;
@@ -46,6 +49,10 @@ class FakePack {
 
   status(): number {
     return this.peer;
+  }
+
+  endOverdue(line: number): void {
+    this.overdue.push(line);
   }
 
   close(): void {
@@ -77,17 +84,9 @@ function newService(packsPerHostMax = 3) {
     fail: (_, error) => void outcome.push({ error }),
     progress: (_, told) => void progress.push(told),
   });
-  const host = new Session(1, hostHello, new FakeLink());
+  const host = newSession(1);
   const handle = (id: number, body: Uint8Array, caller = host) => {
-    const rest = {
-      destination: 0,
-      callee: undefined,
-      abandoned: false,
-      deadlineMs: undefined,
-      deadlineAtMs: undefined,
-      timer: undefined,
-    };
-    const call: Call = { id, caller, callerCall: id, ...rest };
+    const call = newCall(caller, id, 0);
     service.handle(call, body);
     return call;
   };
@@ -162,13 +161,21 @@ test("close ends the pack, which is then no pack of this host", async () => {
   }
 });
 
+test("overdue ends the worker on a line of the host's own pack", async () => {
+  const { ask, packs } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  expect(await ask("overdue", { pack: 100, line: 2 })).toEqual({ value: null });
+  expect((await ask("overdue", { pack: 100, line: 3 }, newSession(5))).error?.code).toBe("pack_not_open");
+  expect(packs[0]?.overdue).toEqual([2]);
+});
+
 test("status tells how the server is", async () => {
   expect(await newService().ask("status")).toEqual({ value: status });
 });
 
 test("a worker may not call the server", async () => {
   const { ask } = newService();
-  const worker = new Session(2, workerHello, new FakeLink());
+  const worker = newSession(2, workerHello);
   for (const method of ["status", "open", "nonsense"]) {
     expect((await ask(method, { folder: "/packs/blur" }, worker)).error?.code).toBe("unauthorized");
   }
@@ -184,6 +191,7 @@ test.each<[unknown, unknown, string]>([
   ["open", { folder: "/packs/blur", force: true }, "malformed open"],
   ["prepare", { pack: "100" }, "pack"],
   ["close", { pack: -1 }, "pack"],
+  ["overdue", { pack: 100 }, "line"],
   ["status", { all: true }, "malformed status"],
   [7, {}, "malformed call"],
   ["open", null, "malformed call"],

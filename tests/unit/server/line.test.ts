@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { Line } from "../../../src/server/line.ts";
-import { Session } from "../../../src/server/session.ts";
+import type { Session } from "../../../src/server/session.ts";
 import type { DescriptorLane } from "../../../src/transport/descriptor-lane.ts";
-import { FakeLink, hostHello, workerHello } from "../../support/peers.ts";
+import { type FakeLink, workerHello } from "../../support/peers.ts";
+import { newSession } from "../../support/sessions.ts";
 
 /** A host and a worker, of which each takes the descriptors that it is passed, or none. */
 function newPair(takes = { host: true, worker: true }) {
@@ -12,7 +13,7 @@ function newPair(takes = { host: true, worker: true }) {
     shutDown: (socket: number) => void done.push(`shut ${socket}`),
     close: (socket: number) => void done.push(`close ${socket}`),
   };
-  const [host, worker] = [new Session(1, hostHello, new FakeLink()), new Session(2, workerHello, new FakeLink())];
+  const [host, worker] = [newSession(1), newSession(2, workerHello)];
   const laneOf = (name: "host" | "worker") =>
     ({
       pass: (number: number, descriptor: number) => {

@@ -2,10 +2,10 @@ import { expect, test } from "bun:test";
 import type { PackManifest } from "../../../src/server/environments/manifest.ts";
 import type { Pack } from "../../../src/server/pack.ts";
 import { PackTable } from "../../../src/server/pack-table.ts";
-import { Session } from "../../../src/server/session.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { thrownBy } from "../../support/errors.ts";
-import { FakeLink, hostHello, manifestOf } from "../../support/peers.ts";
+import { manifestOf } from "../../support/peers.ts";
+import { newSession } from "../../support/sessions.ts";
 
 /** A table of packs whose workers end when the test says so. */
 function newTable() {
@@ -30,7 +30,7 @@ function newTable() {
       }) as unknown as Pack;
     },
   });
-  const newHost = (peer: number) => new Session(peer, hostHello, new FakeLink());
+  const newHost = (peer: number) => newSession(peer);
   return { table, closed, reasons, end: (peer: number) => endings.get(peer)?.(), newHost };
 }
 

@@ -4,16 +4,17 @@ import { join } from "node:path";
 import type { Environment } from "../../../src/server/environments/environments.ts";
 import type { Line } from "../../../src/server/line.ts";
 import { Pack, type PackServices } from "../../../src/server/pack.ts";
-import { type Call, Session } from "../../../src/server/session.ts";
+import type { Call } from "../../../src/server/session.ts";
 import type { ProcessExit } from "../../../src/server/workers/exit.ts";
 import { LogFile } from "../../../src/server/workers/log-file.ts";
 import type { Worker } from "../../../src/server/workers/worker.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
 import type { Progress } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
-import { defaultLimits } from "../../../src/transport/limits.ts";
+import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
 import { temporaryFolders } from "../../support/folders.ts";
-import { FakeLink, frame, hostHello, manifestOf, settled, workerHello } from "../../support/peers.ts";
+import { type FakeLink, frame, manifestOf, settled, workerHello } from "../../support/peers.ts";
+import { newCall, newSession } from "../../support/sessions.ts";
 
 const newFolder = temporaryFolders();
 
@@ -50,7 +51,7 @@ class FakeProcess {
 }
 
 /** @param joins whether host and worker can take lines. */
-function newPack(joins = false) {
+function newPack(joins = false, limits: Partial<Limits> = {}) {
   const clock = new ManualClock();
   const environments: {
     resolve: (made: Environment) => void;
@@ -66,7 +67,7 @@ function newPack(joins = false) {
   let spawnFailure: AirlockError | undefined;
   const services: PackServices = {
     clock,
-    limits: defaultLimits,
+    limits: { ...defaultLimits, ...limits },
     onEvent: (event) => events.push(event.type),
     prepareEnvironment: (_, onProgress, signal) => {
       const { promise, resolve, reject } = Promise.withResolvers<Environment>();
@@ -88,6 +89,7 @@ function newPack(joins = false) {
       told.push(`fail ${call.callerCall} ${error.code}`);
     },
     progress: (call, progress) => told.push(`progress ${call.callerCall} ${progress.stage}`),
+    notify: (session, name, value) => told.push(`notify ${session.peer} ${name} ${JSON.stringify(value)}`),
     joinByLine: (_, worker, pack, number) => {
       if (!joins) return undefined;
       told.push(`join ${worker.peer} to ${pack} by line ${number}`);
@@ -98,21 +100,11 @@ function newPack(joins = false) {
       told.push(`leave ${session.peer} ${error.code}`);
     },
   };
-  const host = new Session(1, hostHello, new FakeLink());
+  const host = newSession(1);
   const log = new LogFile(join(newFolder(), "pack.log"), () => true);
   const pack = new Pack(2, host, manifestOf("blur"), log, services);
   const submit = (number: number): Call => {
-    const call: Call = {
-      id: number,
-      caller: host,
-      callerCall: number,
-      destination: 2,
-      callee: undefined,
-      abandoned: false,
-      deadlineMs: undefined,
-      deadlineAtMs: undefined,
-      timer: undefined,
-    };
+    const call = newCall(host, number, 2);
     pack.submit(call, frame("call", 2, number, []));
     return call;
   };
@@ -120,7 +112,7 @@ function newPack(joins = false) {
   const admit = async () => {
     const last = spawned.at(-1);
     if (last === undefined) throw new Error("no worker was spawned");
-    const session = new Session(10 + spawned.length, { ...workerHello, pid: last.process.pid }, new FakeLink());
+    const session = newSession(10 + spawned.length, { ...workerHello, pid: last.process.pid }, pack);
     last.worker.admit(session);
     await settled();
     return { ...last, session, link: session.link as FakeLink };
@@ -145,6 +137,9 @@ async function ready(joins = false) {
   made.told.length = 0;
   return { ...made, worker };
 }
+
+/** What the host is told when its worker of this number has ended. */
+const workerEnded = (number: number) => `notify 1 worker_ended {"pack":2,"number":${number}}`;
 
 describe("calls that wait for a worker", () => {
   test("get one environment and one worker between them, and are delivered in order", async () => {
@@ -190,7 +185,7 @@ describe("calls that wait for a worker", () => {
     await made();
     spawned[0]?.process.exit({ code: 3 });
     await settled();
-    expect(told).toEqual(["fail 1 worker_start_failed", "fail 2 worker_start_failed"]);
+    expect(told).toEqual([workerEnded(1), "fail 1 worker_start_failed", "fail 2 worker_start_failed"]);
     expect(reasons[0]?.details.exit).toBe("exit code 3");
     expect([expected.size, pack.status().worker]).toEqual([0, null]);
     submit(3);
@@ -217,8 +212,16 @@ describe("calls that wait for a worker", () => {
     clock.advance(1);
     await settled();
     expect(spawned[0]?.process.killed).toBeGreaterThan(0);
-    expect(told).toEqual(["fail 1 worker_start_failed"]);
+    expect(told).toEqual([workerEnded(1), "fail 1 worker_start_failed"]);
     expect(reasons[0]?.details.exit).toBe("no hello within 60 s");
+  });
+
+  test("fail alone where more would wait than the server holds for anybody", async () => {
+    const { told, reasons, submit, environments } = newPack(false, { outboxBytesMax: 40 });
+    for (const number of [1, 2, 3]) submit(number);
+    expect(told).toEqual(["fail 3 limit_exceeded"]);
+    expect(reasons[0]?.message).toBe("pack blur: too much waits for its worker to start; 40 bytes may");
+    expect(environments).toHaveLength(1);
   });
 
   test("are not delivered if they were withdrawn", async () => {
@@ -238,7 +241,7 @@ describe("a worker that ends", () => {
     worker.process.exit({ signal: "SIGSEGV" });
     worker.worker.connectionClosed(undefined);
     await settled();
-    expect(told).toEqual(["leave 11 worker_died"]);
+    expect(told).toEqual(["leave 11 worker_died", workerEnded(1)]);
     expect(reasons[0]?.details).toMatchObject({ pack: "blur", exit: "killed by SIGSEGV (segmentation fault)" });
     expect(events).toEqual(["worker_started", "worker_ended"]);
     expect(pack.status().worker).toBeNull();
@@ -247,6 +250,21 @@ describe("a worker that ends", () => {
     await made();
     await admit();
     expect(told.at(-1)).toBe("deliver 2 to 12");
+  });
+
+  test("is told of to its host by which of the pack's workers it was", async () => {
+    const { told, worker, submit, made, admit } = await ready();
+    worker.process.exit({ code: 0 });
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    submit(2);
+    await made();
+    const second = await admit();
+    told.length = 0;
+    second.process.exit({ code: 0 });
+    second.worker.connectionClosed(undefined);
+    await settled();
+    expect(told).toEqual(["leave 12 worker_died", workerEnded(2)]);
   });
 
   test("is waited for before the next one is spawned", async () => {
@@ -288,7 +306,7 @@ describe("closing", () => {
     await pack.ended;
     await settled();
     expect(spawned[0]?.process.killed).toBeGreaterThan(0);
-    expect(told).toEqual(["fail 1 cancelled"]);
+    expect(told).toEqual([workerEnded(1), "fail 1 cancelled"]);
     expect(events).toEqual(["worker_ended"]);
   });
 
@@ -301,7 +319,7 @@ describe("closing", () => {
     expect(worker.process.killed).toBe(1);
     worker.worker.connectionClosed(undefined);
     await pack.ended;
-    expect(told).toEqual(["leave 11 cancelled"]);
+    expect(told).toEqual(["leave 11 cancelled", workerEnded(1)]);
     expect(reasons[0]?.message).toBe("the pack blur was closed");
   });
 
@@ -311,7 +329,7 @@ describe("closing", () => {
     worker.process.exit({ code: 0 });
     worker.worker.connectionClosed(undefined);
     await pack.ended;
-    expect(told).toEqual(["leave 11 server_stopping"]);
+    expect(told).toEqual(["leave 11 server_stopping", workerEnded(1)]);
   });
 });
 
@@ -323,7 +341,7 @@ describe("a line to the worker", () => {
     worker.process.exit({ signal: "SIGKILL" });
     worker.worker.connectionClosed(undefined);
     await settled();
-    expect(told).toEqual(["end line 1", "leave 11 worker_died"]);
+    expect(told).toEqual(["end line 1", "leave 11 worker_died", workerEnded(1)]);
     expect((await ending).details.exit).toStartWith("killed by SIGKILL");
     expect(pack.workerOnLine).toBeUndefined();
     submit(2);
@@ -343,6 +361,37 @@ describe("a line to the worker", () => {
     expect(pack.workerOnLine).toBeUndefined();
     submit(2);
     expect(told).toEqual(["deliver 2 to 11"]);
+  });
+});
+
+describe("a worker that does not answer", () => {
+  const overdue = "ended by its host: it had not answered a call long after that was cancelled or overdue";
+
+  test("on its line is ended when its host says so, and the reason is told", async () => {
+    const { pack, worker, reasons } = await ready(true);
+    pack.endOverdue(1);
+    expect(worker.process.killed).toBeGreaterThan(0);
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    expect([reasons[0]?.code, reasons[0]?.details.exit]).toEqual(["worker_died", overdue]);
+  });
+
+  test("is not ended for a line that was another worker's, or never there", async () => {
+    const { pack, worker } = await ready(true);
+    for (const line of [0, 2]) pack.endOverdue(line);
+    const relayed = await ready(false);
+    relayed.pack.endOverdue(1);
+    expect([worker.process.killed, relayed.worker.process.killed]).toEqual([0, 0]);
+  });
+
+  test("on the relay is ended by its session, unless another has taken its place", async () => {
+    const { pack, worker, reasons } = await ready();
+    pack.endWorker(newSession(99, workerHello, pack), "another's fault");
+    expect(worker.process.killed).toBe(0);
+    pack.endWorker(worker.session, "its own fault");
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    expect(reasons[0]?.details.exit).toBe("its own fault");
   });
 });
 

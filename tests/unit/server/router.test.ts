@@ -1,74 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
-import { Router } from "../../../src/server/router.ts";
-import type { Call, Destination, Session } from "../../../src/server/session.ts";
-import { ManualClock } from "../../../src/transport/clock.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { type Frame, frameDeadlineMs } from "../../../src/transport/frame.ts";
-import { defaultLimits } from "../../../src/transport/limits.ts";
 import { thrownBy } from "../../support/errors.ts";
-import { FakeLink, frame, hostHello, workerHello } from "../../support/peers.ts";
-
-/** A pack whose worker is there from the start, or comes when the test says so. */
-class FakePack implements Destination {
-  waiting: { call: Call; frame: Frame }[] = [];
-  worker: Session | undefined;
-  readonly #router: Router;
-
-  constructor(router: Router) {
-    this.#router = router;
-  }
-
-  submit(call: Call, sent: Frame): void {
-    if (this.worker === undefined) this.waiting.push({ call, frame: sent.slice() });
-    else this.#router.deliver(call, sent, this.worker);
-  }
-
-  withdraw(call: Call): void {
-    this.waiting = this.waiting.filter((other) => other.call !== call);
-  }
-}
-
-function newRouter() {
-  const clock = new ManualClock();
-  const control: Call[] = [];
-  const packs = new Map<number, { host: Session; pack: FakePack }>();
-  const router = new Router({
-    limits: defaultLimits,
-    clock,
-    onControl: (call) => void control.push(call),
-    destinationOf: (host, peer) => {
-      const found = packs.get(peer);
-      if (found?.host === host) return found.pack;
-      throw new AirlockError("pack_not_open", `peer ${peer} is no pack of this host`);
-    },
-    packNameOf: (call) => (packs.has(call.destination) ? "blur" : undefined),
-    withdraw: (call) => packs.get(call.destination)?.pack.withdraw(call),
-  });
-  const join = (hello = hostHello) => {
-    const link = new FakeLink();
-    return { link, session: router.join(hello, link) };
-  };
-  /** A host with one pack, and the pack's worker. */
-  const joinPair = () => {
-    const [host, worker] = [join(), join(workerHello)];
-    const peer = router.nextPeer();
-    const pack = new FakePack(router);
-    pack.worker = worker.session;
-    packs.set(peer, { host: host.session, pack });
-    return { host, worker, pack, peer };
-  };
-  return { clock, control, router, join, joinPair };
-}
-
-/** A pair with a call under way; `id` is its number at the worker. */
-function withCall(deadlineMs?: number) {
-  const made = newRouter();
-  const pair = made.joinPair();
-  made.router.receive(pair.host.session, frame("call", pair.peer, 9, ["run", [], {}], deadlineMs));
-  const id = pair.worker.link.take()[0]?.call ?? 0;
-  return { ...made, ...pair, id };
-}
+import { frame, workerHello } from "../../support/peers.ts";
+import { newRouter, newRouterWithPair, withCall } from "../../support/router.ts";
 
 describe("a call", () => {
   test("reaches the worker as coming from its host, and its answer comes from the pack", () => {
@@ -82,7 +17,7 @@ describe("a call", () => {
       { kind: "progress", peer, call: 9, body: { done: 1 } },
       { kind: "result", peer, call: 9, body: [42] },
     ]);
-    expect([host.session.made.size, worker.session.given.size]).toEqual([0, 0]);
+    expect([host.session.made.size, worker.session.callsOwed]).toEqual([0, 0]);
   });
 
   test("that fails is answered with the worker's error", () => {
@@ -132,7 +67,7 @@ describe("a call", () => {
   test("that waited for its worker arrives with the time that it has left", () => {
     const { router, clock, host, pack, peer, worker } = newRouterWithPair();
     pack.worker = undefined;
-    router.receive(host.session, frame("call", peer, 1, [], 1000));
+    router.receive(host.session, frame("call", peer, 1, [], { deadlineMs: 1000 }));
     router.receive(host.session, frame("call", peer, 2, []));
     clock.advance(400);
     const sent: (number | undefined)[] = [];
@@ -163,7 +98,7 @@ describe("a call", () => {
     router.receive(worker.session, frame("progress", 0, id, {}));
     router.receive(worker.session, frame("error", 0, id, { code: "cancelled", message: "m" }));
     expect(host.link.take()).toEqual([]);
-    expect(worker.session.given.size).toBe(0);
+    expect(worker.session.callsOwed).toBe(0);
   });
 
   test("that was cancelled frees its number for the next one", () => {
@@ -201,7 +136,7 @@ describe("a call", () => {
     const { router, clock, host, worker, pack, peer } = newRouterWithPair();
     pack.worker = undefined;
     router.receive(host.session, frame("call", peer, 1, []));
-    router.receive(host.session, frame("call", peer, 2, [], 50));
+    router.receive(host.session, frame("call", peer, 2, [], { deadlineMs: 50 }));
     router.receive(host.session, frame("cancel", peer, 1));
     clock.advance(50);
     expect(pack.waiting).toEqual([]);
@@ -217,14 +152,9 @@ describe("a call", () => {
     if (waiting === undefined) return expect.unreachable();
     router.receive(host.session, frame("cancel", peer, 1));
     router.deliver(waiting.call, waiting.frame, worker.session);
-    expect([worker.link.take(), worker.session.given.size]).toEqual([[], 0]);
+    expect([worker.link.take(), worker.session.callsOwed]).toEqual([[], 0]);
   });
 });
-
-function newRouterWithPair() {
-  const made = newRouter();
-  return { ...made, ...made.joinPair() };
-}
 
 describe("a peer breaks the protocol", () => {
   test.each<[string, "host" | "worker" | "other", (id: number) => Frame]>([
@@ -312,111 +242,4 @@ test("numbers of peers and packs are never given twice", () => {
   numbers.push(session.peer, join().session.peer);
   expect(new Set(numbers).size).toBe(numbers.length);
   expect(numbers).not.toContain(0);
-});
-
-/** One thing that happens to a router with two hosts and two workers; `pick` chooses among what is there. */
-const step = fc.record({
-  what: fc.constantFrom(
-    "call",
-    "call",
-    "call",
-    "answer",
-    "answer",
-    "fail",
-    "progress",
-    "cancel",
-    "wait",
-    "worker",
-    "host",
-  ),
-  pair: fc.nat({ max: 1 }),
-  pick: fc.nat({ max: 20 }),
-  deadlineMs: fc.option(fc.integer({ min: 0, max: 30 }), { nil: undefined }),
-});
-
-type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
-
-const dead = new AirlockError("worker_died", "killed");
-
-/** A host and its worker in a random history, and what the host may expect. */
-class Pair {
-  readonly #made: ReturnType<typeof newRouter>;
-  readonly #pair: ReturnType<ReturnType<typeof newRouter>["joinPair"]>;
-  readonly #cancelled = new Set<number>();
-  #next = 1;
-  #gone = false;
-
-  constructor(made: ReturnType<typeof newRouter>) {
-    this.#made = made;
-    this.#pair = made.joinPair();
-  }
-
-  /** What happens by name; a step that finds nothing to act on does nothing. */
-  take({ what, pick, deadlineMs }: Step): void {
-    const { router, clock } = this.#made;
-    const { host, worker, peer } = this.#pair;
-    if (this.#gone) return;
-    const id = [...worker.session.given.keys()].at(-1 - (pick % Math.max(worker.session.given.size, 1)));
-    const actions: Record<Step["what"], () => void> = {
-      call: () => router.receive(host.session, frame("call", peer, this.#next++, [], deadlineMs)),
-      answer: () => id && router.receive(worker.session, frame("result", 0, id, id)),
-      fail: () => id && router.receive(worker.session, frame("error", 0, id, { code: "cancelled", message: "m" })),
-      progress: () => id && router.receive(worker.session, frame("progress", 0, id, {})),
-      cancel: () => this.#cancel([...host.session.made.keys()][pick]),
-      wait: () => clock.advance(pick),
-      worker: () => router.leave(worker.session, dead),
-      host: () => this.#leave(pick),
-    };
-    actions[what]();
-  }
-
-  #cancel(number: number | undefined): void {
-    if (number === undefined) return;
-    this.#cancelled.add(number);
-    this.#made.router.receive(this.#pair.host.session, frame("cancel", this.#pair.peer, number));
-  }
-
-  #leave(pick: number): void {
-    // A host that is gone ends its history, so that is made rare.
-    if (pick !== 0) return;
-    this.#gone = true;
-    this.#made.router.leave(this.#pair.host.session, dead);
-  }
-
-  end(): void {
-    this.#made.router.leave(this.#pair.worker.session, dead);
-  }
-
-  get heard(): number {
-    return this.#pair.host.link.sent.length;
-  }
-
-  check(): void {
-    const { host, worker } = this.#pair;
-    const answered = host.link.sent.filter(({ kind }) => kind !== "progress").map(({ call }) => call);
-    for (let number = 1; number < this.#next; number++) {
-      const count = answered.filter((call) => call === number).length;
-      if (this.#cancelled.has(number)) expect(count).toBe(0);
-      else if (this.#gone) expect(count).toBeLessThanOrEqual(1);
-      else expect(count).toBe(1);
-    }
-    expect([host.session.made.size, worker.session.given.size]).toEqual([0, 0]);
-  }
-}
-
-test("every call is answered exactly once, unless its caller cancelled it or is gone", () => {
-  fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), (history) => {
-      const made = newRouter();
-      const pairs = [new Pair(made), new Pair(made)];
-      for (const each of history) pairs[each.pair]?.take(each);
-      for (const pair of pairs) pair.end();
-      for (const pair of pairs) pair.check();
-      expect(made.router.callsWaitedFor).toBe(0);
-      const told = pairs.map(({ heard }) => heard);
-      made.clock.advance(1000);
-      expect(pairs.map(({ heard }) => heard)).toEqual(told);
-    }),
-    { numRuns: 300 },
-  );
 });

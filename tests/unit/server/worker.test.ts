@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { Session } from "../../../src/server/session.ts";
 import type { ProcessExit } from "../../../src/server/workers/exit.ts";
 import { Worker } from "../../../src/server/workers/worker.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
-import { FakeLink, settled, workerHello } from "../../support/peers.ts";
+import { type FakeLink, settled, workerHello } from "../../support/peers.ts";
+import { newSession } from "../../support/sessions.ts";
 
 function newWorker() {
   const clock = new ManualClock();
@@ -14,8 +14,9 @@ function newWorker() {
   const ends: string[] = [];
   const process = { pid: 42, exited: exited.promise, kill: () => void killed.push(clock.nowMs()) };
   void worker.supervise(process).then((exit) => ends.push(exit));
-  const link = new FakeLink();
-  const admit = () => worker.admit(new Session(3, workerHello, link));
+  const session = newSession(3, workerHello);
+  const link = session.link as FakeLink;
+  const admit = () => worker.admit(session);
   const exit = async (how: Partial<ProcessExit>) => {
     exited.resolve({ code: null, signal: null, ...how });
     await settled();

@@ -4,8 +4,10 @@ import { Connection } from "../../../src/transport/connection.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { buildFrame, type Frame, FrameKind } from "../../../src/transport/frame.ts";
 import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
+import { WriteBatch } from "../../../src/transport/write-batch.ts";
 import { bytesOf, hexOf, joined } from "../../support/bytes.ts";
 import { FakeSocket } from "../../support/fake-socket.ts";
+import { Count } from "../../support/receipts.ts";
 
 const frameOf = (call: number, bodyBytes = 10): Frame =>
   buildFrame({ kind: FrameKind.call, peer: 1, call, body: new Uint8Array(bodyBytes).fill(call) });
@@ -81,6 +83,87 @@ describe("sending", () => {
     connection.handleClose();
     connection.send(frameOf(2));
     expect(closes).toEqual([undefined]);
+  });
+});
+
+describe("a batch", () => {
+  /** Two connections of one batch; what the first receives, the second is sent. */
+  function joinedByBatch(limits: Partial<Limits> = {}) {
+    const batch = new WriteBatch();
+    const [fakes, closes] = [[new FakeSocket(), new FakeSocket()] as const, [] as (AirlockError | undefined)[]];
+    const quiet = { onBroken: () => undefined, onClose: () => undefined };
+    const all = { ...defaultLimits, ...limits };
+    const to = new Connection(
+      fakes[1].socket,
+      all,
+      { ...quiet, onFrame: () => undefined, onClose: (cause) => closes.push(cause) },
+      batch,
+    );
+    const receipt = new Count();
+    const events = { ...quiet, onFrame: (frame: Frame) => to.send(frame, receipt) };
+    const from = new Connection(fakes[0].socket, all, events, batch);
+    return { from, to, closes, fake: fakes[1], receipt };
+  }
+
+  test("writes what one chunk made it send at once, and nothing later than that", () => {
+    const { from, fake, receipt } = joinedByBatch();
+    const chunk = joined([1, 2, 3].map((call) => frameOf(call)));
+    from.handleData(chunk);
+    expect(fake.taken.map(hexOf)).toEqual([hexOf(chunk)]);
+    expect(receipt.bytes).toBe(chunk.byteLength);
+  });
+
+  test("keeps the order of frames of all sizes, however little the socket takes", () => {
+    const sizes = [10, 9000, 10, 70_000, 10, 10];
+    for (const room of [0, 5, 5000, 10_000, 60_000, Number.POSITIVE_INFINITY]) {
+      const { from, fake, to, receipt } = joinedByBatch();
+      const chunk = joined(sizes.map((size, call) => frameOf(call + 1, size)));
+      fake.room = room;
+      from.handleData(chunk);
+      expect([receipt.bytes, to.outboxBytes]).toEqual([
+        fake.bytes.byteLength,
+        chunk.byteLength - fake.bytes.byteLength,
+      ]);
+      fake.room = Number.POSITIVE_INFINITY;
+      to.handleDrain();
+      expect(hexOf(fake.bytes)).toBe(hexOf(chunk));
+      expect(receipt.bytes).toBe(chunk.byteLength);
+    }
+  });
+
+  test("gathers no more than is worth it of a chunk of tiny frames", () => {
+    const { from, fake } = joinedByBatch();
+    from.handleData(joined(Array.from({ length: 20_000 }, (_, call) => frameOf(call % 256, 0))));
+    expect(fake.bytes.byteLength).toBe(20_000 * 16);
+    for (const written of fake.taken) expect(written.byteLength).toBeLessThanOrEqual(65_536 + 16);
+  });
+
+  test("leaves the limit of what is queued in force", () => {
+    const { from, fake, closes, receipt } = joinedByBatch({ outboxBytesMax: 100 });
+    fake.room = 0;
+    const frames = [1, 2, 3, 4, 5].map((call) => frameOf(call));
+    for (const each of frames) from.handleData(each);
+    expect(closes.map((cause) => cause?.code)).toEqual(["limit_exceeded"]);
+    expect(receipt.bytes).toBe(joined(frames).byteLength);
+  });
+});
+
+describe("a receipt", () => {
+  test("is had of what was written, queued, and sent to who is gone", () => {
+    const { fake, connection } = connected();
+    const receipt = new Count();
+    connection.send(frameOf(1), receipt);
+    expect(receipt.bytes).toBe(26);
+    fake.room = 6;
+    connection.send(frameOf(2), receipt);
+    expect(receipt.bytes).toBe(32);
+    fake.room = 10;
+    connection.handleDrain();
+    expect(receipt.bytes).toBe(42);
+    connection.handleClose();
+    expect(receipt.bytes).toBe(52);
+    connection.send(frameOf(3), receipt);
+    expect(receipt.bytes).toBe(78);
   });
 });
 
@@ -210,6 +293,32 @@ describe("receiving", () => {
     connection.handleData(joined([frameOf(1), bytesOf("00000000990000000000000000000000")]));
     expect(frames).toHaveLength(1);
     expect(broken.map((cause) => cause.code)).toEqual(["protocol_error"]);
+  });
+
+  test("breaks once at most, whatever comes, and throws nothing", () => {
+    const chunks = fc.array(fc.uint8Array({ maxLength: 60 }), { maxLength: 10 });
+    fc.assert(
+      fc.property(chunks, (arriving) => {
+        const [fake, broken, batch] = [new FakeSocket(), [] as AirlockError[], new WriteBatch()];
+        const connection: Connection = new Connection(
+          fake.socket,
+          { ...defaultLimits, frameBytesMax: 64 },
+          {
+            onFrame: (frame) => connection.send(frame),
+            onBroken: (cause) => {
+              broken.push(cause);
+              connection.end(cause);
+            },
+            onClose: () => undefined,
+          },
+          batch,
+        );
+        for (const chunk of arriving) connection.handleData(chunk);
+        expect(broken.length).toBeLessThanOrEqual(1);
+        for (const { code } of broken) expect(code).toBeOneOf(["protocol_error", "limit_exceeded"]);
+        expect([batch.isOpen, connection.outboxBytes]).toEqual([false, 0]);
+      }),
+    );
   });
 
   test("takes a listener's failure for a broken stream, and throws nothing into the loop", () => {

@@ -10,12 +10,16 @@ import {
   frameBody,
   frameCall,
   frameDeadlineMs,
+  frameHasReferences,
   frameKind,
   frameLength,
+  frameParent,
   framePeer,
   headerBytes,
   setFrameCall,
   setFrameDeadlineMs,
+  setFrameKind,
+  setFrameParent,
   setFramePeer,
 } from "../../../src/transport/frame.ts";
 import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
@@ -29,10 +33,23 @@ const fields = fc.record({
   peer: u32,
   call: u32,
   deadlineMs: fc.option(u32, { nil: undefined }),
+  parent: fc.option(u32, { nil: undefined }),
+  hasReferences: fc.boolean(),
   body: fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 4 }),
 });
-/** Only a call may have a deadline. */
-const lawful = fields.map((frame) => (frame.kind === FrameKind.call ? frame : { ...frame, deadlineMs: undefined }));
+const referring: readonly number[] = [
+  FrameKind.call,
+  FrameKind.result,
+  FrameKind.error,
+  FrameKind.progress,
+  FrameKind.event,
+];
+/** Only a call may have a deadline and a parent, and not every kind references. */
+const lawful = fields.map((frame) => ({
+  ...frame,
+  ...(frame.kind !== FrameKind.call && { deadlineMs: undefined, parent: undefined }),
+  hasReferences: frame.hasReferences && referring.includes(frame.kind),
+}));
 
 /** What an assembler makes of `chunks`: copies of its frames, and the most bytes that it held back. */
 function assemble(chunks: readonly Uint8Array[], limits: Limits = defaultLimits) {
@@ -66,12 +83,15 @@ function header(parts: { length?: number; kind?: number; flags?: number; attachm
 describe("a frame", () => {
   test("gives back what it was built from", () => {
     fc.assert(
-      fc.property(fields, ({ kind, peer, call, deadlineMs, body }) => {
-        const frame = buildFrame({ kind, peer, call, deadlineMs, body });
+      fc.property(fields, (built) => {
+        const { kind, peer, call, deadlineMs, parent, hasReferences, body } = built;
+        const frame = buildFrame(built);
         expect(frameKind(frame)).toBe(kind);
         expect(framePeer(frame)).toBe(peer);
         expect(frameCall(frame)).toBe(call);
         expect(frameDeadlineMs(frame)).toBe(deadlineMs);
+        expect(frameParent(frame)).toBe(parent);
+        expect(frameHasReferences(frame)).toBe(hasReferences);
         expect(frameAttachmentCount(frame)).toBe(0);
         expect(frameLength(frame)).toBe(frame.byteLength - headerBytes);
         expect(hexOf(frameBody(frame))).toBe(hexOf(joined(body)));
@@ -85,7 +105,10 @@ describe("a frame", () => {
         const frame = buildFrame(built);
         setFramePeer(frame, peer);
         setFrameCall(frame, call);
-        expect(hexOf(frame)).toBe(hexOf(buildFrame({ ...built, peer, call })));
+        setFrameKind(frame, FrameKind.progress);
+        if (built.parent !== undefined) setFrameParent(frame, call);
+        const parent = built.parent === undefined ? undefined : call;
+        expect(hexOf(frame)).toBe(hexOf(buildFrame({ ...built, kind: FrameKind.progress, peer, call, parent })));
       }),
     );
   });
@@ -162,6 +185,9 @@ describe("an assembler", () => {
     ["a kind that is reserved", header({ kind: 12 }), "protocol_error", "kind 12"],
     ["a flag that is reserved", header({ flags: 8 }), "protocol_error", "0x8"],
     ["a deadline on a result", header({ kind: FrameKind.result, flags: 1, length: 4 }), "protocol_error", "deadline"],
+    ["a parent on an answer", header({ kind: FrameKind.error, flags: 2, length: 4 }), "protocol_error", "parent"],
+    ["references in a cancel", header({ kind: FrameKind.cancel, flags: 4 }), "protocol_error", "references"],
+    ["a deadline and a parent in the room of one", header({ flags: 3, length: 7 }), "protocol_error", "7 bytes"],
     ["a deadline without room for it", header({ flags: 1, length: 3 }), "protocol_error", "3 bytes"],
     ["an attachment", header({ attachments: 1, length: 16 }), "protocol_error", "attachments"],
     ["attachments over the limit", header({ attachments: 4097 }), "limit_exceeded", "4097"],
@@ -188,6 +214,33 @@ describe("an assembler", () => {
     const stream = joined([good, good, header({ kind: 99 })]);
     thrownBy(() => assembler.push(stream, (frame) => frames.push(hexOf(frame))));
     expect(frames).toEqual([hexOf(good), hexOf(good)]);
+  });
+
+  test("passes on what came before a stream was changed, and refuses or reads what comes after", () => {
+    const sizes = fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 4 });
+    const change = fc.tuple(fc.nat(), fc.integer({ min: 1, max: 255 }));
+    fc.assert(
+      fc.property(fc.array(lawful, { minLength: 1, maxLength: 8 }), sizes, change, (sent, lengths, [at, bits]) => {
+        const frames = sent.map((frame) => buildFrame(frame));
+        const stream = joined(frames);
+        const changed = at % stream.byteLength;
+        stream[changed] = (stream[changed] ?? 0) ^ bits;
+        const assembler = new FrameAssembler(defaultLimits);
+        const received: string[] = [];
+        try {
+          for (const chunk of cut(stream, lengths)) assembler.push(chunk, (frame) => received.push(hexOf(frame)));
+        } catch (error) {
+          expect(["protocol_error", "limit_exceeded"]).toContain(thrownBy(() => raise(error)).code);
+        }
+        let end = 0;
+        const before = frames.filter((frame) => {
+          end += frame.byteLength;
+          return end <= changed;
+        });
+        expect(received.slice(0, before.length)).toEqual(before.map(hexOf));
+        expect(assemble([joined(frames)]).frames.map(hexOf)).toEqual(frames.map(hexOf));
+      }),
+    );
   });
 
   test("throws nothing but an AirlockError, whatever arrives", () => {

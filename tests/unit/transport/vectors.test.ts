@@ -184,7 +184,9 @@ describe("frames", () => {
   test.each(frames.frames.map((vector) => [vector.name, vector] as const))("%s is built and read", (_, vector) => {
     const { kind, peer, call, body, hex, parent, references = false } = vector;
     const deadlineMs = vector.deadline_ms ?? undefined;
-    expect(hexOf(buildFrame({ kind, peer, call, deadlineMs, parent, hasReferences: references, body: bytesOf(body) }))).toBe(hex);
+    expect(
+      hexOf(buildFrame({ kind, peer, call, deadlineMs, parent, hasReferences: references, body: bytesOf(body) })),
+    ).toBe(hex);
     const frame = bytesOf(hex);
     expect(frameKind(frame)).toBe(kind);
     expect(framePeer(frame)).toBe(peer);
