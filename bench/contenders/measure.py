@@ -20,7 +20,7 @@ PAYLOADS: dict[str, Any] = {
 }
 
 
-def report(call: Callable[[Any], Any], calls: int) -> None:
+def report_latency(call: Callable[[Any], Any], calls: int) -> None:
     """Prints microseconds a call, the median of ``calls`` of each payload."""
     print(json.dumps({name: _median_us(call, payload, calls) for name, payload in PAYLOADS.items()}), flush=True)
 

@@ -1,6 +1,6 @@
 """The floor: a bare loop over one socket pair with Airlock's own codec, no threads, no numbers checked.
 
-`python socket_pair.py CALLS`.
+`python socket_pair.py calls COUNT`.
 """
 
 import socket
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from measure import report
+from measure import report_latency
 
 from comfy_airlock.wire.codec import Codec
 
@@ -60,7 +60,7 @@ def main() -> None:
         assert body is not None
         return codec.decode(body)[0]
 
-    report(call, int(sys.argv[1]))
+    report_latency(call, int(sys.argv[2]))
     near.close()
     worker.wait()
 

@@ -1,21 +1,26 @@
-"""Which msgpack library the Python side should use: msgpack, ormsgpack and msgspec on the values that calls carry.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["msgpack==1.2.4", "ormsgpack==1.13.1", "msgspec==0.22.0"]
+# [tool.airlock-bench]
+# name = "msgpack, ormsgpack and msgspec"
+# scenarios = ["codecs"]
+# ///
+"""One of the msgpack libraries for Python on the values that calls carry. `python codecs.py codecs COUNT LIBRARY`.
 
-Makes an environment of its own with uv, beside the project's, and measures there: encoding and decoding of calls with
-tuples kept apart from lists, a large byte string, and the time that an import adds to a worker's start.
+Prints microseconds of encoding and decoding, with tuples kept apart from lists where the library can do that, and what
+importing it adds to a worker's start.
 """
 
 from __future__ import annotations
 
-import os
+import json
+import statistics
 import subprocess
 import sys
 import timeit
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-LIBRARIES = ["msgpack==1.2.4", "ormsgpack==1.13.1", "msgspec==0.22.0"]
-ROOT = Path(__file__).resolve().parents[1]
 TUPLE = 1
 
 VALUES: dict[str, Any] = {
@@ -25,7 +30,7 @@ VALUES: dict[str, Any] = {
         ["Node"],
         {"steps": 20, "cfg": 7.5, "sampler": "euler", "seed": 123456789012, "text": "a photo " * 8, "sizes": [1, 2, 3]},
     ],
-    "with tuples": ["run", ["Node"], {"a": (1, 2, 3), "b": [("x", 1.0), ("y", 2.0)]}],
+    "tuples": ["run", ["Node"], {"a": (1, 2, 3), "b": [("x", 1.0), ("y", 2.0)]}],
     "1 MB of bytes": ["run", ["Node"], {"data": b"x" * 1_000_000}],
 }
 
@@ -81,43 +86,30 @@ def msgspec_codec() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
 CODECS = {"msgpack": msgpack_codec, "ormsgpack": ormsgpack_codec, "msgspec": msgspec_codec}
 
 
-def microseconds(function: Callable[[Any], Any], argument: Any) -> float:
-    timer = timeit.Timer(lambda: function(argument))
-    number, _ = timer.autorange()
-    return min(timer.repeat(3, number)) / number * 1e6
+def microseconds(function: Callable[[Any], Any], argument: Any, count: int) -> float:
+    """The mean of ``count`` runs, the best of three times that."""
+    return min(timeit.repeat(lambda: function(argument), repeat=3, number=count)) / count * 1e6
 
 
-def keeps_types(value: Any, back: Any) -> bool:
-    return repr(value) == repr(back)
-
-
-def measure() -> None:
-    print(f"{'µs':20}" + "".join(f"{name:>24}" for name in CODECS))
-    for title, value in VALUES.items():
-        row = f"{title:20}"
-        for make in CODECS.values():
-            encode, decode = make()
-            data = encode(value)
-            kept = "" if keeps_types(value, decode(data)) else " loses tuples"
-            row += f"{microseconds(encode, value):8.2f} {microseconds(decode, data):7.2f}{kept:8}"
-        print(row)
-    row = f"{'import, ms':20}"
-    for name in CODECS:
-        code = f"import time; t = time.perf_counter(); import {name}; print((time.perf_counter() - t) * 1e3)"
-        times = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7)]
-        row += f"{sorted(times)[3]:8.2f}{'':16}"
-    print(row)
+def import_ms(library: str) -> float:
+    """Milliseconds, the median of seven interpreters."""
+    code = f"import time; t = time.perf_counter(); import {library}; print((time.perf_counter() - t) * 1e3)"
+    return statistics.median(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7))
 
 
 def main() -> None:
-    environment = ROOT / ".venvs" / "codecs"
-    python = environment / "bin" / "python"
-    if not python.exists():
-        uv = ROOT / ".venv" / "bin" / "uv"
-        subprocess.run([uv, "venv", "--quiet", environment], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *LIBRARIES], check=True)
-    os.execv(python, [str(python), __file__, "--measure"])
+    """Figures by what was done; those of a value that came back as another say so, and compare with nothing."""
+    count, library = int(sys.argv[2]), sys.argv[3]
+    encode, decode = CODECS[library]()
+    figures: dict[str, float] = {}
+    for title, value in VALUES.items():
+        data = encode(value)
+        suffix = "" if repr(decode(data)) == repr(value) else " (as lists)"
+        figures[f"encode {title}{suffix}"] = microseconds(encode, value, count)
+        figures[f"decode {title}{suffix}"] = microseconds(decode, data, count)
+    figures["import"] = import_ms(library) * 1000
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    measure() if "--measure" in sys.argv else main()
+    main()
