@@ -3,15 +3,16 @@
  */
 import { parseArgs } from "node:util";
 import { formatTable } from "../src/cli/table.ts";
-import { installRivals } from "./contenders.ts";
 import { randomFrom } from "./random.ts";
+import { installRivals } from "./rivals.ts";
 import type { RunOptions, Scenario } from "./scenario.ts";
 import { calls } from "./scenarios/calls.ts";
 import { codecs } from "./scenarios/codecs.ts";
+import { inflight } from "./scenarios/inflight.ts";
 import { relay } from "./scenarios/relay.ts";
 import { spawn } from "./scenarios/spawn.ts";
 
-const scenarios: readonly Scenario[] = [spawn, calls, relay, codecs];
+const scenarios: readonly Scenario[] = [spawn, calls, inflight, relay, codecs];
 
 const usage = `bun run bench [SCENARIO …] [options]
 
@@ -44,8 +45,8 @@ async function main(): Promise<number> {
   if (values.list) return say(formatTable([{ title: "scenario" }, { title: "measures" }], scenarios.map(listed)));
   const chosen = choose(positionals, values.only);
   if (values["install-rivals"]) {
-    await installRivals();
-    if (positionals.length === 0 && values.only === undefined) return 0;
+    const missing = await installRivals();
+    if (positionals.length === 0 && values.only === undefined) return missing === 0 ? 0 : 1;
   }
   const seed = wholeNumber("--seed", values.seed) ?? Math.floor(Math.random() * 2 ** 32);
   const rounds = values.smoke ? 1 : wholeNumber("--rounds", values.rounds);
@@ -77,7 +78,8 @@ function choose(names: readonly string[], only: string | undefined): readonly Sc
 async function print(scenario: Scenario, options: RunOptions): Promise<void> {
   console.log(`\n── ${scenario.name}: ${scenario.describe}`);
   const { table, notes } = await scenario.run(options);
-  if (table !== undefined) console.log(formatTable(table.columns, table.rows));
+  if (table !== undefined && table.rows.length === 0) console.log(`no contender's name contains ${options.contender}`);
+  else if (table !== undefined) console.log(formatTable(table.columns, table.rows));
   for (const note of notes) console.log(note);
 }
 

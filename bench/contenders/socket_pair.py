@@ -3,13 +3,14 @@
 `python socket_pair.py calls COUNT`.
 """
 
+import json
 import socket
 import struct
 import subprocess
 import sys
 from typing import Any
 
-from measure import report_latency
+from latency import latency
 
 from comfy_airlock.wire.codec import Codec
 
@@ -60,7 +61,7 @@ def main() -> None:
         assert body is not None
         return codec.decode(body)[0]
 
-    report_latency(call, int(sys.argv[2]))
+    print(json.dumps(latency(call, int(sys.argv[2]))))
     near.close()
     worker.wait()
 

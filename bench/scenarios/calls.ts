@@ -3,7 +3,8 @@
  * stdout protocol, the floor, and rivals; once free, once with all processes on one core.
  */
 import { comparisonTable } from "../comparison.ts";
-import { ownContender, rivalsIn, turnsOf } from "../contenders.ts";
+import { ownContender, turnsOf } from "../contenders.ts";
+import { rivalsIn } from "../rivals.ts";
 import type { Report, RunOptions, Scenario } from "../scenario.ts";
 import { takeTurns } from "../turns.ts";
 

@@ -1,11 +1,9 @@
 /** Which msgpack library the Python side should use. ARCHITECTURE.md, "Decisions", has the conclusion. */
 import { comparisonTable } from "../comparison.ts";
-import { rivalsIn, turnsOf } from "../contenders.ts";
+import { turnsOf } from "../contenders.ts";
+import { rivalsIn } from "../rivals.ts";
 import type { Report, RunOptions, Scenario } from "../scenario.ts";
 import { takeTurns } from "../turns.ts";
-
-/** As contenders/codecs.py names them. */
-const libraries = ["msgpack", "ormsgpack", "msgspec"];
 
 export const codecs: Scenario = {
   name: "codecs",
@@ -16,11 +14,9 @@ export const codecs: Scenario = {
 
 async function run(options: RunOptions): Promise<Report> {
   const { contenders, notes } = rivalsIn(codecs.name);
+  if (contenders.length === 0) return { notes };
   const count = options.smoke ? 10 : 3000;
-  const turns = contenders.flatMap((script) =>
-    libraries.flatMap((name) => turnsOf({ ...script, name, args: [name] }, codecs.name, count, ["free"])),
-  );
-  if (turns.length === 0) return { notes };
+  const turns = contenders.flatMap((library) => turnsOf(library, codecs.name, count, ["free"]));
   const table = comparisonTable(await takeTurns(turns, options), {
     title: `µs over ${options.rounds} starts`,
     conditionTitle: "processes",

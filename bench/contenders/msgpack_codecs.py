@@ -1,14 +1,20 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["msgpack==1.2.4", "ormsgpack==1.13.1", "msgspec==0.22.0"]
+#
 # [tool.airlock-bench]
 # name = "msgpack, ormsgpack and msgspec"
 # scenarios = ["codecs"]
+#
+# [tool.airlock-bench.contenders]
+# msgpack = ["msgpack"]
+# ormsgpack = ["ormsgpack"]
+# msgspec = ["msgspec"]
 # ///
-"""One of the msgpack libraries for Python on the values that calls carry. `python codecs.py codecs COUNT LIBRARY`.
+"""One of the msgpack libraries for Python on the values that calls carry.
 
-Prints microseconds of encoding and decoding, with tuples kept apart from lists where the library can do that, and what
-importing it adds to a worker's start.
+`python msgpack_codecs.py codecs COUNT LIBRARY` prints microseconds of encoding and decoding, with tuples kept apart
+from lists where the library can do that, and what importing it adds to a worker's start.
 """
 
 from __future__ import annotations
@@ -44,7 +50,8 @@ def msgpack_codec() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
         raise TypeError(type(value))
 
     def encode(value: Any) -> bytes:
-        return msgpack.packb(value, default=extend, strict_types=True)
+        encoded: Any = msgpack.packb(value, default=extend, strict_types=True)
+        return encoded
 
     def restore(code: int, data: bytes) -> Any:
         return tuple(decode(data))
