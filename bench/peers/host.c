@@ -22,7 +22,7 @@ static uint32_t open_pack(struct peer *peer, const char *folder) {
     put_map(&call, 1);
     put_text(&call, "folder");
     put_text(&call, folder);
-    queue_frame(peer, CALL, 0, 1, call.bytes, call.length);
+    queue_frame(peer, CALL, SERVER, 1, call.bytes, call.length);
     flush(peer);
     struct frame result = expect(peer, RESULT);
     int64_t pack = find_uint(&result, "pack");
@@ -60,16 +60,15 @@ static double echo(struct peer *peer, uint32_t pack, uint32_t calls, uint32_t de
             queue_frame(peer, CALL, pack, sent, call.bytes, call.length);
         }
         flush(peer);
-        /* One answer at least, and all that came with it. */
-        struct frame result = expect(peer, RESULT);
-        do {
+        /* Answers, or the credit without which the next calls wait. */
+        if (!receive(peer)) die("the server closed the connection");
+        for (struct frame result; next_buffered(peer, &result);) {
             if (result.header.kind == ERROR) die_of_error(&result);
-            if (result.header.kind == CREDIT) peer->credit += result.header.call;
             if (result.header.kind != RESULT) continue;
             answered++;
             if (result.header.call != answered || read_value(&result) != answered)
                 die("call %u was answered in place of %u", result.header.call, answered);
-        } while (next_buffered(peer, &result));
+        }
     }
     return calls / (now() - start);
 }

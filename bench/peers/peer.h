@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 enum { HELLO = 1, WELCOME = 2, CALL = 3, RESULT = 4, ERROR = 5, CREDIT = 11 };
+enum { SERVER = 0 };
 enum { HEADER_BYTES = 16, BUFFER_BYTES = 1 << 20 };
 
 struct header {
@@ -33,7 +34,10 @@ struct frame {
 
 struct peer {
     int socket;
-    /* Bytes that may still be sent to the one peer that this one talks to; meaningless without has_credit. */
+    /*
+     * What is left of the window to the one peer that this one talks to, in bytes, where the server counts them: frames
+     * are sent while it is above zero, so the last of them may take it below.
+     */
     int64_t credit;
     int has_credit;
     uint8_t in[BUFFER_BYTES], out[BUFFER_BYTES];
@@ -57,38 +61,60 @@ static void die_of_error(const struct frame *frame) {
     die(" ");
 }
 
-/* Everything that was queued leaves. Little enough is ever under way that blocking here blocks nobody. */
+/* Takes credit for the frames that wait to be sent, in their order, as far as there is any; returns where they end. */
+static size_t take_credit(struct peer *peer) {
+    if (!peer->has_credit) return peer->out_to;
+    size_t at = 0;
+    while (at < peer->out_to) {
+        struct header header;
+        memcpy(&header, peer->out + at, HEADER_BYTES);
+        size_t length = HEADER_BYTES + header.length;
+        if (header.peer != SERVER) {
+            if (peer->credit <= 0) break;
+            peer->credit -= (int64_t)length;
+        }
+        at += length;
+    }
+    return at;
+}
+
+/*
+ * Sends what was queued, the rest of it once a CREDIT has come and this is called again. Little enough is ever under way
+ * that blocking here blocks nobody.
+ */
 static void flush(struct peer *peer) {
-    for (size_t at = 0; at < peer->out_to;) {
-        ssize_t written = write(peer->socket, peer->out + at, peer->out_to - at);
+    size_t to = take_credit(peer);
+    for (size_t at = 0; at < to;) {
+        ssize_t written = write(peer->socket, peer->out + at, to - at);
         if (written <= 0) die("the connection broke while sending");
         at += (size_t)written;
     }
-    peer->out_to = 0;
+    memmove(peer->out, peer->out + to, peer->out_to - to);
+    peer->out_to -= to;
 }
 
 /* Appends a frame to what the next flush sends. */
 static void queue_frame(struct peer *peer, uint8_t kind, uint32_t to, uint32_t call, const void *body, uint32_t length) {
     struct header header = {.length = length, .kind = kind, .peer = to, .call = call};
     if (peer->out_to + HEADER_BYTES + length > BUFFER_BYTES) flush(peer);
+    if (peer->out_to + HEADER_BYTES + length > BUFFER_BYTES) die("more frames wait for credit than this buffer holds");
     memcpy(peer->out + peer->out_to, &header, HEADER_BYTES);
     memcpy(peer->out + peer->out_to + HEADER_BYTES, body, length);
     peer->out_to += HEADER_BYTES + length;
-    if (!peer->has_credit || to == 0) return;
-    /* What is under way here is a small part of any window, so this is a server that gives no credit back. */
-    if (peer->credit <= 0) die("out of credit");
-    peer->credit -= HEADER_BYTES + length;
 }
 
-/* Cuts the next whole frame out of what has arrived; 0 where there is none. */
+/* Cuts the next whole frame out of what has arrived, and takes the credit that comes between; 0 where there is none. */
 static int next_buffered(struct peer *peer, struct frame *frame) {
-    size_t have = peer->in_to - peer->in_from;
-    if (have < HEADER_BYTES) return 0;
-    memcpy(&frame->header, peer->in + peer->in_from, HEADER_BYTES);
-    if (frame->header.length > BUFFER_BYTES - HEADER_BYTES) die("a frame of %u bytes", frame->header.length);
-    if (have < HEADER_BYTES + frame->header.length) return 0;
-    frame->body = peer->in + peer->in_from + HEADER_BYTES;
-    peer->in_from += HEADER_BYTES + frame->header.length;
+    do {
+        size_t have = peer->in_to - peer->in_from;
+        if (have < HEADER_BYTES) return 0;
+        memcpy(&frame->header, peer->in + peer->in_from, HEADER_BYTES);
+        if (frame->header.length > BUFFER_BYTES - HEADER_BYTES) die("a frame of %u bytes", frame->header.length);
+        if (have < HEADER_BYTES + frame->header.length) return 0;
+        frame->body = peer->in + peer->in_from + HEADER_BYTES;
+        peer->in_from += HEADER_BYTES + frame->header.length;
+        if (frame->header.kind == CREDIT) peer->credit += frame->header.call;
+    } while (frame->header.kind == CREDIT);
     return 1;
 }
 
@@ -109,7 +135,6 @@ static struct frame expect(struct peer *peer, uint8_t kind) {
         while (next_buffered(peer, &frame)) {
             if (frame.header.kind == kind) return frame;
             if (frame.header.kind == ERROR) die_of_error(&frame);
-            if (frame.header.kind == CREDIT) peer->credit += frame.header.call;
         }
         if (!receive(peer)) die("the server closed the connection");
     }
@@ -193,7 +218,7 @@ static void join(struct peer *peer, const char *path, const char *role, const ch
         put_text(&hello, "token");
         put_text(&hello, token);
     }
-    queue_frame(peer, HELLO, 0, 0, hello.bytes, hello.length);
+    queue_frame(peer, HELLO, SERVER, 0, hello.bytes, hello.length);
     flush(peer);
 
     struct frame welcome = expect(peer, WELCOME);

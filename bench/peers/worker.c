@@ -22,7 +22,6 @@ int main(void) {
         struct frame frame;
         while (next_buffered(&peer, &frame)) {
             if (frame.header.kind == CALL) answer(&peer, &frame);
-            else if (frame.header.kind == CREDIT) peer.credit += frame.header.call;
             else if (frame.header.kind == ERROR) return 0;
         }
         flush(&peer);
