@@ -32,30 +32,29 @@ export function rivalsIn(scenario: string): { readonly contenders: readonly Cont
 }
 
 /**
- * Makes the environments of all rivals, and has each rival make one call of each kind, which also makes what it needs
- * besides. Where one can't, says why and leaves nothing of it.
+ * Makes the environments of all rivals, and has each rival run in each of its scenarios, which also makes what it needs
+ * besides. Says why where one can't, and leaves nothing of it.
  *
  * @returns how many are not there now.
  */
 export async function installRivals(): Promise<number> {
   let missing = 0;
   for (const rival of findRivals()) {
-    const problem = (await makeEnvironment(rival.environment)) ?? (await whyNotRunning(rival));
-    if (problem !== undefined) {
-      rmSync(rival.environment.folder, { recursive: true, force: true });
-      missing += 1;
-    }
+    const problem = (await makeEnvironment(rival.environment)) ?? (await tryOut(rival));
+    if (problem !== undefined) missing += 1;
     console.log(problem === undefined ? `${rival.name}: installed` : `${rival.name}: not installed:\n${problem}`);
   }
   return missing;
 }
 
-async function whyNotRunning({ contenders, scenarios }: Rival): Promise<string | undefined> {
+/** Has a rival run; removes the environment of one that can't, and returns why. */
+async function tryOut({ contenders, scenarios, environment }: Rival): Promise<string | undefined> {
   const turns = contenders.flatMap((each) => scenarios.flatMap((scenario) => turnsOf(each, scenario, 1, ["free"])));
   try {
     for (const turn of turns) await turn.start();
     return undefined;
   } catch (error) {
+    rmSync(environment.folder, { recursive: true, force: true });
     return String(error);
   }
 }

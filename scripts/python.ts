@@ -3,8 +3,8 @@
  * those change.
  */
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { findUv, uvVariables } from "../src/server/environments/uv.ts";
 import { root } from "./steps.ts";
 
@@ -46,6 +46,9 @@ export function isMade(environment: PythonEnvironment): boolean {
 export async function makeEnvironment(environment: PythonEnvironment): Promise<string | undefined> {
   if (isMade(environment)) return undefined;
   const { folder, requirements, extra = [] } = environment;
+  const link = [dirname(folder), folder].find(isLink);
+  if (link !== undefined)
+    return `${link} is a symbolic link: what it points to would be cleared; remove the link (rm ${link})`;
   rmSync(folder, { recursive: true, force: true });
   const python = join(folder, "bin", "python");
   const problem =
@@ -54,6 +57,10 @@ export async function makeEnvironment(environment: PythonEnvironment): Promise<s
     (extra.length > 0 ? await uv(["pip", "install", "--quiet", "--python", python, ...extra]) : undefined);
   if (problem === undefined) writeFileSync(stampOf(environment), hashOf(environment));
   return problem;
+}
+
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }
 
 function stampOf({ folder }: PythonEnvironment): string {
