@@ -33,7 +33,7 @@ function commands(peers: Peers): Readonly<Record<string, (socket: string) => rea
 
 async function run(options: RunOptions): Promise<Report> {
   const peers = await compilePeers();
-  if (peers === undefined) return { notes: ["relay is skipped: there is no C compiler (cc, gcc or clang) on PATH"] };
+  if (peers === undefined) return { notes: ["skipped: there is no C compiler (cc, gcc or clang) on PATH"] };
   const calls = options.smoke ? 1_000 : 100_000;
   const turns = Object.entries(commands(peers)).map(
     ([contender, command]): Turn => ({
