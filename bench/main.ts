@@ -1,70 +1,113 @@
 /**
- * `bun run bench [SCENARIO] [--rounds N]`: measures and prints. bench/README.md says what each scenario is.
+ * `bun run bench [SCENARIO …]`: measures and prints. bench/README.md says what each scenario is.
  */
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { formatTable } from "../src/cli/table.ts";
-import { type CallFigures, measureCalls } from "./calls.ts";
-import { measureSpawn } from "./spawn.ts";
+import { randomFrom } from "./random.ts";
+import { installRivals } from "./rivals.ts";
+import type { RunOptions, Scenario } from "./scenario.ts";
+import { calls } from "./scenarios/calls.ts";
+import { codecs } from "./scenarios/codecs.ts";
+import { inflight } from "./scenarios/inflight.ts";
+import { relay } from "./scenarios/relay.ts";
+import { spawn } from "./scenarios/spawn.ts";
 
-const scenarios: Readonly<Record<string, { readonly rounds: number; run(rounds: number): Promise<void> }>> = {
-  spawn: { rounds: 15, run: spawn },
-  calls: { rounds: 7, run: calls },
-  codecs: { rounds: 1, run: codecs },
-};
+const scenarios: readonly Scenario[] = [spawn, calls, inflight, relay, codecs];
 
-async function spawn(rounds: number): Promise<void> {
-  const columns = [{ title: `ms over ${rounds} rounds` }, ...["median", "min", "max"].map(figure)];
-  const rows = Object.entries(await measureSpawn(rounds)).map(([name, { median, min, max }]) => [
-    name,
-    ...[median, min, max].map((ms) => ms.toFixed(1)),
-  ]);
-  console.log(formatTable(columns, rows));
+const usage = `bun run bench [SCENARIO …] [options]
+
+  --list             what there is
+  --only NAME        the scenarios whose name contains NAME
+  --contender NAME   the contenders whose name contains NAME
+  --rounds N         fresh starts of every contender (each scenario has a default)
+  --seed N           repeats the order of a run that printed it
+  --profiles FOLDER  leaves CPU profiles of the servers there
+  --smoke            a little of everything: whether it works, not how fast
+  --install-rivals   makes the environments of the rivals first`;
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: Bun.argv.slice(2),
+    options: {
+      list: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+      only: { type: "string" },
+      contender: { type: "string" },
+      rounds: { type: "string" },
+      seed: { type: "string" },
+      profiles: { type: "string" },
+      smoke: { type: "boolean", default: false },
+      "install-rivals": { type: "boolean", default: false },
+    },
+    allowPositionals: true,
+  });
+  if (values.help) return say(usage);
+  if (values.list) return say(formatTable([{ title: "scenario" }, { title: "measures" }], scenarios.map(listed)));
+  const chosen = choose(positionals, values.only);
+  if (values["install-rivals"]) {
+    const missing = await installRivals();
+    if (positionals.length === 0 && values.only === undefined) return missing === 0 ? 0 : 1;
+  }
+  const seed = wholeNumber("--seed", values.seed) ?? Math.floor(Math.random() * 2 ** 32);
+  const rounds = values.smoke ? 1 : wholeNumber("--rounds", values.rounds);
+  console.log(`seed ${seed}`);
+  for (const scenario of chosen) {
+    await print(scenario, {
+      rounds: rounds ?? scenario.rounds,
+      smoke: values.smoke,
+      random: randomFrom(seed),
+      contender: values.contender,
+      profiles: values.profiles,
+    });
+  }
+  return 0;
 }
 
-async function calls(rounds: number): Promise<void> {
-  const figures = await measureCalls(rounds, 3000);
-  const columns = [
-    { title: `µs a call over ${rounds} starts` },
-    { title: "processes" },
-    { title: "payload" },
-    ...["median", "min", "max", "of stdout JSON", "of socket pair"].map(figure),
-  ];
-  const medianOf = (contender: string, like: CallFigures): number =>
-    figures.find((each) => each.contender === contender && isAlike(each, like))?.us.median ?? Number.NaN;
-  const rows = figures.map((each) => [
-    each.contender,
-    each.placement,
-    each.payload,
-    ...[each.us.median, each.us.min, each.us.max].map((us) => us.toFixed(1)),
-    ...["stdout JSON", "socket pair"].map((base) => (each.us.median / medianOf(base, each)).toFixed(2)),
-  ]);
-  console.log(formatTable(columns, rows));
+function choose(names: readonly string[], only: string | undefined): readonly Scenario[] {
+  const known = scenarios.map((scenario) => scenario.name);
+  const unknown = names.filter((name) => !known.includes(name));
+  if (unknown.length > 0)
+    throw new UsageError(`there is no scenario ${unknown.join(", ")}; there are: ${known.join(", ")}`);
+  const chosen = scenarios.filter(
+    ({ name }) => (names.length === 0 || names.includes(name)) && name.includes(only ?? ""),
+  );
+  if (chosen.length === 0) throw new UsageError(`no scenario's name contains ${only}; there are: ${known.join(", ")}`);
+  return chosen;
 }
 
-function isAlike(a: CallFigures, b: CallFigures): boolean {
-  return a.placement === b.placement && a.payload === b.payload;
+async function print(scenario: Scenario, options: RunOptions): Promise<void> {
+  console.log(`\n── ${scenario.name}: ${scenario.describe}`);
+  const { table, notes } = await scenario.run(options);
+  if (table !== undefined && table.rows.length === 0) console.log(`no contender's name contains ${options.contender}`);
+  else if (table !== undefined) console.log(formatTable(table.columns, table.rows));
+  for (const note of notes) console.log(note);
 }
 
-async function codecs(): Promise<void> {
-  const python = join(import.meta.dir, "..", ".venv", "bin", "python");
-  const child = Bun.spawn([python, join(import.meta.dir, "codecs.py")], { stdio: ["ignore", "inherit", "inherit"] });
-  if ((await child.exited) !== 0) process.exit(1);
+function listed({ name, describe }: Scenario): string[] {
+  return [name, describe];
 }
 
-function figure(title: string) {
-  return { title, align: "right" as const };
+function wholeNumber(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new UsageError(`${option} takes a whole number from 1, not ${text}`);
+  return value;
 }
 
-const { values, positionals } = parseArgs({
-  args: Bun.argv.slice(2),
-  options: { rounds: { type: "string" } },
-  allowPositionals: true,
-});
-const [name = "spawn"] = positionals;
-const scenario = Object.hasOwn(scenarios, name) ? scenarios[name] : undefined;
-if (scenario === undefined) {
-  console.error(`there is no scenario ${JSON.stringify(name)}; there are: ${Object.keys(scenarios).join(", ")}`);
+function say(text: string): number {
+  console.log(text);
+  return 0;
+}
+
+/** What is wrong with the command line. */
+class UsageError extends Error {}
+
+try {
+  process.exit(await main());
+} catch (error) {
+  const isUsage = error instanceof UsageError || (error instanceof TypeError && "code" in error);
+  if (!isUsage) throw error;
+  console.error(`${error.message}\n\n${usage}`);
   process.exit(2);
 }
-await scenario.run(Math.max(1, Number.parseInt(values.rounds ?? "", 10) || scenario.rounds));

@@ -6,7 +6,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findBun, packageFolder } from "./bun.mjs";
 
@@ -91,11 +91,22 @@ function bootstrapBun() {
 export function setUpUv() {
   const python = findPython();
   upToDate(join(".venv", ".airlock"), hashOf(["requirements/uv.txt"], python), () => {
+    refuseLink(".venv");
     run("making .venv", python, ["-m", "venv", "--clear", ".venv"]);
     const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"];
     run("installing uv", join(packageFolder, ".venv", "bin", "python"), [...pip, "-r", "requirements/uv.txt"]);
   });
   return join(packageFolder, ".venv", "bin", "uv");
+}
+
+/** Ends where the folder is a link: making it afresh would clear a folder that others may use. */
+function refuseLink(folder) {
+  const path = join(packageFolder, folder);
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) return;
+  fail(
+    `${path} is a symbolic link to ${readlinkSync(path)}, and no longer up to date; making it afresh would clear what it points to`,
+    `remove the link: rm ${path}`,
+  );
 }
 
 /** The first Python that can make the project's environment: AIRLOCK_PYTHON, then the usual names. */

@@ -1,9 +1,10 @@
 /**
- * The Python environments that checks and tests run in, made by uv from hashed requirements and kept until those change.
+ * The Python environments that checks, tests and benchmarks run in, made by uv from hashed requirements and kept until
+ * those change.
  */
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { findUv, uvVariables } from "../src/server/environments/uv.ts";
 import { root } from "./steps.ts";
 
@@ -12,34 +13,62 @@ const requirements = join(root, "requirements", "dev.txt");
 /** A CPU build by its local version: the plain one of PyPI would bring gigabytes of CUDA. */
 const torch = "torch==2.13.0+cpu";
 
+export interface PythonEnvironment {
+  readonly folder: string;
+  /** The file of hashed requirements that it is made from. */
+  readonly requirements: string;
+  /** Requirements besides those, without hashes. */
+  readonly extra?: readonly string[];
+}
+
+const testEnvironment: PythonEnvironment = { folder: join(root, ".venvs", "test"), requirements };
+const torchEnvironment: PythonEnvironment = { folder: join(root, ".venvs", "torch"), requirements, extra: [torch] };
+
 /** The environment with the tools and libraries of requirements/dev.txt; returns its folder. */
 export async function makeTestEnvironment(): Promise<string> {
-  const made = await makeEnvironment("test", []);
-  if (made.problem !== undefined) throw new Error(`the test environment could not be made:\n${made.problem}`);
-  return made.folder;
+  const problem = await makeEnvironment(testEnvironment);
+  if (problem !== undefined) throw new Error(`the test environment could not be made:\n${problem}`);
+  return testEnvironment.folder;
 }
 
 /** The same with a CPU build of torch. `problem` says why there is none. */
 export async function makeTorchEnvironment(): Promise<{ folder: string; problem: string | undefined }> {
-  return await makeEnvironment("torch", [torch]);
+  return { folder: torchEnvironment.folder, problem: await makeEnvironment(torchEnvironment) };
 }
 
-async function makeEnvironment(
-  name: string,
-  extra: readonly string[],
-): Promise<{ folder: string; problem: string | undefined }> {
-  const folder = join(root, ".venvs", name);
-  const stamp = join(folder, ".airlock");
-  const hash = createHash("sha256").update(readFileSync(requirements)).update(extra.join("\n")).digest("hex");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return { folder, problem: undefined };
+/** Whether it was made, and from what its requirements are now. */
+export function isMade(environment: PythonEnvironment): boolean {
+  const stamp = stampOf(environment);
+  return existsSync(stamp) && readFileSync(stamp, "utf8") === hashOf(environment);
+}
+
+/** Makes an environment, unless it is there; returns why it can't be made where it can't. */
+export async function makeEnvironment(environment: PythonEnvironment): Promise<string | undefined> {
+  if (isMade(environment)) return undefined;
+  const { folder, requirements, extra = [] } = environment;
+  const link = [dirname(folder), folder].find(isLink);
+  if (link !== undefined)
+    return `${link} is a symbolic link: what it points to would be cleared; remove the link (rm ${link})`;
   rmSync(folder, { recursive: true, force: true });
   const python = join(folder, "bin", "python");
   const problem =
     (await uv(["venv", "--quiet", "--python", join(root, ".venv", "bin", "python"), folder])) ??
     (await uv(["pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", requirements])) ??
     (extra.length > 0 ? await uv(["pip", "install", "--quiet", "--python", python, ...extra]) : undefined);
-  if (problem === undefined) writeFileSync(stamp, hash);
-  return { folder, problem };
+  if (problem === undefined) writeFileSync(stampOf(environment), hashOf(environment));
+  return problem;
+}
+
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+}
+
+function stampOf({ folder }: PythonEnvironment): string {
+  return join(folder, ".airlock");
+}
+
+function hashOf({ requirements, extra = [] }: PythonEnvironment): string {
+  return createHash("sha256").update(readFileSync(requirements)).update(extra.join("\n")).digest("hex");
 }
 
 /** Runs uv; returns what it said where it failed. */

@@ -1,15 +1,16 @@
 """The floor: a bare loop over one socket pair with Airlock's own codec, no threads, no numbers checked.
 
-`python socket_pair.py CALLS`.
+`python socket_pair.py calls COUNT`.
 """
 
+import json
 import socket
 import struct
 import subprocess
 import sys
 from typing import Any
 
-from measure import report
+from latency import latency
 
 from comfy_airlock.wire.codec import Codec
 
@@ -60,7 +61,7 @@ def main() -> None:
         assert body is not None
         return codec.decode(body)[0]
 
-    report(call, int(sys.argv[1]))
+    print(json.dumps(latency(call, int(sys.argv[2]))))
     near.close()
     worker.wait()
 

@@ -1,11 +1,14 @@
-"""The old protocol: a worker as a subprocess, JSON lines on its stdin and stdout. `python stdout_json.py CALLS`."""
+"""The old protocol: a worker as a subprocess, JSON lines on its stdin and stdout.
+
+`python stdout_json.py calls COUNT`.
+"""
 
 import json
 import subprocess
 import sys
 from typing import Any
 
-from measure import report
+from latency import latency
 
 
 def work() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
             raise SystemExit("an answer to another call")
         return answer["result"]
 
-    report(call, int(sys.argv[1]))
+    print(json.dumps(latency(call, int(sys.argv[2]))))
     requests.close()
     worker.wait()
 

@@ -1,8 +1,20 @@
 /** What `npm start` and `npm test` do before there is a Bun: with doubles for npm, Python and Bun on PATH. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { makeEnvironment } from "../../scripts/python.ts";
 import { root } from "./support.ts";
 
 const node = Bun.which("node") ?? "node";
@@ -129,6 +141,22 @@ describe("uv", () => {
     expect(existsSync(join(clone, ".venv", ".airlock"))).toBe(true);
   });
 
+  test("in an environment that is a link to another's is used while it is up to date, and never made afresh", async () => {
+    python("python3", "3.11");
+    await setUpUv();
+    const others = join(dirname(clone), "others");
+    renameSync(join(clone, ".venv"), others);
+    symlinkSync(others, join(clone, ".venv"));
+    expect((await setUpUv()).code).toBe(0);
+    appendFileSync(join(clone, "requirements", "uv.txt"), "\n");
+    const { code, stderr } = await setUpUv();
+    expect(code).toBe(1);
+    expect(stderr).toContain(`.venv is a symbolic link to ${others}`);
+    expect(stderr).toContain(`→ remove the link: rm ${join(clone, ".venv")}`);
+    expect((await installed()).trim().split("\n")).toHaveLength(1);
+    expect(existsSync(join(others, ".airlock"))).toBe(true);
+  });
+
   test("without a Python that will do is an error that names those that are there", async () => {
     for (const minor of [10, 11, 12, 13]) program(`python3.${minor}`, "echo ModuleNotFoundError: venv >&2; exit 1");
     program("python", "exit 1");
@@ -139,6 +167,21 @@ describe("uv", () => {
       "no Python 3.10 to 3.13 with venv was found (python3: Python 3.9; python3.13: has no venv",
     );
     expect(stderr).toContain("AIRLOCK_PYTHON");
+  });
+});
+
+describe("an environment of checks, tests or benchmarks", () => {
+  const requirements = join(root, "requirements", "dev.txt");
+
+  test.each(["its folder", "the folder above it"])("is not made where %s is a link to another's", async (which) => {
+    const others = join(dirname(clone), "others");
+    mkdirSync(join(others, "test"), { recursive: true });
+    const folder = join(clone, ".venvs", "test");
+    const [link, target] = which === "its folder" ? [folder, join(others, "test")] : [join(clone, ".venvs"), others];
+    mkdirSync(dirname(link), { recursive: true });
+    symlinkSync(target, link);
+    expect(await makeEnvironment({ folder, requirements })).toContain(`${link} is a symbolic link`);
+    expect(existsSync(join(others, "test"))).toBe(true);
   });
 });
 

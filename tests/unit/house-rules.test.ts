@@ -67,7 +67,7 @@ describe("in src", () => {
 });
 
 test("lock files name packages and no addresses, so that any index will do", () => {
-  const locks = files.filter((path) => path === "bun.lock" || /^requirements\/.*\.txt$/.test(path));
+  const locks = files.filter((path) => path === "bun.lock" || /^(requirements|bench\/contenders)\/.*\.txt$/.test(path));
   expect(locks).toContain("bun.lock");
   const lines = locks.flatMap((path) =>
     textOf(path)

@@ -7,42 +7,55 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, type Pack, serve } from "../src/index.ts";
-import { isAlive } from "./processes.ts";
-import { type Summary, summarise } from "./statistics.ts";
+import { connect, type Pack, serve } from "../../src/index.ts";
+import { numbers } from "../comparison.ts";
+import { isAlive, root } from "../processes.ts";
+import type { Report, RunOptions, Scenario } from "../scenario.ts";
+import { type Summary, summarise } from "../statistics.ts";
 
-const root = join(import.meta.dir, "..");
 const probe = join(root, "tests", "packs", "probe");
 
-export interface SpawnFigures {
-  readonly [scenario: string]: Summary;
+export const spawn: Scenario = {
+  name: "spawn",
+  describe: "milliseconds from no worker to its first answer, environment cached",
+  rounds: 15,
+  run,
+};
+
+async function run({ rounds }: RunOptions): Promise<Report> {
+  const columns = [{ title: `ms over ${rounds} rounds` }, ...["median", "min", "max"].map(numbers)];
+  const rows = Object.entries(await measure(rounds)).map(([what, { median, min, max }]) => [
+    what,
+    ...[median, min, max].map((ms) => ms.toFixed(1)),
+  ]);
+  return { table: { columns, rows }, notes: [] };
 }
 
-/** Milliseconds of each scenario over `rounds` rounds, the scenarios in turn. */
-export async function measureSpawn(rounds: number): Promise<SpawnFigures> {
+/** Milliseconds of each step over `rounds` rounds: a round takes them in their order, as one makes way for the next. */
+async function measure(rounds: number): Promise<Record<string, Summary>> {
   const folder = mkdtempSync(join(tmpdir(), "airlock-bench-"));
   try {
     await using server = await serve({ socket: join(folder, "s.sock"), logs: folder, limits: { drainMsMax: 0 } });
     await using airlock = await connect({ socket: server.socketPath, name: "bench" });
     const { python } = await (await airlock.open(probe)).prepare();
     const samples = new Map<string, number[]>();
-    const time = async (scenario: string, action: () => Promise<unknown>): Promise<void> => {
+    const time = async (step: string, action: () => Promise<unknown>): Promise<void> => {
       const startMs = performance.now();
       await action();
-      samples.set(scenario, [...(samples.get(scenario) ?? []), performance.now() - startMs]);
+      samples.set(step, [...(samples.get(step) ?? []), performance.now() - startMs]);
     };
     for (let round = 0; round < rounds; round++) {
       const pack = await airlock.open(probe);
       await time("first call of a pack", () => pack.call("Echo", { value: round }));
       await killWorker(pack);
       await time("call after a crash", () => pack.call("Echo", { value: round }));
-      await time("floor: the interpreter", () => run([python, "-c", "pass"]));
+      await time("floor: the interpreter", () => execute([python, "-c", "pass"]));
       await time("floor: the interpreter with socket, threading, msgpack", () =>
-        run([python, "-c", "import socket, threading, msgpack"]),
+        execute([python, "-c", "import socket, threading, msgpack"]),
       );
       await pack.close();
     }
-    return Object.fromEntries([...samples].map(([scenario, each]) => [scenario, summarise(each)]));
+    return Object.fromEntries([...samples].map(([step, each]) => [step, summarise(each)]));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -56,6 +69,6 @@ async function killWorker(pack: Pack): Promise<void> {
   await Bun.sleep(20);
 }
 
-async function run(command: readonly string[]): Promise<void> {
+async function execute(command: readonly string[]): Promise<void> {
   await Bun.spawn([...command], { stdio: ["ignore", "ignore", "ignore"] }).exited;
 }

@@ -1,0 +1,52 @@
+/**
+ * Contenders in Python: scripts in contenders/, each started with the scenario's name and a count, each printing one JSON
+ * object of figures.
+ */
+import { delimiter, join } from "node:path";
+import { makeTestEnvironment } from "../scripts/python.ts";
+import { outputOf, root } from "./processes.ts";
+import type { Figures, Turn } from "./turns.ts";
+
+export const contendersFolder = join(import.meta.dir, "contenders");
+
+/** Where the kernel may put a contender's processes, as the beginning of its command. */
+const placements = { free: [], "one core": ["taskset", "--cpu-list", "0"] } as const;
+export type Placement = keyof typeof placements;
+
+export interface Contender {
+  readonly name: string;
+  readonly script: string;
+  readonly args: readonly string[];
+  /** The folder of the environment that it runs in. */
+  readonly environment: string;
+}
+
+/** Airlock or one of its floors: a script of this project's, in the environment of the tests. */
+export async function ownContender(name: string, script: string, ...args: string[]): Promise<Contender> {
+  return { name, script: join(contendersFolder, script), args, environment: await makeTestEnvironment() };
+}
+
+/** A contender's turns, one for each placement. */
+export function turnsOf(
+  contender: Contender,
+  scenario: string,
+  count: number,
+  where: readonly Placement[],
+): readonly Turn[] {
+  const { name, script, args, environment } = contender;
+  const bin = join(environment, "bin");
+  const env = {
+    PATH: `${bin}${delimiter}${process.env["PATH"] ?? ""}`,
+    PYTHONPATH: join(root, "worker", "src"),
+    AIRLOCK_BIN: join(root, "bin", "airlock.mjs"),
+    AIRLOCK_SOCKET: undefined,
+  };
+  return where.map((placement) => ({
+    contender: name,
+    condition: placement,
+    start: async () => {
+      const command = [...placements[placement], join(bin, "python"), script, scenario, String(count), ...args];
+      return JSON.parse(await outputOf(command, env)) as Figures;
+    },
+  }));
+}

@@ -1,0 +1,95 @@
+/**
+ * Rivals: contenders of other people's making. Each is a script in contenders/ that begins with its requirements
+ * (PEP 723) and, under [tool.airlock-bench], with what it is, where it takes part, and the contenders that it can be, by
+ * name with their arguments.
+ *
+ * A rival runs in an environment of its own, pinned by the hashed requirements beside the script, which is made only when
+ * asked for. One that isn't there is skipped, and says so.
+ */
+import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import { isMade, makeEnvironment, type PythonEnvironment } from "../scripts/python.ts";
+import { type Contender, contendersFolder, turnsOf } from "./contenders.ts";
+
+interface Rival {
+  readonly name: string;
+  readonly scenarios: readonly string[];
+  readonly contenders: readonly Contender[];
+  readonly environment: PythonEnvironment;
+}
+
+/** The rivals that take part in a scenario, and a sentence on each that would but isn't installed. */
+export function rivalsIn(scenario: string): { readonly contenders: readonly Contender[]; readonly notes: string[] } {
+  const rivals = findRivals().filter((rival) => rival.scenarios.includes(scenario));
+  const isThere = (rival: Rival): boolean => isMade(rival.environment);
+  return {
+    contenders: rivals.filter(isThere).flatMap((rival) => rival.contenders),
+    notes: rivals
+      .filter((rival) => !isThere(rival))
+      .map(({ name }) => `skipped: ${name}, not installed; \`bun run bench --install-rivals\` installs it`),
+  };
+}
+
+/**
+ * Makes the environments of all rivals, and has each rival run in each of its scenarios, which also makes what it needs
+ * besides. Says why where one can't, and leaves nothing of it.
+ *
+ * @returns how many are not there now.
+ */
+export async function installRivals(): Promise<number> {
+  let missing = 0;
+  for (const rival of findRivals()) {
+    const problem = (await makeEnvironment(rival.environment)) ?? (await tryOut(rival));
+    if (problem !== undefined) missing += 1;
+    console.log(problem === undefined ? `${rival.name}: installed` : `${rival.name}: not installed:\n${problem}`);
+  }
+  return missing;
+}
+
+/** Has a rival run; removes the environment of one that can't, and returns why. */
+async function tryOut({ contenders, scenarios, environment }: Rival): Promise<string | undefined> {
+  const turns = contenders.flatMap((each) => scenarios.flatMap((scenario) => turnsOf(each, scenario, 1, ["free"])));
+  try {
+    for (const turn of turns) await turn.start();
+    return undefined;
+  } catch (error) {
+    rmSync(environment.folder, { recursive: true, force: true });
+    return String(error);
+  }
+}
+
+const headerSchema = v.object({
+  tool: v.object({
+    "airlock-bench": v.object({
+      name: v.string(),
+      scenarios: v.array(v.string()),
+      contenders: v.record(v.string(), v.array(v.string())),
+    }),
+  }),
+});
+
+function findRivals(): Rival[] {
+  return readdirSync(contendersFolder)
+    .filter((file) => file.endsWith(".py"))
+    .flatMap((file) => {
+      const script = join(contendersFolder, file);
+      const header = scriptHeader(readFileSync(script, "utf8"));
+      if (header === undefined) return [];
+      const { name, scenarios, contenders } = v.parse(headerSchema, Bun.TOML.parse(header)).tool["airlock-bench"];
+      const stem = file.slice(0, -".py".length);
+      const folder = join(import.meta.dir, ".rivals", stem);
+      return {
+        name,
+        scenarios,
+        contenders: Object.entries(contenders).map(([name, args]) => ({ name, script, args, environment: folder })),
+        environment: { folder, requirements: join(contendersFolder, `${stem}.txt`) },
+      };
+    });
+}
+
+/** The TOML in a script's comments (PEP 723); undefined where there is none. */
+function scriptHeader(source: string): string | undefined {
+  const block = /^# \/\/\/ script\n((?:#(?: .*)?\n)+?)# \/\/\/$/m.exec(source)?.[1];
+  return block?.replaceAll(/^# ?/gm, "");
+}
