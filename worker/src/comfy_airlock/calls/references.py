@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -25,7 +26,7 @@ _next_id: Final = itertools.count(random.getrandbits(48))
 #: Subclasses of these are values of which a form would lose something: an error says so, and no reference hides it.
 _VALUES: Final = (int, float, complex, str, bytes, bytearray, list, dict, tuple, set, frozenset)
 _ARRAY_MODULES: Final = ("numpy", "torch")
-_FUNCTIONS: Final = (type(lambda: None), type(len), type([].append), type(Handle.check), type(_next_id.__next__))
+_FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType, MethodWrapperType)
 
 
 class Exported:
@@ -171,7 +172,7 @@ def _kind_of(value: Any) -> str | None:
     cls = type(value)
     if isinstance(value, Remote):
         return handle_of(value).kind
-    if isinstance(value, (type, type(itertools), *_VALUES)) or cls.__module__.partition(".")[0] in _ARRAY_MODULES:
+    if isinstance(value, (type, ModuleType, *_VALUES)) or cls.__module__.partition(".")[0] in _ARRAY_MODULES:
         return None
     if isinstance(value, _FUNCTIONS) or (cls.__module__, cls.__qualname__) == ("functools", "partial"):
         return "function"

@@ -15,7 +15,7 @@ from typing import Final
 Action = Callable[[], object]
 
 _THREADS_MAX: Final = 32
-_IDLE_SECONDS_MAX: Final = 10.0
+_IDLE_SECONDS_MAX: Final = 2.0
 
 
 class Servants:

@@ -7,9 +7,10 @@ import socket
 from typing import Any, Final
 
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel
+from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.credentials import check_server
+from comfy_airlock.wire.credit import Credit
 from comfy_airlock.wire.descriptor_lane import DescriptorLane, receive_with_descriptor
 from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
@@ -18,7 +19,9 @@ from comfy_airlock.wire.lead import Lead
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 SERVER_PEER = 0
-_FEATURES: Final = ["line"]
+#: They may be what ends a jam, and are small.
+_FREE_KINDS: Final = frozenset({frames.CANCEL, frames.RELEASE})
+_FEATURES: Final = ["line", "credit"]
 
 
 class Connection(Channel):
@@ -40,9 +43,13 @@ class Connection(Channel):
         """
         super().__init__(_connect(path), codec, "the server", lead, is_direct=False)
         self.lane: DescriptorLane | None = None
+        self._credit: Credit | None = None
         try:
             first, *self.early = self._introduce(hello)
             self.welcome: dict[str, Any] = self._expect_welcome(first)
+            window = self.welcome.get("window")
+            if isinstance(window, int):
+                self._credit = Credit(window, self.lead)
         except BaseException:
             self._socket.close()
             if self.lane is not None:
@@ -82,6 +89,34 @@ class Connection(Channel):
         if frame.kind != frames.WELCOME or not isinstance(body, dict):
             raise ProtocolError("the server's first frame is neither a welcome nor an error")
         return body
+
+    def send(
+        self,
+        kind: int,
+        peer: int,
+        call: int,
+        body: bytes = b"",
+        deadline_ms: float | None = None,
+        parent: int | None = None,
+        has_references: bool = False,
+    ) -> None:
+        """As a channel's; and waits until the server takes more for ``peer``, which may be slow in reading."""
+        if self._credit is not None and peer != SERVER_PEER and kind not in _FREE_KINDS:
+            prefixes = (deadline_ms is not None) + (parent is not None)
+            if not self._credit.take(peer, frames.HEADER_BYTES + 4 * prefixes + len(body)):
+                raise Unsent("the connection to the server has ended")
+        super().send(kind, peer, call, body, deadline_ms, parent, has_references)
+
+    def _dispatch(self, frame: Frame) -> None:
+        if frame.kind == frames.CREDIT and self._credit is not None:
+            self._credit.give(frame.peer, frame.call)
+        else:
+            super()._dispatch(frame)
+
+    def _end(self, reason: AirlockError) -> None:
+        super()._end(reason)
+        if self._credit is not None:
+            self._credit.end()
 
     def close(self) -> None:
         super().close()

@@ -1,0 +1,404 @@
+"""The same cases over every route between a host and a worker: memory, line and relay."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from comfy_airlock import Pack, Progress, RemoteIterator, RemoteObject, remote
+from comfy_airlock.wire.errors import BadRequest, DeadlineExceeded, ReferenceGone, ValueUnsupported, WorkerDied
+from routes import ROUTES, route_to_pack
+
+SECONDS_MAX = 20
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module", params=ROUTES)
+def pack(request: pytest.FixtureRequest) -> Iterator[Pack]:
+    with route_to_pack(request.param) as opened:
+        # The worker's event loop is there before the first test looks for what it leaves behind.
+        asyncio.run(opened.acall("AsyncEcho"))
+        yield opened
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < until
+        gc.collect()
+        time.sleep(0.01)
+
+
+def value_of(pack: Pack, node: str, **inputs: Any) -> Any:
+    (value,) = pack.call(node, **inputs)
+    return value
+
+
+def test_values_and_their_types_come_back(pack: Pack) -> None:
+    for value in (42, None, "text", [1, (2, {3})], {"a": {1: 2.5}}, b"\0" * 100_000, 1 << 80):
+        assert value_of(pack, "Echo", value=value) == value
+        assert asyncio.run(pack.acall("AsyncEcho", value=value)) == (value,)
+
+
+def test_exceptions_come_back_as_their_type_and_the_next_call_runs(pack: Pack) -> None:
+    with pytest.raises(KeyError, match="as asked"):
+        pack.call("Raise", message="as asked")
+    assert value_of(pack, "Echo", value=1) == 1
+
+
+# Calls back
+
+
+def test_function_is_called_where_it_lives_in_the_thread_that_waits(pack: Pack) -> None:
+    threads: list[str] = []
+
+    def double(number: int) -> int:
+        threads.append(threading.current_thread().name)
+        return number * 2
+
+    assert value_of(pack, "Call", function=double, args=[21], times=3) == 42
+    assert threads == ["MainThread"] * 3
+
+
+def test_function_that_raises_does_so_through_the_node(pack: Pack) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(2, "no such file", "/x.png")
+
+    with pytest.raises(FileNotFoundError, match="no such file") as caught:
+        pack.call("Call", function=fail, args=[])
+    assert caught.value.filename == "/x.png"
+
+
+def test_calls_nest_to_any_depth(pack: Pack) -> None:
+    def descend(depth: int) -> int:
+        return value_of(pack, "Descend", function=descend, depth=depth)
+
+    assert descend(30) == 30
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine function"])
+def test_function_is_called_on_the_loop_that_awaits(pack: Pack, is_async: bool) -> None:
+    async def main() -> tuple[Any, bool]:
+        loop = asyncio.get_running_loop()
+        loops: list[Any] = []
+
+        def plain(number: int) -> int:
+            loops.append(asyncio.get_running_loop())
+            return number + 1
+
+        async def awaited(number: int) -> int:
+            await asyncio.sleep(0.01)
+            return plain(number)
+
+        function = awaited if is_async else plain
+        (first,) = await pack.acall("Call", function=function, args=[1])
+        (second,) = await pack.acall("AwaitCall", function=function, args=[first])
+        return second, loops == [loop, loop]
+
+    assert asyncio.run(main()) == (3, True)
+
+
+def test_coroutine_function_is_awaited_where_a_thread_waits(pack: Pack) -> None:
+    async def later(number: int) -> int:
+        await asyncio.sleep(0.01)
+        return number + 1
+
+    assert value_of(pack, "Call", function=later, args=[1]) == 2
+
+
+def test_function_is_called_when_nobody_waits(pack: Pack) -> None:
+    called = threading.Event()
+    pack.call("CallLater", function=called.set, args=[])
+    assert called.wait(SECONDS_MAX)
+
+
+def test_leader_in_a_function_leaves_the_lead_to_others(pack: Pack) -> None:
+    others_done = threading.Event()
+
+    def wait_for_others() -> bool:
+        return others_done.wait(SECONDS_MAX)
+
+    with ThreadPoolExecutor(1, "airlock-test") as pool:
+
+        def call_asynchronously() -> None:
+            assert asyncio.run(pack.acall("AsyncEcho", value=5)) == (5,)
+            others_done.set()
+
+        # On the worker's loop, so that the worker takes both at once.
+        asyncio.run(pack.acall("AsyncEcho"))
+        waits = pool.submit(lambda: asyncio.run(pack.acall("AwaitCall", function=wait_for_others, args=[])))
+        call_asynchronously()
+        assert waits.result(SECONDS_MAX) == (True,)
+
+
+def test_threads_call_and_are_called_at_once(pack: Pack) -> None:
+    def work(number: int) -> list[Any]:
+        def add(value: int) -> int:
+            return value + number
+
+        return [value_of(pack, "Call", function=add, args=[each]) for each in range(25)]
+
+    with ThreadPoolExecutor(8, "airlock-test") as pool:
+        for number, sums in enumerate(pool.map(work, range(8))):
+            assert sums == [each + number for each in range(25)]
+
+
+def test_loops_come_and_go(pack: Pack) -> None:
+    for number in range(3):
+        assert asyncio.run(pack.acall("AsyncEcho", value=number)) == (number,)
+
+
+def test_large_bodies_cross_both_ways_at_once(pack: Pack) -> None:
+    count = 30 * MIB
+
+    def measure(data: bytes) -> int:
+        return len(data)
+
+    with ThreadPoolExecutor(2, "airlock-test") as pool:
+        sent = [pool.submit(pack.call, "Exchange", function=measure, count=count) for _ in range(2)]
+        received = [pool.submit(pack.call, "Echo", value=bytes(count)) for _ in range(2)]
+        for each in sent:
+            length, data = each.result(60)
+            assert (length, len(data)) == (count, count)
+        for each in received:
+            assert len(each.result(60)[0]) == count
+
+
+# References
+
+
+def test_object_of_the_hosts_comes_home_as_itself(pack: Pack) -> None:
+    class Mine:
+        pass
+
+    mine = Mine()
+    assert value_of(pack, "Echo", value=[mine, mine])[1] is mine
+    pack.call("Hold", value=mine)
+    assert value_of(pack, "TakeHeld")[0] is mine
+
+
+def test_object_of_the_packs_is_one_stand_in_and_comes_home_as_itself(pack: Pack) -> None:
+    thing = value_of(pack, "MakeThing", name="first")
+    assert isinstance(thing, RemoteObject)
+    assert repr(thing).startswith("<RemoteObject ")
+    assert value_of(pack, "Echo", value=thing) is thing
+    assert value_of(pack, "IsThing", value=thing) is True
+
+
+def test_objects_attributes_and_methods_are_used_where_it_lives(pack: Pack) -> None:
+    thing = value_of(pack, "MakeThing", name="first")
+    assert thing.name == "first"
+    assert thing.greet("you", mark="?") == "first greets you?"
+    assert asyncio.run(thing.greet.acall("all")) == "first greets all!"
+    assert thing.itself() is thing
+    with pytest.raises(LookupError, match="first has nothing"):
+        thing.fail()
+    with pytest.raises(AttributeError, match="nothing_such"):
+        _ = thing.nothing_such
+    with pytest.raises(AttributeError, match="_secret"):
+        _ = thing._secret
+    with pytest.raises(AttributeError, match="own process"):
+        thing.name = "second"
+
+
+class Model:
+    name = "unet"
+    _secret = "hidden"
+
+
+def test_pack_uses_only_what_the_host_lets_it(pack: Pack) -> None:
+    with pytest.raises(BadRequest, match="held and given back"):
+        pack.call("ReadName", value=Model())
+    assert value_of(pack, "ReadName", value=remote(Model())) == "unet"
+    with pytest.raises(BadRequest, match="public"):
+        pack.call("ReadSecret", value=remote(Model()))
+
+
+def test_object_is_released_once_nobody_holds_it(pack: Pack) -> None:
+    thing = value_of(pack, "MakeThing")
+    again = value_of(pack, "Echo", value=thing)
+    before = value_of(pack, "CountThings")
+    del thing
+    assert value_of(pack, "CountThings") == before
+    del again
+    eventually(lambda: value_of(pack, "CountThings") == before - 1)
+
+
+def test_hosts_objects_are_released_once_the_pack_drops_them(pack: Pack) -> None:
+    pair = pack._link.pair
+    eventually(lambda: pair.references.counts[0] == 0)
+    pack.call("Hold", value=Model())
+    assert pair.references.counts[0] == 1
+    pack.call("TakeHeld")
+    eventually(lambda: pair.references.counts[0] == 0)
+
+
+def test_value_that_can_be_no_reference_is_refused_and_nothing_leaks(pack: Pack) -> None:
+    class Text(str):
+        pass
+
+    before = pack._link.pair.references.counts
+    for value in (Text("x"), threading, Model):
+        with pytest.raises(ValueUnsupported, match=r"value\[2\]\['value'\]\[1\]"):
+            pack.call("Echo", value=[Model(), value])
+    assert pack._link.pair.references.counts == before
+
+
+# Streams
+
+
+def test_generator_is_iterated_over_here_and_runs_no_further_than_asked(pack: Pack) -> None:
+    numbers = value_of(pack, "Count", stop=100_000)
+    assert isinstance(numbers, RemoteIterator)
+    assert [next(numbers) for _ in range(3)] == [0, 1, 2]
+    produced, closed = pack.call("Produced")
+    assert produced <= 256
+    numbers.close()
+    assert pack.call("Produced") == (produced, closed + 1)
+    assert list(numbers) == []
+
+
+def test_streams_items_come_in_order_to_the_end(pack: Pack) -> None:
+    assert list(value_of(pack, "Count", stop=1000)) == list(range(1000))
+    assert list(value_of(pack, "Count", stop=0)) == []
+    large = list(value_of(pack, "Count", stop=20, bytes_each=MIB))
+    assert [len(each) for each in large] == [MIB] * 20
+
+
+def test_stream_that_fails_gives_the_items_before(pack: Pack) -> None:
+    numbers, items = value_of(pack, "Count", stop=10, fail_at=5), []
+    with pytest.raises(ValueError, match="failed at 5"):
+        for number in numbers:
+            items.append(number)
+    assert items == list(range(5))
+
+
+def test_asynchronous_generator_is_iterated_over_either_way(pack: Pack) -> None:
+    async def collect() -> list[int]:
+        (numbers,) = await pack.acall("CountSlowly", stop=5, seconds=0.01)
+        return [each async for each in numbers]
+
+    assert asyncio.run(collect()) == list(range(5))
+    assert list(value_of(pack, "CountSlowly", stop=5, seconds=0.01)) == list(range(5))
+
+
+def test_hosts_generators_are_iterated_over_in_the_pack(pack: Pack) -> None:
+    async def later(stop: int) -> Any:
+        for number in range(stop):
+            await asyncio.sleep(0)
+            yield number
+
+    assert value_of(pack, "Sum", numbers=iter(range(1000))) == sum(range(1000))
+    assert value_of(pack, "Sum", numbers=(each * 2 for each in range(10))) == 90
+    assert asyncio.run(pack.acall("AsyncSum", numbers=later(10))) == (45,)
+    assert asyncio.run(pack.acall("AsyncSum", numbers=iter(range(10)))) == (45,)
+
+
+# Progress and events
+
+
+def test_progress_arrives_in_order_before_the_answer(pack: Pack) -> None:
+    said: list[Progress] = []
+    pack.options(on_progress=said.append).call("Report", steps=5)
+    assert [(each.stage, each.value, each.total, each.message) for each in said] == [
+        ("running", step, 5, f"step {step}") for step in range(1, 6)
+    ]
+
+
+def test_events_arrive_in_order(pack: Pack) -> None:
+    told: list[Any] = []
+    pack.on("told", told.append)
+    pack.call("Emit", values=list(range(200)))
+    eventually(lambda: len(told) == 200)
+    assert told == list(range(200))
+    pack.on("told", None)
+
+
+def test_events_go_to_the_pack(pack: Pack) -> None:
+    echoed: list[Any] = []
+    pack.on("echo", echoed.append)
+    pack.call("Listen")
+    for value in ({"a": 1}, (2, 3)):
+        pack.emit("asked", value)
+    eventually(lambda: len(echoed) == 2)
+    assert echoed == [{"a": 1}, (2, 3)]
+    pack.on("echo", None)
+
+
+# Deadlines and cancelling
+
+
+def test_deadline_ends_a_call_and_what_it_called(pack: Pack) -> None:
+    entered, left = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        # On the thread that waits for the call: it is answered once this is done.
+        entered.set()
+        try:
+            pack.call("UntilCancelled")
+        finally:
+            left.set()
+
+    with pytest.raises(DeadlineExceeded):
+        pack.options(timeout=0.3).call("Call", function=slow, args=[])
+    assert entered.is_set()
+    assert left.wait(SECONDS_MAX)
+    assert value_of(pack, "Echo", value=1) == 1
+
+
+def test_node_sees_that_it_was_cancelled(pack: Pack) -> None:
+    began, stopped = threading.Event(), threading.Event()
+    pack.on("began", lambda _: began.set())
+    pack.on("stopped", lambda _: stopped.set())
+
+    async def main() -> None:
+        task = asyncio.create_task(pack.acall("UntilCancelled"))
+        while not began.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert stopped.wait(SECONDS_MAX)
+    assert value_of(pack, "Echo", value=1) == 1
+
+
+def test_queued_call_that_is_cancelled_never_runs(pack: Pack) -> None:
+    async def main() -> None:
+        first = asyncio.create_task(pack.acall("UntilCancelled"))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(pack.acall("Hold", value=1))
+        await asyncio.sleep(0.05)
+        for task in (second, first):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert value_of(pack, "TakeHeld") == []
+
+
+# The end
+
+
+@pytest.mark.parametrize("route", ["line", "relay"])
+def test_worker_that_dies_during_a_call_back_ends_all_that_was_held_of_it(route: str) -> None:
+    with route_to_pack(route) as pack:
+        thing = value_of(pack, "MakeThing")
+        with pytest.raises(WorkerDied):
+            pack.call("End", function=lambda: None)
+        eventually(lambda: "gone" in repr(thing))
+        with pytest.raises(ReferenceGone, match="has ended"):
+            thing.greet("you")
+        with pytest.raises(ReferenceGone):
+            pack.call("Echo", value=thing)
+        assert value_of(pack, "Echo", value=1) == 1
+        assert pack._link.pair.references.counts == (0, 0)

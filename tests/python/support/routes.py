@@ -1,0 +1,118 @@
+"""The three routes between a host and the calls pack: the line, the relay, and memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_airlock import Pack, connect
+from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.calls.pair import Pair
+from comfy_airlock.host.lines import PackLink
+from comfy_airlock.host.servants import Servants
+from comfy_airlock.runtime import host_link
+from comfy_airlock.runtime.executor import Executor
+from comfy_airlock.runtime.main import Worker
+from comfy_airlock.runtime.node_pack import NodePack
+from comfy_airlock.wire import connection
+from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import AirlockError
+from comfy_airlock.wire.frame import Frame
+from comfy_airlock.wire.incoming import IncomingCall
+from memory_link import MemoryLink
+
+FOLDER = Path(__file__).resolve().parents[2] / "packs" / "calls"
+ROUTES = ("memory", "line", "relay")
+
+
+@contextmanager
+def route_to_pack(route: str) -> Iterator[Pack]:
+    """The calls pack over one of :data:`ROUTES`."""
+    if route == "memory":
+        with _in_memory() as pack:
+            yield pack
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        if route == "relay":
+            patch.setattr(connection, "_FEATURES", ["credit"])
+        airlock = connect()
+    with airlock:
+        pack = airlock.open(FOLDER)
+        # Started, and its line there if it gets one.
+        pack.call("Echo")
+        assert (pack._link.line is not None) == (route == "line")
+        yield pack
+
+
+class _WorkerSide:
+    """What a worker's main thread and its line's owner do, on a thread of this process."""
+
+    def __init__(self, link: MemoryLink) -> None:
+        self.channel = Channel(link, Codec(), "the host")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        inference = InferenceMode()
+        worker = Worker(NodePack("calls", str(FOLDER)), inference)
+        route = (self.channel, 1)
+        methods = {"run": worker.run, "describe": worker.describe}
+        self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
+        self.executor = Executor(self.pair.service, self.channel.lead)
+        self.called = self.executor.submit
+        host_link._LATEST["host"] = self.pair
+        self.channel.attach(self, [])
+        self.channel.keep("airlock-memory-worker")
+        self.thread = threading.Thread(target=self.executor.run, name="airlock-memory-main")
+        self.thread.start()
+
+    def gave_up(self) -> None: ...
+
+    def received(self, frame: Frame) -> None:
+        self.pair.received(frame, self.executor.submit)
+
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        fail_all(unanswered, reason)
+        self.executor.stop()
+
+
+class _HostSide:
+    """What a host's line does."""
+
+    def __init__(self, link: MemoryLink, servants: Servants) -> None:
+        self.channel = Channel(link, Codec(), "the worker")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.link = PackLink(self.channel, servants, 1, "calls")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.link.line = self.channel
+        self.channel.attach(self, [])
+        self.channel.keep("airlock-memory-host")
+
+    def called(self, call: IncomingCall) -> None:
+        self.link.called(call)
+
+    def gave_up(self) -> None: ...
+
+    def received(self, frame: Frame) -> None:
+        self.link.received(frame)
+
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        self.link.line_ended(self.channel)
+        fail_all(unanswered, reason)
+
+
+@contextmanager
+def _in_memory() -> Iterator[Pack]:
+    near, far = MemoryLink.pair()
+    servants = Servants()
+    worker, host = _WorkerSide(far), _HostSide(near, servants)
+    nobody: Any = None
+    try:
+        yield Pack(nobody, host.link, "calls", str(FOLDER), ())
+    finally:
+        for channel in (host.channel, worker.channel):
+            channel.close()
+        servants.close()
+        worker.thread.join(20)
+        assert not worker.thread.is_alive()
+        del host_link._LATEST["host"]
