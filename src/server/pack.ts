@@ -208,10 +208,19 @@ export class Pack implements OpenPack {
     return this.#lines.has(this.#lastNumber) ? this.worker : undefined;
   }
 
-  /** Why the worker on this line ended; settles when it has. */
+  /** A worker that lives on without the line that it had, by its own doing or a breach of the protocol, is ended. */
+  #endWithItsLine(): void {
+    const worker = this.#worker;
+    const verdict = "ended by the server: its line to the host had ended, and it had not";
+    this.#services.clock.after(this.#services.limits.lineEndMsMax, () => worker?.kill(verdict));
+  }
+
+  /** Why the worker on this line ended; settles when it has, which is seen to. */
   async ending(number: number): Promise<AirlockError> {
     const forgotten = new AirlockError("worker_died", `pack ${this.name}: line ${number} has ended`);
-    return (await this.#lines.get(number)?.ended.promise) ?? forgotten;
+    const line = this.#lines.get(number);
+    if (line !== undefined && number === this.#lastNumber) this.#endWithItsLine();
+    return (await line?.ended.promise) ?? forgotten;
   }
 
   /** Ends the worker on this line, whose host says that it does not answer. It may have ended already. */

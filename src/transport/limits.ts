@@ -30,6 +30,8 @@ export interface Limits {
   readonly workerStartMsMax: number;
   /** Milliseconds that a worker has to answer a call which was cancelled or is overdue: past it, the worker is ended. */
   readonly graceMs: number;
+  /** Milliseconds that a worker may live on after its line to the host has ended: past it, it is ended too. */
+  readonly lineEndMsMax: number;
   /** Milliseconds that running calls get when the server stops. */
   readonly drainMsMax: number;
 }
@@ -53,5 +55,6 @@ export const defaultLimits: Limits = {
   helloMsMax: 5_000,
   workerStartMsMax: 60_000,
   graceMs: 10_000,
+  lineEndMsMax: 1_000,
   drainMsMax: 10_000,
 };

@@ -1,4 +1,4 @@
-"""The in-memory transport: two ends of a stream, joined without a socket, as much of a socket's interface as is used."""
+"""The in-memory transport: two ends of a stream, joined without a socket; of a socket's interface, what is used."""
 
 from __future__ import annotations
 

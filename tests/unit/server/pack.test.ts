@@ -351,6 +351,19 @@ describe("a line to the worker", () => {
     expect((await pack.ending(1)).code).toBe("worker_died");
   });
 
+  test("that has ended ends its worker, where that lives on", async () => {
+    const { pack, worker, clock, reasons } = await ready(true);
+    const ending = pack.ending(1);
+    clock.advance(defaultLimits.lineEndMsMax - 1);
+    expect(worker.process.killed).toBe(0);
+    clock.advance(1);
+    expect(worker.process.killed).toBeGreaterThan(0);
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    expect((await ending).details.exit).toContain("its line to the host had ended");
+    expect(reasons[0]?.code).toBe("worker_died");
+  });
+
   test("that was never there, or was forgotten, ended with its worker", async () => {
     const { pack } = await ready(true);
     expect((await pack.ending(7)).message).toContain("line 7 has ended");

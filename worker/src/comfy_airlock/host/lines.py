@@ -16,7 +16,7 @@ from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
-from comfy_airlock.wire.errors import AirlockError
+from comfy_airlock.wire.errors import AirlockError, Disconnected
 from comfy_airlock.wire.frame import ERROR, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 
@@ -168,14 +168,16 @@ class _Line:
             _Question(self._connection, []).ask("overdue", self._link.peer, self._number)
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
-        del reason
         with self._mutex:
             if self._watch is not None:
                 self._watch.cancel()
         self._link.line_ended(self._line)
         self._line.close()
-        if unanswered:
-            _Question(self._connection, unanswered).ask("ending", self._link.peer, self._number)
+        if not isinstance(reason, Disconnected):
+            # The worker broke the protocol, and may live on: the callers are told that, and the server ends it.
+            fail_all(unanswered, reason)
+            unanswered = []
+        _Question(self._connection, unanswered).ask("ending", self._link.peer, self._number)
 
 
 class _Question:

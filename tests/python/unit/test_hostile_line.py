@@ -1,0 +1,268 @@
+"""A peer at the other end of a line that keeps to no rule: it is shown out with the reason, and nothing else happens."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfy_airlock.calls.pair import Pair
+from comfy_airlock.wire import frame as frames
+from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
+from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.incoming import IncomingCall
+
+SECONDS_MAX = 20
+CODEC = Codec()
+
+
+class Side:
+    """A pair over one end of a line, whose calls are carried out where they are read; the other end is the test's."""
+
+    def __init__(self) -> None:
+        near, self.hostile = socket.socketpair()
+        self.hostile.settimeout(SECONDS_MAX)
+        self.reason: AirlockError | None = None
+        self.has_ended = threading.Event()
+        self.channel = Channel(near, CODEC, "the worker")
+        route = (self.channel, 1)
+        self.pair = Pair(lambda: route, route, reveals=False, methods={"add": lambda a, b: a + b})
+        self.channel.attach(self, [])
+        self.channel.keep("airlock-test-keeper")
+
+    def called(self, call: IncomingCall) -> None:
+        self.pair.service.run(call)
+
+    def gave_up(self) -> None: ...
+
+    def received(self, frame: Frame) -> None:
+        self.pair.received(frame, lambda action: action())
+
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        self.reason = reason
+        fail_all(unanswered, reason)
+        self.has_ended.set()
+
+    def read(self) -> Frame:
+        """The next frame that this side sent."""
+        assembler = FrameAssembler()
+        while True:
+            count = self.hostile.recv_into(assembler.target, 16)
+            assert count, "the line has ended"
+            for frame in assembler.advance(count):
+                return frame
+            length = frames.unpack_header(assembler.buffer)[0]
+            while length:
+                count = self.hostile.recv_into(assembler.target, length)
+                length -= count
+                for frame in assembler.advance(count):
+                    return frame
+
+    def close(self) -> None:
+        self.channel.close()
+        self.hostile.close()
+
+
+@pytest.fixture
+def side() -> Iterator[Side]:
+    made = Side()
+    yield made
+    made.close()
+
+
+def call(number: int, method: str, *args: Any, **options: Any) -> bytes:
+    return build_frame(frames.CALL, 1, number, CODEC.encode([method, list(args), {}]), **options)
+
+
+def shown_out(side: Side, code: str, words: str) -> None:
+    """The side has told why, and closed the line."""
+    frame = side.read()
+    assert (frame.kind, frame.call) == (frames.ERROR, 0)
+    body = CODEC.decode(frame.body)
+    assert body["code"] == code
+    assert words in body["message"]
+    assert side.hostile.recv(1) == b""
+    assert side.has_ended.wait(SECONDS_MAX)
+    assert side.reason is not None
+    assert side.reason.code == code
+
+
+def test_honest_call_is_answered_though_it_comes_byte_by_byte(side: Side) -> None:
+    for byte in call(1, "add", 2, 3):
+        side.hostile.send(bytes([byte]))
+        time.sleep(0.001)
+    answer = side.read()
+    assert (answer.kind, CODEC.decode(answer.body)) == (frames.RESULT, 5)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "limit_exceeded", "bytes is over the limit"),
+        (b"\0" * 16, "protocol_error", "kind 0"),
+        (build_frame(frames.CALL, 1, 1)[:4] + b"\x1f" + bytes(11), "protocol_error", "kind 31"),
+        ((0xFFFFFFFF).to_bytes(4, "little") + bytes([frames.CALL]) + bytes(11), "limit_exceeded", "4294967295"),
+        (call(0, "add", 1, 2), "protocol_error", "number 0"),
+        (call(7, "wait") + call(7, "wait"), "protocol_error", "number 7, which is in use"),
+    ],
+    ids=["text", "zeros", "unknown kind", "oversized", "call 0", "repeated number"],
+)
+def test_breach_of_the_protocol_is_answered_with_the_reason_and_ends_the_line(
+    side: Side, sent: bytes, code: str, words: str
+) -> None:
+    held: list[IncomingCall] = []
+    side.channel._called = held.append
+    side.hostile.sendall(sent)
+    shown_out(side, code, words)
+
+
+def test_call_under_way_fails_with_the_breach(side: Side) -> None:
+    def breach() -> None:
+        side.read()
+        side.hostile.sendall(b"\0" * 16)
+
+    thread = threading.Thread(target=breach)
+    thread.start()
+    with pytest.raises(ProtocolError, match="kind 0"):
+        side.pair.call("anything", (), {})
+    thread.join(SECONDS_MAX)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        build_frame(frames.RESULT, 1, 99, b"\xc0"),
+        build_frame(frames.ERROR, 1, 99, b"\xc0"),
+        build_frame(frames.PROGRESS, 1, 99, b"\xc0"),
+        build_frame(frames.CANCEL, 1, 99),
+        build_frame(frames.RESULT, 1, 99, b"\xc1", has_references=True),
+        build_frame(frames.EVENT, 1, 0, b"\xc1"),
+        build_frame(frames.EVENT, 1, 0, CODEC.encode(["nobody's", 1])),
+        build_frame(frames.EVENT, 1, 0, CODEC.encode(5)),
+        build_frame(frames.RELEASE, 1, 0, CODEC.encode([1, 2, 3, 4])),
+        build_frame(frames.RELEASE, 1, 0, CODEC.encode({"a": 1})),
+        build_frame(frames.CREDIT, 1, 5),
+        build_frame(frames.HELLO, 1, 0),
+    ],
+    ids=lambda frame: f"kind {frame[4]} {bytes(frame[16:]).hex()}",
+)
+def test_what_means_nothing_here_is_dropped(side: Side, frame: bytes) -> None:
+    side.hostile.sendall(frame + call(1, "add", 2, 3))
+    assert CODEC.decode(side.read().body) == 5
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (call(1, "nothing"), "bad_request"),
+        (call(1, "ref_call", 12345), "reference_gone"),
+        (call(1, "ref_get", "one", "name"), "bad_request"),
+        (build_frame(frames.CALL, 1, 1, b"\xc1"), "value_invalid"),
+        (build_frame(frames.CALL, 1, 1, b"\x91" * 3000 + b"\xc0"), "value_invalid"),
+        (build_frame(frames.CALL, 1, 1, b"\xc7\x05\x07" + CODEC.encode([1, 2, 3, 4])), "value_invalid"),
+        (build_frame(frames.CALL, 1, 1, b"\x93\xa1f\x91\xd6\x07\x92\x01\xcd\xff\x80"), "value_invalid"),
+        (call(1, "add", 1, 2, parent=77), "cancelled"),
+    ],
+    ids=["no method", "no reference", "no number", "no value", "nesting bomb", "bad reference", "cut off", "no parent"],
+)
+def test_call_that_makes_no_sense_fails_alone(side: Side, frame: bytes, code: str) -> None:
+    side.hostile.sendall(frame)
+    answer = side.read()
+    assert (answer.kind, answer.call) == (frames.ERROR, 1)
+    assert CODEC.decode(answer.body)["code"] == code
+    side.hostile.sendall(call(2, "add", 2, 3))
+    assert CODEC.decode(side.read().body) == 5
+
+
+def test_truncated_frame_is_the_end_and_no_more(side: Side) -> None:
+    side.hostile.sendall(call(1, "add", 2, 3)[:-1])
+    side.hostile.close()
+    assert side.has_ended.wait(SECONDS_MAX)
+    assert isinstance(side.reason, Disconnected)
+
+
+def test_flood_of_calls_that_are_not_answered_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_airlock.wire.channel.CALLS_MAX", 100)
+    held: list[IncomingCall] = []
+    side.channel._called = held.append
+    side.hostile.sendall(b"".join(call(number, "wait") for number in range(1, 102)))
+    shown_out(side, "limit_exceeded", "100 calls under way")
+    assert len(held) == 100
+    assert all(each.is_cancelled for each in held)
+
+
+def test_peer_that_never_reads_blocks_whoever_sends_to_it_and_nobody_else() -> None:
+    stuck, well = Side(), Side()
+    try:
+        sender = threading.Thread(target=lambda: _fails(stuck, bytes(8 << 20)))
+        sender.start()
+        well.hostile.sendall(call(1, "add", 2, 3))
+        assert CODEC.decode(well.read().body) == 5
+        # What comes from it is still read meanwhile.
+        stuck.hostile.sendall(build_frame(frames.EVENT, 1, 0, CODEC.encode(["name", 1])))
+        stuck.channel.close()
+        sender.join(SECONDS_MAX)
+        assert not sender.is_alive()
+    finally:
+        stuck.close()
+        well.close()
+
+
+def _fails(side: Side, data: bytes) -> None:
+    with pytest.raises(Disconnected):
+        side.pair.call("take", (data,), {})
+
+
+def test_numbers_wrap_past_those_in_use(side: Side) -> None:
+    side.channel._last_call = 0xFFFF_FFFE
+    side.channel._given_up[1] = 0.0
+    numbers: list[int] = []
+
+    def answer() -> None:
+        for _ in range(3):
+            asked = side.read()
+            numbers.append(asked.call)
+            side.hostile.sendall(build_frame(frames.RESULT, 1, asked.call, CODEC.encode(asked.call)))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert [side.pair.call("any", (), {}) for _ in range(3)] == [0xFFFF_FFFF, 2, 3]
+    thread.join(SECONDS_MAX)
+    assert numbers == [0xFFFF_FFFF, 2, 3]
+
+
+@given(st.binary(max_size=400), st.integers(0, 2**32))
+def test_whatever_is_sent_ends_the_line_or_leaves_it_as_it_was(data: bytes, seed: int) -> None:
+    side = Side()
+    chance = random.Random(seed)
+    try:
+        # A length that is no larger than what follows, as else all of it would be one frame that never ends.
+        framed = (
+            len(data).to_bytes(4, "little") + bytes([chance.randrange(14), chance.randrange(10)]) + bytes(10) + data
+        )
+        side.hostile.sendall(framed + call(1, "add", 2, 3))
+        while (frame := _read_or_none(side)) is not None and (frame.kind, frame.call) != (frames.RESULT, 1):
+            assert frame.kind == frames.ERROR
+        if frame is None:
+            assert side.has_ended.wait(SECONDS_MAX)
+            assert isinstance(side.reason, (ProtocolError, LimitExceeded, AirlockError))
+        else:
+            assert CODEC.decode(frame.body) == 5
+    finally:
+        side.close()
+
+
+def _read_or_none(side: Side) -> Frame | None:
+    try:
+        return side.read()
+    except (AssertionError, ConnectionError):
+        return None
