@@ -38,6 +38,7 @@ const pytest = (title: string, environment: string, paths: readonly string[]): P
 const parts: readonly Part[] = [
   { title: "static checks", run: runChecks },
   bunTest("bun: unit tests", "tests/unit"),
+  bunTest("bun: conformance tests", "tests/conformance"),
   { title: "pytest", run: async () => await pytest("pytest", await makeTestEnvironment(), ["tests/python"]) },
   { title: "pytest with torch", run: runTorchTests },
   bunTest("bun: integration tests", "tests/integration"),

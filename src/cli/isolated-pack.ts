@@ -5,7 +5,7 @@
  * are never decoded here. Only as much of a result is opened as ComfyUI's list semantics need.
  */
 import type { Pack } from "../client/pack.ts";
-import { decode } from "../transport/codec.ts";
+import { decodeRaw } from "../transport/codec.ts";
 import { rawElements, rawKind } from "../transport/scan.ts";
 import type { RawValue } from "../transport/values.ts";
 import { type NodeDefinition, parseNodeDefinition } from "../workflow/node-definition.ts";
@@ -65,8 +65,8 @@ function openDict(raw: RawValue, definition: NodeDefinition | undefined): Record
   for (let index = 0; index + 1 < elements.length; index += 2) {
     const [key, value] = [elements[index], elements[index + 1]];
     if (key === undefined || value === undefined) continue;
-    const name = String(decode(key.bytes));
-    dict[name] = name === "result" ? openOutputs(value, definition) : decode(value.bytes);
+    const name = String(decodeRaw(key));
+    dict[name] = name === "result" ? openOutputs(value, definition) : decodeRaw(value);
   }
   return dict;
 }
@@ -74,7 +74,7 @@ function openDict(raw: RawValue, definition: NodeDefinition | undefined): Record
 /** A tuple of outputs, each still encoded; those declared as lists are opened one level more. */
 function openOutputs(raw: RawValue, definition: NodeDefinition | undefined): unknown {
   const kind = rawKind(raw);
-  if (kind !== "tuple" && kind !== "list") return decode(raw.bytes);
+  if (kind !== "tuple" && kind !== "list") return decodeRaw(raw);
   return rawElements(raw).map((output, index) => {
     const isList = definition?.outputIsList[index] === true;
     return isList && (rawKind(output) === "list" || rawKind(output) === "tuple") ? rawElements(output) : output;

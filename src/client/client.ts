@@ -1,38 +1,42 @@
 /**
  * A host in TypeScript: connects to a server, opens packs and calls their nodes.
  *
- * Owns one connection and the calls under way on it. Every call ends exactly once: with its result, with an
+ * Owns the connection and the packs that were opened on it. Every call ends exactly once: with its result, with an
  * {@link AirlockError}, or with the signal's reason when it is aborted.
  */
-
 import { tmpdir } from "node:os";
 import { resolve } from "node:path";
-import type { Socket } from "bun";
-import { defaultSocketPath } from "../transport/address.ts";
+import { checkSocketPath, defaultSocketPath } from "../transport/address.ts";
+import { systemClock } from "../transport/clock.ts";
 import { decode, encode, encodeParts } from "../transport/codec.ts";
 import { Connection } from "../transport/connection.ts";
 import {
+  eventBodySchema,
+  features,
   type Hello,
   openResultSchema,
-  type PrepareResult,
-  type Progress,
-  prepareResultSchema,
-  progressSchema,
   protocolVersions,
   type Status,
   serverPeer,
   statusSchema,
   validate,
-  type Welcome,
-  welcomeSchema,
+  workerEndedSchema,
 } from "../transport/control.ts";
-import { AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
-import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind } from "../transport/frame.ts";
-import { loadLibc } from "../transport/libc.ts";
+import type { ReceivingLane } from "../transport/descriptor-lane.ts";
+import { AirlockError, errorFromWire } from "../transport/errors.ts";
+import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind, framePeer } from "../transport/frame.ts";
+import { type Libc, loadLibc } from "../transport/libc.ts";
 import { defaultLimits, type Limits } from "../transport/limits.ts";
-import { RawValue } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
-import { Pack, type PackCaller } from "./pack.ts";
+import { Channel } from "./channel.ts";
+import { CreditOutlet } from "./credit.ts";
+import { shakeHands, type Welcomed } from "./handshake.ts";
+import { callInProgress } from "./incoming-call.ts";
+import { StreamOutlet } from "./outlet.ts";
+import { Pack, type PackServer } from "./pack.ts";
+import { PackPeer } from "./pack-peer.ts";
+import { ReferenceIds } from "./references.ts";
+import { openStream } from "./stream.ts";
 
 export interface ConnectOptions {
   /** Path of the server's socket; AIRLOCK_SOCKET or the user's own by default. */
@@ -44,15 +48,6 @@ export interface ConnectOptions {
   readonly limits?: Partial<Limits>;
 }
 
-/** A call that was sent and not answered. */
-interface PendingCall {
-  /** Who answers it. */
-  readonly peer: number;
-  readonly resolve: (body: Uint8Array) => void;
-  readonly reject: (reason: unknown) => void;
-  readonly onProgress: ((progress: Progress) => void) | undefined;
-}
-
 /**
  * Connects to a running server.
  *
@@ -60,72 +55,81 @@ interface PendingCall {
  * says where it lets nobody in.
  */
 export async function connect(options: ConnectOptions = {}): Promise<Airlock> {
-  const socketPath = options.socket ?? defaultSocketPath(process.env, process.getuid?.() ?? 0, tmpdir());
+  const socketPath =
+    options.socket === undefined
+      ? defaultSocketPath(process.env, process.getuid?.() ?? 0, tmpdir())
+      : checkSocketPath(options.socket);
   return await Airlock.open(socketPath, options);
 }
 
-/** A connection to a server. */
-export class Airlock implements PackCaller, AsyncDisposable {
-  readonly #limits: Limits;
-  readonly #pending = new Map<number, PendingCall>();
-  readonly #welcomed = Promise.withResolvers<Welcome>();
-  readonly #closed = Promise.withResolvers<void>();
-  #connection: Connection | undefined;
-  #lastCall = 0;
-  /** Why the connection ended, once it has. */
-  #ended: AirlockError | undefined;
+function helloOf(options: ConnectOptions): Frame {
+  const hello: Hello = {
+    protocol: protocolVersions,
+    features: [features.line, features.credit],
+    role: "host",
+    name: options.name ?? "bun",
+    pid: process.pid,
+    ...(options.python && { python: options.python }),
+  };
+  return buildFrame({ kind: FrameKind.hello, peer: serverPeer, call: 0, body: encode(hello) });
+}
 
-  private constructor(limits: Limits) {
+/** A connection to a server. */
+export class Airlock implements PackServer, AsyncDisposable {
+  readonly #limits: Limits;
+  readonly #libc: Libc;
+  readonly #lane: ReceivingLane | undefined;
+  readonly #connection: Connection;
+  readonly #relay: Channel;
+  readonly #credit: CreditOutlet | undefined;
+  readonly #packs = new Map<number, PackPeer>();
+  readonly #ids = new ReferenceIds();
+  readonly #closed = Promise.withResolvers<void>();
+
+  private constructor(connection: Connection, stream: StreamOutlet, welcomed: Welcomed, limits: Limits, libc: Libc) {
+    const { welcome, lane } = welcomed;
+    this.#connection = connection;
     this.#limits = limits;
+    this.#libc = libc;
+    this.#lane = lane;
+    this.#credit =
+      welcome.window !== undefined && welcome.features.includes(features.credit)
+        ? new CreditOutlet(stream, welcome.window)
+        : undefined;
+    this.#relay = new Channel({
+      outlet: this.#credit ?? stream,
+      clock: systemClock,
+      limits,
+      recipientOf: (peer) => this.#packs.get(peer)?.pair,
+    });
   }
 
   /** Use {@link connect}. */
   static async open(socketPath: string, options: ConnectOptions): Promise<Airlock> {
-    const airlock = new Airlock({ ...defaultLimits, ...options.limits });
-    checkServer(await airlock.#connect(socketPath), socketPath);
-    airlock.#sendHello(options);
-    await airlock.#welcomed.promise;
-    return airlock;
-  }
-
-  async #connect(socketPath: string): Promise<Socket<undefined>> {
+    const limits = { ...defaultLimits, ...options.limits };
+    const libc = loadLibc();
+    const welcomed = await shakeHands(socketPath, helloOf(options), limits, libc);
     try {
-      return await Bun.connect<undefined>({
-        unix: socketPath,
-        socket: {
-          open: (socket) => {
-            this.#connection = new Connection(socket, this.#limits, {
-              onFrame: (frame) => this.#receive(frame),
-              onBroken: (cause) => this.#connection?.abort(cause),
-              onClose: (cause) => this.#end(cause),
-            });
-          },
-          data: (_, chunk) => this.#connection?.handleData(chunk),
-          drain: () => this.#connection?.handleDrain(),
-          close: (_, error) => this.#connection?.handleClose(error),
-          error: (_, error) => this.#connection?.handleClose(error),
-        },
-      });
+      return await Airlock.#attach(welcomed, limits, libc);
     } catch (error) {
-      throw new AirlockError(
-        "disconnected",
-        `no server answers at ${socketPath}`,
-        { hint: "start one with `airlock serve`" },
-        { cause: error },
-      );
+      welcomed.lane?.close();
+      throw new AirlockError("disconnected", "the connection broke right after the welcome", {}, { cause: error });
     }
   }
 
-  #sendHello(options: ConnectOptions): void {
-    const hello: Hello = {
-      protocol: protocolVersions,
-      features: [],
-      role: "host",
-      name: options.name ?? "bun",
-      pid: process.pid,
-      ...(options.python && { python: options.python }),
-    };
-    this.#connection?.send(buildFrame({ kind: FrameKind.hello, peer: serverPeer, call: 0, body: encode(hello) }));
+  static async #attach(welcomed: Welcomed, limits: Limits, libc: Libc): Promise<Airlock> {
+    const { airlock } = await openStream(welcomed.descriptor, (socket) => {
+      const connection: Connection = new Connection(socket, limits, {
+        onFrame: (frame) => airlock.#receive(frame),
+        onBroken: (cause) => connection.abort(cause),
+        onClose: (cause) => airlock.#end(cause),
+      });
+      const stream = new StreamOutlet(connection);
+      const airlock = new Airlock(connection, stream, welcomed, limits, libc);
+      connection.handleData(welcomed.rest);
+      return { connection, airlock, onDrain: () => stream.flush() };
+    });
+    return airlock;
   }
 
   /**
@@ -134,156 +138,100 @@ export class Airlock implements PackCaller, AsyncDisposable {
    * @throws AirlockError `manifest_invalid`.
    */
   async open(folder: string): Promise<Pack> {
-    const result = validate(
-      openResultSchema,
-      await this.#callServer("open", { folder: resolve(folder) }),
-      "answer to open",
-    );
-    return new Pack(this, result);
+    const answer = await this.callServer("open", { folder: resolve(folder) });
+    const opened = validate(openResultSchema, answer, "answer to open");
+    return new Pack(this, this.#packPeer(opened.pack, opened.name), opened);
+  }
+
+  #packPeer(peer: number, name: string): PackPeer {
+    const known = this.#packs.get(peer);
+    if (known !== undefined) return known;
+    const made = new PackPeer({
+      peer,
+      name,
+      relay: this.#relay,
+      clock: systemClock,
+      limits: this.#limits,
+      ids: this.#ids,
+      callServer: (method, parameters) => this.callServer(method, parameters),
+    });
+    this.#packs.set(peer, made);
+    return made;
   }
 
   /** How the server is: its packs and their workers. */
   async status(): Promise<Status> {
-    return validate(statusSchema, await this.#callServer("status", {}), "answer to status");
+    return validate(statusSchema, await this.callServer("status", {}), "answer to status");
   }
 
-  /** Used by {@link Pack.prepare}. */
-  async prepare(pack: number, options: CallOptions): Promise<PrepareResult> {
-    return validate(prepareResultSchema, await this.#callServer("prepare", { pack }, options), "answer to prepare");
+  /** Used by {@link Pack}, and for methods of the server that have none here. Throws as the server answers. */
+  async callServer(method: string, parameters: object, options: CallOptions = {}): Promise<unknown> {
+    return await this.#relay.calls.call({
+      ...options,
+      peer: serverPeer,
+      body: encodeParts([method, [], { ...parameters }]),
+      hasReferences: false,
+      bytesMax: this.#limits.controlBytesMax,
+      within: callInProgress(),
+      references: () => undefined,
+      read: (body) => decode(body),
+    });
   }
 
-  /** Used by {@link Pack.close}. */
-  async closePack(pack: number): Promise<void> {
-    await this.#callServer("close", { pack });
-  }
-
-  async #callServer(method: string, parameters: object, options: CallOptions = {}): Promise<unknown> {
-    return decode((await this.call(serverPeer, method, [], { ...parameters }, options)).bytes);
-  }
-
-  /**
-   * Calls a method of a peer.
-   *
-   * @returns the result, still encoded.
-   * @throws AirlockError as the server or the peer answers, `value_unsupported` where an argument cannot cross,
-   * `limit_exceeded` where they are too large for a frame; or the signal's reason.
-   */
-  async call(
-    peer: number,
-    method: string,
-    args: readonly unknown[],
-    keywords: Record<string, unknown>,
-    options: CallOptions,
-  ): Promise<RawValue> {
-    const { signal, deadlineMs, onProgress } = options;
-    if (this.#ended !== undefined) throw this.#ended;
-    if (signal?.aborted) throw signal.reason;
-    const body = encodeParts([method, args, keywords]);
-    const call = this.#freeCall();
-    const { frameBytesMax, controlBytesMax } = this.#limits;
-    const bytesMax = peer === serverPeer ? controlBytesMax : frameBytesMax;
-    const frame = buildFrame({ kind: FrameKind.call, peer, call, deadlineMs, body }, bytesMax);
-    const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
-    const onAbort = (): void => {
-      this.#pending.delete(call);
-      this.#connection?.send(buildFrame({ kind: FrameKind.cancel, peer, call }));
-      reject(signal?.reason);
-    };
-    this.#pending.set(call, { peer, resolve, reject, onProgress });
-    signal?.addEventListener("abort", onAbort, { once: true });
-    this.#connection?.send(frame);
-    try {
-      return new RawValue(await promise);
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
-    }
-  }
-
-  #freeCall(): number {
-    do {
-      this.#lastCall = (this.#lastCall + 1) >>> 0;
-    } while (this.#lastCall === 0 || this.#pending.has(this.#lastCall));
-    return this.#lastCall;
-  }
-
+  /** What is about the connection itself, or of the server's own accord, is taken here; all else is the relay's. */
   #receive(frame: Frame): void {
     const kind = frameKind(frame);
-    const number = frameCall(frame);
-    // The frame is a view into the socket's buffer; what a caller gets must stay.
-    const body = frameBody(frame).slice();
-    if (kind === FrameKind.welcome) return this.#receiveWelcome(body);
-    if (kind === FrameKind.error && number === 0) {
-      this.#connection?.abort(errorFromWire(decode(body)));
-      return;
-    }
-    const call = this.#pending.get(number);
-    // An answer may cross the cancel of its call.
-    if (call === undefined) return;
-    if (kind === FrameKind.progress) return this.#receiveProgress(number, call, body);
-    this.#pending.delete(number);
-    if (kind === FrameKind.result) call.resolve(body);
-    else call.reject(errorOf(body));
+    if (kind === FrameKind.error && frameCall(frame) === 0) {
+      this.#connection.abort(errorFromWire(decode(frameBody(frame))));
+    } else if (kind === FrameKind.line) this.#receiveLine(framePeer(frame), frameCall(frame));
+    else if (kind === FrameKind.credit) this.#credit?.grant(framePeer(frame), frameCall(frame));
+    else if (kind === FrameKind.event && framePeer(frame) === serverPeer) this.#receiveEvent(frameBody(frame));
+    else this.#relay.receive(frame);
   }
 
-  /** Progress that makes no sense, or that its listener chokes on, ends that call and no other. */
-  #receiveProgress(number: number, call: PendingCall, body: Uint8Array): void {
+  #receiveLine(peer: number, number: number): void {
+    if (this.#lane === undefined) throw new AirlockError("protocol_error", "the server named a line and gave no lane");
+    const descriptor = this.#takeDescriptor(this.#lane, number);
+    if (descriptor === undefined) return;
+    const pack = this.#packs.get(peer);
+    if (pack === undefined) this.#libc.close(descriptor);
+    // Where it can't be used, the relay goes on, and the worker sees the line's end.
+    else pack.takeLine(descriptor, number).catch(() => undefined);
+  }
+
+  /** Undefined where this process has no room for it: the relay goes on. */
+  #takeDescriptor(lane: ReceivingLane, number: number): number | undefined {
     try {
-      call.onProgress?.(validate(progressSchema, decode(body), "progress"));
+      return lane.take(number);
     } catch (error) {
-      this.#pending.delete(number);
-      this.#connection?.send(buildFrame({ kind: FrameKind.cancel, peer: call.peer, call: number }));
-      call.reject(error);
+      if (error instanceof AirlockError && error.code === "limit_exceeded") return undefined;
+      throw error;
     }
   }
 
-  #receiveWelcome(body: Uint8Array): void {
-    try {
-      this.#welcomed.resolve(validate(welcomeSchema, decode(body), "welcome"));
-    } catch (error) {
-      this.#connection?.abort(toAirlockError(error));
-    }
+  /** Events that this host has no word for are passed over: a later server may have more. */
+  #receiveEvent(body: Uint8Array): void {
+    const [name, value] = validate(eventBodySchema, decode(body), "event");
+    if (name !== "worker_ended") return;
+    const { pack, number } = validate(workerEndedSchema, value, "event worker_ended");
+    this.#packs.get(pack)?.workerEnded(number);
   }
 
   #end(cause: AirlockError | undefined): void {
-    this.#ended = cause ?? new AirlockError("disconnected", "the server closed the connection");
-    this.#welcomed.reject(this.#ended);
-    // Whoever opened this airlock was told already, unless nobody waits any more.
-    this.#welcomed.promise.catch(() => undefined);
-    for (const call of this.#pending.values()) call.reject(this.#ended);
-    this.#pending.clear();
+    const reason = cause ?? new AirlockError("disconnected", "the server closed the connection");
+    this.#lane?.close();
+    for (const pack of this.#packs.values()) pack.end(reason);
+    this.#relay.end(reason);
     this.#closed.resolve();
   }
 
   /** Ends the connection; the server ends this host's workers. Calls under way are rejected. */
   async close(): Promise<void> {
-    this.#connection?.end(new AirlockError("disconnected", "the connection was closed by this host"));
+    this.#connection.end(new AirlockError("disconnected", "the connection was closed by this host"));
     await this.#closed.promise;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-}
-
-/**
- * Makes sure that the server is this user's own, or root's: whoever else listens at this path would read all that is
- * sent there.
- */
-function checkServer(socket: Socket<undefined>, socketPath: string): void {
-  // Bun's typings leave the descriptor out; the kernel tells by it who listens.
-  const { fd } = socket as unknown as { fd: number };
-  const { uid } = loadLibc().peerCredentials(fd);
-  if (uid === process.getuid?.() || uid === 0) return;
-  socket.terminate();
-  throw new AirlockError("unauthorized", `the server at ${socketPath} is user ${uid}'s, not yours`, {
-    hint: "set AIRLOCK_SOCKET to a path that only you can write to",
-  });
-}
-
-function errorOf(body: Uint8Array): AirlockError {
-  try {
-    return errorFromWire(decode(body));
-  } catch (error) {
-    return toAirlockError(error);
   }
 }

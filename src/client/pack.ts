@@ -1,5 +1,5 @@
 /**
- * A pack that this host has opened: what its nodes are, and calls to them. Holds no state of the pack's.
+ * A pack that this host has opened: what its nodes are, calls to them, and events. Holds no state of the pack's.
  */
 import { decode } from "../transport/codec.ts";
 import {
@@ -7,22 +7,17 @@ import {
   type PackDescription,
   type PrepareResult,
   packDescriptionSchema,
+  prepareResultSchema,
   validate,
 } from "../transport/control.ts";
-import type { RawValue } from "../transport/values.ts";
+import { RawValue } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
+import type { EventListener, PackPeer } from "./pack-peer.ts";
+import type { ReadResult } from "./pair.ts";
 
-/** The connection that a pack makes its calls on. */
-export interface PackCaller {
-  call(
-    peer: number,
-    method: string,
-    args: readonly unknown[],
-    keywords: Record<string, unknown>,
-    options: CallOptions,
-  ): Promise<RawValue>;
-  prepare(pack: number, options: CallOptions): Promise<PrepareResult>;
-  closePack(pack: number): Promise<void>;
+/** What a pack needs of the connection that it was opened on. */
+export interface PackServer {
+  callServer(method: string, parameters: object, options?: CallOptions): Promise<unknown>;
 }
 
 export class Pack {
@@ -31,47 +26,93 @@ export class Pack {
   readonly folder: string;
   /** What the manifest asks for that is not carried out yet. */
   readonly warnings: readonly string[];
-  readonly #airlock: PackCaller;
-  readonly #peer: number;
+  readonly #server: PackServer;
+  readonly #peer: PackPeer;
+  readonly #number: number;
 
   /** Use `Airlock.open`. */
-  constructor(airlock: PackCaller, opened: OpenResult) {
-    this.#airlock = airlock;
-    this.#peer = opened.pack;
+  constructor(server: PackServer, peer: PackPeer, opened: OpenResult) {
+    this.#server = server;
+    this.#peer = peer;
+    this.#number = opened.pack;
     this.name = opened.name;
     this.folder = opened.folder;
     this.warnings = opened.warnings;
   }
 
   /** Makes the pack's environment, where that was not done yet. A first call does so too. */
-  prepare(options: CallOptions = {}): Promise<PrepareResult> {
-    return this.#airlock.prepare(this.#peer, options);
+  async prepare(options: CallOptions = {}): Promise<PrepareResult> {
+    const answer = await this.#server.callServer("prepare", { pack: this.#number }, options);
+    return validate(prepareResultSchema, answer, "answer to prepare");
   }
 
   /** What the pack's worker tells of itself and its nodes; starts it where it isn't running. */
   async describe(options: CallOptions = {}): Promise<PackDescription> {
-    const answer = decode((await this.#airlock.call(this.#peer, "describe", [], {}, options)).bytes);
+    const answer = await this.#call("describe", [], {}, options, decode);
     return validate(packDescriptionSchema, answer, `description by pack ${this.name}`);
   }
 
   /**
    * Calls a node with its inputs.
    *
+   * Functions, iterables and what `remote` opened stay here, and the node gets stand-ins of them; what a node returns
+   * that has no form of its own stays there, and arrives as a `RemoteFunction`, a `RemoteObject` or an async iterable.
+   *
    * @returns what the node's function returned: of a V1 node, a `Tuple` of its outputs.
    * @throws AirlockError `remote_exception` with the exception where the node raised one, `worker_died` where its process
    * ended, or whatever kept the call from being made.
    */
-  async call(node: string, inputs: Record<string, unknown> = {}, options: CallOptions = {}): Promise<unknown> {
-    return decode((await this.callRaw(node, inputs, options)).bytes);
+  call(node: string, inputs: Record<string, unknown> = {}, options: CallOptions = {}): Promise<unknown> {
+    return this.#call("run", [node], inputs, options, decode);
   }
 
-  /** As {@link call}, but gives the result as it came; to be passed on without a change of type. */
+  /** As {@link call}, but gives the result as it came; to be passed on, to any pack, without a change of type. */
   callRaw(node: string, inputs: Record<string, unknown> = {}, options: CallOptions = {}): Promise<RawValue> {
-    return this.#airlock.call(this.#peer, "run", [node], inputs, options);
+    return this.#call(
+      "run",
+      [node],
+      inputs,
+      options,
+      (body, references) => references?.hold(body) ?? new RawValue(body),
+    );
+  }
+
+  #call<T>(
+    method: string,
+    args: readonly unknown[],
+    keywords: Record<string, unknown>,
+    options: CallOptions,
+    read: ReadResult<T>,
+  ): Promise<T> {
+    return this.#peer.call({ method, args, keywords, options, read });
+  }
+
+  /** Tells the worker something that it does not answer; nobody hears it where none is running. Settles once it has left. */
+  emit(name: string, value: unknown = null): Promise<void> {
+    return this.#peer.emit(name, value);
+  }
+
+  /**
+   * Listens to what the pack's workers emit under a name.
+   *
+   * @returns what ends it.
+   */
+  on(name: string, listener: EventListener): () => void {
+    return this.#peer.on(name, listener);
+  }
+
+  /**
+   * Listens to the server: a worker of this pack has ended, whatever the reason; the next call starts a fresh one.
+   * Not an event by name, because a pack may emit any name.
+   *
+   * @returns what ends it.
+   */
+  onWorkerEnded(listener: () => unknown): () => void {
+    return this.#peer.onWorkerEnded(listener);
   }
 
   /** Ends the pack's worker. Opening the folder again gives a fresh one. */
   close(): Promise<void> {
-    return this.#airlock.closePack(this.#peer);
+    return this.#peer.close();
   }
 }

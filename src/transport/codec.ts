@@ -1,29 +1,40 @@
 /**
  * Values to msgpack and back, with the extensions of PROTOCOL.md, "Values". Pure; the only file that imports msgpackr.
  *
- * Nothing is guessed: an object that is neither plain nor one of the classes in `values.ts` is refused by name. Twin of
+ * Nothing is guessed: an object that is neither plain nor one of the classes in `values.ts` crosses by reference where
+ * the message can hold one and its owner agrees, and is refused by name everywhere else. Twin of
  * `worker/src/comfy_airlock/wire/codec.py`; both read `tests/vectors/values.json`.
  */
 import { addExtension, Packr } from "msgpackr";
 import { AirlockError } from "./errors.ts";
 import { Extension } from "./extensions.ts";
+import { arrayFromWire, complexFromWire, complexToWire, namedFromWire } from "./forms.ts";
+import { rewriteReferences } from "./raw-references.ts";
+import {
+  Reference,
+  type ReferenceReceiver,
+  type ReferenceSender,
+  referenceFrom,
+  referenceItems,
+} from "./references.ts";
 import { checkValue } from "./scan.ts";
-import { type ArrayKind, Complex, Float, FrozenSet, Named, NdArray, RawValue, Tuple } from "./values.ts";
+import { Complex, Float, FrozenSet, Named, NdArray, RawValue, Tuple } from "./values.ts";
 
-/** Depth that a value may have where no other limit is in force. */
-const depthMaxDefault = 128;
+/** Depth that a value may have. */
+const depthMax = 128;
 
 /**
  * Encodes one value.
  *
+ * @param references where the message may hold references.
  * @throws AirlockError `value_unsupported`, naming the path to the part that cannot cross.
  */
-export function encode(value: unknown, depthMax: number = depthMaxDefault): Uint8Array {
-  return encodePart(value, "value", depthMax);
+export function encode(value: unknown, references?: ReferenceSender): Uint8Array {
+  return encodePart(value, "value", depthMax, references);
 }
 
-function encodePart(value: unknown, path: string, room: number): Uint8Array {
-  return packed(packr, packable(value, path, room));
+function encodePart(value: unknown, path: string, room: number, references: ReferenceSender | undefined): Uint8Array {
+  return packed(packr, packable(value, path, room, references));
 }
 
 /** msgpackr writes each value after the last one, into a buffer of its own, and never over it: no copy is needed. */
@@ -39,47 +50,85 @@ function plainView(bytes: Uint8Array): Uint8Array {
 /**
  * Decodes bytes that must be exactly one value.
  *
- * @throws AirlockError `value_invalid`.
+ * @param references where the message may hold references.
+ * @throws AirlockError `value_invalid`, or as the receiver of references does.
  */
-export function decode(bytes: Uint8Array, depthMax: number = depthMaxDefault): unknown {
-  checkValue(bytes, depthMax);
+export function decode(bytes: Uint8Array, references?: ReferenceReceiver): unknown {
+  checkValue(bytes, depthMax, references !== undefined);
   try {
-    return restored(packr.unpack(plainView(bytes)));
+    return restored(packr.unpack(plainView(bytes)), references);
   } catch (error) {
     if (error instanceof AirlockError) throw error;
     throw new AirlockError("value_invalid", `the value could not be decoded: ${String(error)}`, {}, { cause: error });
   }
 }
 
+/** Decodes a value that was carried around encoded; throws as {@link decode}. */
+export function decodeRaw(raw: RawValue): unknown {
+  return decode(raw.bytes, raw.references);
+}
+
 /**
- * Encodes a value that may hold {@link RawValue}s in plain objects and arrays; raw bytes are passed through untouched.
+ * Encodes a value that may hold {@link RawValue}s in plain objects and arrays; of raw bytes nothing is changed but the
+ * references in them.
  *
  * @returns the encoding in parts, to be joined by whoever sends it.
  * @throws AirlockError as {@link encode}.
  */
-export function encodeParts(value: unknown): Uint8Array[] {
+export function encodeParts(value: unknown, references?: ReferenceSender): Uint8Array[] {
   const parts: Uint8Array[] = [];
-  appendParts(value, "value", depthMaxDefault, parts);
+  appendParts(value, "value", depthMax, parts, references);
   return parts;
 }
 
-function appendParts(value: unknown, path: string, room: number, parts: Uint8Array[]): void {
-  if (value instanceof RawValue) {
-    // Bytes that end early or late would change the meaning of what stands after them.
-    checkValue(value.bytes, room);
-    parts.push(value.bytes);
-  } else if (!holdsRaw(value, room)) parts.push(encodePart(value, path, room));
+function appendParts(
+  value: unknown,
+  path: string,
+  room: number,
+  parts: Uint8Array[],
+  references: ReferenceSender | undefined,
+): void {
+  if (value instanceof RawValue) parts.push(passedOn(value, path, room, references));
+  else if (!holdsRaw(value, room)) parts.push(encodePart(value, path, room, references));
   else if (Array.isArray(value)) {
     parts.push(containerHead(0x90, 0xdd, value.length));
-    for (const [index, item] of value.entries()) appendParts(item, `${path}[${index}]`, room - 1, parts);
+    for (const [index, item] of value.entries()) appendParts(item, `${path}[${index}]`, room - 1, parts, references);
   } else {
     const entries = presentEntries(value as Record<string, unknown>);
     parts.push(containerHead(0x80, 0xdf, entries.length));
     for (const [key, item] of entries) {
-      parts.push(encodePart(key, `${path} key`, room));
-      appendParts(item, `${path}.${key}`, room - 1, parts);
+      parts.push(encodePart(key, `${path} key`, room, undefined));
+      appendParts(item, `${path}.${key}`, room - 1, parts, references);
     }
   }
+}
+
+/** The bytes of a raw value, each reference in them by the name that it has where they go. */
+function passedOn(raw: RawValue, path: string, room: number, references: ReferenceSender | undefined): Uint8Array {
+  const held = raw.references;
+  // Bytes that end early or late would change the meaning of what stands after them.
+  checkValue(raw.bytes, room, held !== undefined);
+  if (held === undefined) return raw.bytes;
+  return rewriteReferences(raw.bytes, (payload) => {
+    const value = held.toSend(referenceOf(payload));
+    return packed(packr, referTo(value, path, references));
+  });
+}
+
+/** The reference in the payload of its extension. */
+function referenceOf(payload: Uint8Array): Reference {
+  return referenceFrom(restored(itemsOf(packr, payload), undefined) as unknown[]);
+}
+
+/** The references that a value holds, in order, with those that it holds more than once; the value is checked. */
+export function referencesIn(bytes: Uint8Array): Reference[] {
+  checkValue(bytes, depthMax, true);
+  const found: Reference[] = [];
+  rewriteReferences(bytes, (payload) => {
+    found.push(referenceOf(payload));
+    return undefined;
+  });
+  return found;
 }
 
 /** The head of an array or map, in the short form where it fits. */
@@ -112,13 +161,14 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
  *
  * @param room how many arrays, maps and extensions may lie inside one another from here on, counted as the scan does.
  */
-function packable(value: unknown, path: string, room: number): unknown {
-  if (typeof value === "object" && value !== null) return packableObject(value, path, room);
+function packable(value: unknown, path: string, room: number, references: ReferenceSender | undefined): unknown {
+  if (typeof value === "object" && value !== null) return packableObject(value, path, room, references);
   if (typeof value === "number") return packableNumber(value);
   if (typeof value === "string" && !value.isWellFormed()) {
     throw new AirlockError("value_unsupported", `${path} is a string with half of a surrogate pair, which no text has`);
   }
-  if (typeof value === "function" || typeof value === "symbol") throw unsupported(path, typeof value);
+  if (typeof value === "function") return packableReference(value, path, room, references);
+  if (typeof value === "symbol") throw unsupported(path, "symbol");
   return value ?? null;
 }
 
@@ -131,35 +181,22 @@ function packableNumber(value: number): unknown {
   return Number.isSafeInteger(value) && (value > 0xffff_ffff || value < -0x8000_0000) ? BigInt(value) : value;
 }
 
-function packableObject(value: object, path: string, room: number): unknown {
+function packableObject(value: object, path: string, room: number, references: ReferenceSender | undefined): unknown {
   if (value instanceof Uint8Array || value instanceof Complex || value instanceof Float) return value;
-  if (room < levels(value)) {
-    throw new AirlockError("value_unsupported", `${path} is nested too deep, or contains itself`);
-  }
+  if (room < levels(value)) throw tooDeep(path);
   if (value instanceof Date) return packableDate(value, path);
   const inside = room - levels(value);
+  const inner = (item: unknown, where: string): unknown => packable(item, `${path}${where}`, inside, references);
   if (value instanceof NdArray) return packableArray(value, path, inside);
-  if (value instanceof Named) {
-    return new Named(
-      packable(value.name, `${path}.name`, inside) as string,
-      packable(value.state, `${path}.state`, inside),
-    );
-  }
-  if (Array.isArray(value) || value instanceof Set) return packableItems(value, path, inside);
+  if (value instanceof Named) return new Named(inner(value.name, ".name") as string, inner(value.state, ".state"));
+  if (Array.isArray(value) || value instanceof Set) return packableItems(value, inner);
   if (value instanceof Map) {
-    const entries = [...value].map(([key, item]) => [
-      packable(key, `${path} key`, inside),
-      packable(item, `${path}[${String(key)}]`, inside),
-    ]);
-    return new Map(entries as [unknown, unknown][]);
+    return new Map([...value].map(([key, item]) => [inner(key, " key"), inner(item, `[${String(key)}]`)]));
   }
-  if (!isPlainObject(value)) throw unsupported(path, value.constructor?.name ?? "object");
-  return new Map(
-    presentEntries(value).map(([key, item]) => [
-      packable(key, `${path} key`, inside),
-      packable(item, `${path}.${key}`, inside),
-    ]),
-  );
+  if (!isPlainObject(value) || (references !== undefined && isIterable(value))) {
+    return packableReference(value, path, room, references);
+  }
+  return new Map(presentEntries(value).map(([key, item]) => [inner(key, " key"), inner(item, `.${key}`)]));
 }
 
 /** How many levels of nesting a value opens on the wire: an extension is one, and the array in it another. */
@@ -168,16 +205,43 @@ function levels(value: object): number {
   return value instanceof NdArray ? 2 : 1;
 }
 
-function packableItems(value: readonly unknown[] | Set<unknown>, path: string, room: number): unknown {
-  const items = [...value].map((item, index) => packable(item, `${path}[${index}]`, room));
+function packableItems(
+  value: readonly unknown[] | Set<unknown>,
+  inner: (item: unknown, where: string) => unknown,
+): unknown {
+  const items = [...value].map((item, index) => inner(item, `[${index}]`));
   if (value instanceof Tuple) return Tuple.from(items);
   if (value instanceof FrozenSet) return new FrozenSet(items);
   return value instanceof Set ? new Set(items) : items;
 }
 
+function isIterable(value: object): boolean {
+  return Symbol.iterator in value || Symbol.asyncIterator in value;
+}
+
+function packableReference(
+  value: object,
+  path: string,
+  room: number,
+  references: ReferenceSender | undefined,
+): Reference {
+  if (room < 2) throw tooDeep(path);
+  return referTo(value, path, references);
+}
+
+function referTo(value: object, path: string, references: ReferenceSender | undefined): Reference {
+  const reference = references?.toReference(value);
+  if (reference !== undefined) return reference;
+  throw unsupported(path, typeof value === "function" ? "function" : (value.constructor?.name ?? "object"));
+}
+
+function tooDeep(path: string): AirlockError {
+  return new AirlockError("value_unsupported", `${path} is nested too deep, or contains itself`);
+}
+
 function unsupported(path: string, type: string): AirlockError {
   return new AirlockError("value_unsupported", `${path} is a ${type}, which cannot cross to Python`, {
-    hint: "send a plain object, an array, or one of the value classes that comfy-airlock exports",
+    hint: "send a plain object, an array, one of the value classes that comfy-airlock exports, or remote(object)",
   });
 }
 
@@ -193,25 +257,46 @@ function packableArray(array: NdArray, path: string, room: number): NdArray {
       `${path} has the shape [${array.shape.join(", ")}], which no array has`,
     );
   }
-  const shape = packable([...array.shape], `${path}.shape`, room) as number[];
-  return new NdArray(array.kind, packable(array.dtype, `${path}.dtype`, room), shape, array.data, array.order);
+  const shape = packable([...array.shape], `${path}.shape`, room, undefined) as number[];
+  const dtype = packable(array.dtype, `${path}.dtype`, room, undefined);
+  return new NdArray(array.kind, dtype, shape, array.data, array.order);
 }
 
 /**
  * What msgpackr unpacked, in the types of PROTOCOL.md: a dict is a plain object where every key is a harmless string,
- * else a Map; an int is a number where that is exact.
+ * else a Map; an int is a number where that is exact; a reference is what it stands for.
  */
-function restored(value: unknown): unknown {
-  if (value instanceof Map) {
-    const entries = [...value].map(([key, item]): [unknown, unknown] => [restored(key), restored(item)]);
-    const plain = entries.every(([key]) => typeof key === "string" && key !== "__proto__");
-    return plain ? Object.fromEntries(entries) : new Map(entries);
-  }
+function restored(value: unknown, references: ReferenceReceiver | undefined): unknown {
+  if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  if (typeof value !== "object" || value === null) return value;
+  const inner = (item: unknown): unknown => restored(item, references);
   if (Array.isArray(value)) {
-    for (let index = 0; index < value.length; index++) value[index] = restored(value[index]);
+    for (let index = 0; index < value.length; index++) value[index] = inner(value[index]);
+    return value;
   }
-  if (typeof value === "bigint" && Number.isSafeInteger(Number(value))) return Number(value);
+  if (value instanceof Map) return restoredMap([...value].map(([key, item]) => [inner(key), inner(item)]));
+  if (value instanceof FrozenSet) return new FrozenSet([...value].map(inner));
+  if (value instanceof Set) return new Set([...value].map(inner));
+  if (value instanceof Named) return new Named(value.name, inner(value.state));
+  if (value instanceof Reference) return resolved(value, references);
   return value;
+}
+
+function restoredMap(entries: [unknown, unknown][]): unknown {
+  const plain = entries.every(([key]) => typeof key === "string" && key !== "__proto__");
+  return plain ? Object.fromEntries(entries) : new Map(entries);
+}
+
+function resolved(reference: Reference, references: ReferenceReceiver | undefined): unknown {
+  if (references !== undefined) return references.fromReference(reference);
+  throw new AirlockError("value_invalid", "a reference stands where it has no meaning");
+}
+
+/** What the payload of an extension holds, which is an array for all that are msgpack themselves. */
+function itemsOf(packer: Packr, payload: Uint8Array): unknown[] {
+  const value: unknown = packer.unpack(payload);
+  if (Array.isArray(value)) return value;
+  throw new AirlockError("value_invalid", "an extension's payload is not an array");
 }
 
 /** A class and the extension that carries it. */
@@ -233,11 +318,9 @@ function createPackr(): Packr {
     useBigIntExtension: true,
   });
   const pack = (value: unknown): Uint8Array => packed(created, value);
-  const items = (payload: Uint8Array): unknown[] => {
-    const value = restored(created.unpack(payload));
-    if (!Array.isArray(value)) throw new AirlockError("value_invalid", "an extension's payload is not an array");
-    return value;
-  };
+  // What is inside is restored with all the rest, once the whole value is there.
+  const items = (payload: Uint8Array): unknown[] => itemsOf(created, payload);
+  const restoredItems = (payload: Uint8Array): unknown[] => restored(items(payload), undefined) as unknown[];
   // Of two classes that fit a value the later registration wins, so a subclass comes after the class it extends.
   registerSets(pack, items);
   register({
@@ -251,7 +334,7 @@ function createPackr(): Packr {
     Class: NdArray,
     type: Extension.array,
     toWire: (array) => pack([array.kind, array.dtype, [...array.shape], array.order, array.data]),
-    fromWire: (bytes) => arrayFromWire(items(bytes)),
+    fromWire: (bytes) => arrayFromWire(restoredItems(bytes)),
   });
   // A Date is an instant; Python's twin is an aware datetime in UTC. It comes back as a Named, because a Date would lose
   // microseconds and the time zone.
@@ -267,6 +350,12 @@ function createPackr(): Packr {
     type: Extension.named,
     toWire: (named) => pack([named.name, named.state]),
     fromWire: namedFrom,
+  });
+  register({
+    Class: Reference,
+    type: Extension.reference,
+    toWire: (reference) => pack(packable(referenceItems(reference), "reference", depthMax, undefined)),
+    fromWire: (bytes) => referenceFrom(restoredItems(bytes)),
   });
   registerFloat();
   return created;
@@ -301,36 +390,4 @@ function registerFloat(): void {
   };
   // The code is never written, as nothing is returned; msgpackr wants one all the same.
   addExtension({ Class: Float, type: 0x7f, pack: pack as never });
-}
-
-function complexToWire(value: Complex): Uint8Array {
-  const view = new DataView(new ArrayBuffer(16));
-  view.setFloat64(0, value.real, true);
-  view.setFloat64(8, value.imag, true);
-  return new Uint8Array(view.buffer);
-}
-
-function complexFromWire(payload: Uint8Array): Complex {
-  if (payload.byteLength !== 16) throw new AirlockError("value_invalid", "a complex number has 16 bytes");
-  const view = new DataView(payload.buffer, payload.byteOffset, 16);
-  return new Complex(view.getFloat64(0, true), view.getFloat64(8, true));
-}
-
-function arrayFromWire([kind, dtype, shape, order, data, ...rest]: unknown[]): NdArray {
-  const wellFormed =
-    (kind === "tensor" || kind === "ndarray") &&
-    Array.isArray(shape) &&
-    shape.every((length) => Number.isSafeInteger(length) && length >= 0) &&
-    (order === "C" || order === "F") &&
-    data instanceof Uint8Array &&
-    rest.length === 0;
-  if (!wellFormed) throw new AirlockError("value_invalid", "an array needs kind, dtype, shape, order and data");
-  return new NdArray(kind as ArrayKind, dtype, shape as number[], data as Uint8Array, order as "C" | "F");
-}
-
-function namedFromWire(items: unknown[]): Named {
-  const [name, state] = items;
-  if (typeof name !== "string" || items.length !== 2)
-    throw new AirlockError("value_invalid", "a named value needs name and state");
-  return new Named(name, state);
 }

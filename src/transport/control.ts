@@ -115,16 +115,34 @@ export const packDescriptionSchema = v.object({
 export type PackDescription = v.InferOutput<typeof packDescriptionSchema>;
 
 /** What a PROGRESS frame of a call says. */
-export const progressSchema = v.object({ pack: v.string(), stage: v.string(), message: v.string() });
+export const progressSchema = v.object({
+  pack: v.string(),
+  stage: v.string(),
+  message: v.string(),
+  /** How far it is, and of how much, where that is known. */
+  value: v.exactOptional(v.number()),
+  total: v.exactOptional(v.number()),
+});
 export type Progress = v.InferOutput<typeof progressSchema>;
 
 /** Progress as the body of a PROGRESS frame; a tool's output that was cut to length may hold half a surrogate pair. */
-export function progressToWire({ pack, stage, message }: Progress): Progress {
-  return { pack: pack.toWellFormed(), stage, message: message.toWellFormed() };
+export function progressToWire(progress: Progress): Progress {
+  return { ...progress, pack: progress.pack.toWellFormed(), message: progress.message.toWellFormed() };
 }
 
 /** A call's body: method, positional and keyword arguments. */
 export const callBodySchema = v.strictTuple([text(256), v.array(v.unknown()), v.record(v.string(), v.unknown())]);
+
+/** An event's body: its name, and what it says. */
+export const eventBodySchema = v.strictTuple([text(256), v.unknown()]);
+
+/** What the server's event `worker_ended` says. */
+export const workerEndedSchema = v.object({
+  /** The number that the host knows the pack by. */
+  pack: u32,
+  /** Which of its workers: the number that a line to it has. */
+  number: u32,
+});
 
 /**
  * Validates a message against its schema.

@@ -1,14 +1,17 @@
 /**
- * A peer's descriptor lane, the server's end: a pair of message sockets beside the peer's connection.
+ * A peer's descriptor lane: a pair of message sockets beside the peer's connection, and what each end of it does.
  *
  * Bun reads a connection with plain `recv`, which drops descriptors, so what is passed to a peer goes another way: first
  * the descriptor on the lane, then the frame that names it on the connection. Whoever reads the frame finds the
  * descriptor there. One message is one descriptor, with the number that the frame names it by.
  */
-import type { Libc } from "./libc.ts";
+import { AirlockError } from "./errors.ts";
+import type { Libc, Received } from "./libc.ts";
 
 export type LaneLibc = Pick<Libc, "socketPair" | "sendDescriptor" | "close">;
+export type ReceivingLibc = Pick<Libc, "receive" | "close">;
 
+/** The server's end. */
 export class DescriptorLane {
   readonly #libc: LaneLibc;
   readonly #near: number;
@@ -50,4 +53,47 @@ export class DescriptorLane {
     if (!this.#isClosed) this.#libc.close(this.#near);
     this.#isClosed = true;
   }
+}
+
+/** The peer's end. */
+export class ReceivingLane {
+  readonly #libc: ReceivingLibc;
+  readonly #descriptor: number;
+  #isClosed = false;
+
+  /** @param descriptor the lane's end, which is the object's to close. */
+  constructor(libc: ReceivingLibc, descriptor: number) {
+    this.#libc = libc;
+    this.#descriptor = descriptor;
+  }
+
+  /**
+   * The descriptor that the server passed under this number, just before the frame that named it; the caller's to close.
+   *
+   * @throws AirlockError `protocol_error` where it is not there, `limit_exceeded` where this process has no room for it.
+   */
+  take(number: number): number {
+    const bytes = new Uint8Array(4);
+    const received = this.#libc.receive(this.#descriptor, bytes);
+    if (received !== undefined) checkRoom(received);
+    if (received?.descriptor === undefined) {
+      throw new AirlockError("protocol_error", `the server named descriptor ${number} and passed none`);
+    }
+    if (received.count === 4 && new DataView(bytes.buffer).getUint32(0, true) === number) return received.descriptor;
+    this.#libc.close(received.descriptor);
+    throw new AirlockError("protocol_error", `the server named descriptor ${number} and passed another`);
+  }
+
+  close(): void {
+    if (!this.#isClosed) this.#libc.close(this.#descriptor);
+    this.#isClosed = true;
+  }
+}
+
+/** Throws `limit_exceeded` where a descriptor was sent that this process had no room for. */
+export function checkRoom(received: Received): void {
+  if (!received.isTruncated) return;
+  throw new AirlockError("limit_exceeded", "this process cannot open any more descriptors, and was to be given one", {
+    hint: "raise the limit (ulimit -n), or find what leaves files open",
+  });
 }

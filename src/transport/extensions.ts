@@ -21,4 +21,5 @@ export const nestedExtensions: ReadonlySet<number> = new Set([
   Extension.frozenset,
   Extension.array,
   Extension.named,
+  Extension.reference,
 ]);

@@ -10,15 +10,21 @@ const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_SEQPACKET = 5;
 const SCM_RIGHTS = 1;
+const MSG_CTRUNC = 0x08;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
+const MSG_CMSG_CLOEXEC = 0x40000000;
 const SHUT_RDWR = 2;
+const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
+const EINTR = 4;
 const EAGAIN = 11;
+/** Room for one descriptor beside a message: CMSG_SPACE(sizeof(int)) on a 64-bit system. */
+const controlBytes = 24;
 
 /** Who is at the other end of a Unix socket, as the kernel recorded when it connected. */
 export interface PeerCredentials {
@@ -27,11 +33,44 @@ export interface PeerCredentials {
   readonly gid: number;
 }
 
+/** What one message brought. */
+export interface Received {
+  /** Bytes that were read; 0 where the other end is closed. */
+  readonly count: number;
+  /** A copy of a descriptor that came with them, close-on-exec, for the receiver to close. */
+  readonly descriptor: number | undefined;
+  /** Whether a descriptor was sent that this process had no room for. */
+  readonly isTruncated: boolean;
+}
+
 export interface Libc {
   /** SO_PEERCRED. On a socket pair it names the pair's maker, not the process that holds the other end. */
   peerCredentials(descriptor: number): PeerCredentials;
   /** A connected pair of sockets, both close-on-exec: of streams, or of messages that arrive whole. */
   socketPair(kind?: "stream" | "messages"): readonly [number, number];
+  /** A Unix stream socket that is connected to nothing, close-on-exec and non-blocking. */
+  streamSocket(): number;
+  /**
+   * Connects a socket of {@link streamSocket}.
+   *
+   * @returns false where the listener's queue is full: try again.
+   * @throws Error where nobody listens at the path.
+   */
+  connect(socket: number, path: string): boolean;
+  /**
+   * Sends what the socket takes, without waiting.
+   *
+   * @returns how many bytes that was.
+   * @throws Error where the other end is gone.
+   */
+  send(socket: number, bytes: Uint8Array): number;
+  /**
+   * Reads into `buffer`, with a descriptor that comes along (`recvmsg`, SCM_RIGHTS), without waiting.
+   *
+   * @returns undefined where nothing has come yet.
+   * @throws Error where the connection broke.
+   */
+  receive(socket: number, buffer: Uint8Array): Received | undefined;
   /**
    * Sends bytes together with a copy of a descriptor (`sendmsg`, SCM_RIGHTS), without waiting.
    *
@@ -74,8 +113,32 @@ export function loadLibc(): Libc {
       const [near = -1, far = -1] = pair;
       return [near, far];
     },
+    streamSocket() {
+      const socket = symbols.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+      if (socket < 0) throw failed("socket");
+      return socket;
+    },
+    connect(socket, path) {
+      const address = socketAddress(path);
+      if (symbols.connect(socket, ptr(address), address.byteLength) === 0) return true;
+      if (mustTryAgain(errno())) return false;
+      throw failed("connect");
+    },
+    send(socket, bytes) {
+      const count = Number(symbols.send(socket, ptr(bytes), bytes.byteLength, MSG_DONTWAIT | MSG_NOSIGNAL));
+      if (count >= 0) return count;
+      if (mustTryAgain(errno())) return 0;
+      throw failed("send");
+    },
+    receive(socket, buffer) {
+      const message = messageOf(buffer, new Uint8Array(controlBytes));
+      const count = Number(symbols.recvmsg(socket, ptr(message.header), MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+      if (count >= 0) return { count, ...readControl(message) };
+      if (mustTryAgain(errno())) return undefined;
+      throw failed("recvmsg");
+    },
     sendDescriptor(socket, bytes, descriptor) {
-      const message = messageWith(bytes, descriptor);
+      const message = messageOf(bytes, controlWith(descriptor));
       return Number(symbols.sendmsg(socket, ptr(message.header), MSG_DONTWAIT | MSG_NOSIGNAL)) === bytes.byteLength;
     },
     shutDown(socket) {
@@ -92,23 +155,50 @@ export function loadLibc(): Libc {
   };
 }
 
-/**
- * A `struct msghdr` on a 64-bit system, for bytes with one descriptor beside them.
- *
- * All of it is returned, so that what the addresses in it lead to stays alive as long as the header does.
- */
-function messageWith(bytes: Uint8Array, descriptor: number) {
-  const control = new Uint8Array(24);
+function mustTryAgain(errno: number): boolean {
+  return errno === EAGAIN || errno === EINTR;
+}
+
+/** A `struct sockaddr_un`: the family, and the path with its terminating zero. */
+function socketAddress(path: string): Uint8Array {
+  const name = new TextEncoder().encode(path);
+  const address = new Uint8Array(2 + name.byteLength + 1);
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  address.set(name, 2);
+  return address;
+}
+
+/** A `struct cmsghdr` with one descriptor: length with the header, level, type; then the descriptor, padded to a word. */
+function controlWith(descriptor: number): Uint8Array {
+  const control = new Uint8Array(controlBytes);
   const view = new DataView(control.buffer);
-  // struct cmsghdr: length with the header, level, type; then the descriptor, padded to a word.
   view.setBigUint64(0, 20n, true);
   view.setInt32(8, SOL_SOCKET, true);
   view.setInt32(12, SCM_RIGHTS, true);
   view.setInt32(16, descriptor, true);
+  return control;
+}
+
+/**
+ * A `struct msghdr` on a 64-bit system, for bytes with room for one descriptor beside them.
+ *
+ * All of it is returned, so that what the addresses in it lead to stays alive as long as the header does.
+ */
+function messageOf(bytes: Uint8Array, control: Uint8Array) {
   const vector = new BigUint64Array([BigInt(ptr(bytes)), BigInt(bytes.byteLength)]);
   // name, its length, vector, its length, control, its length, flags.
-  const header = new BigUint64Array([0n, 0n, BigInt(ptr(vector)), 1n, BigInt(ptr(control)), 24n, 0n]);
-  return { header, vector, control, bytes };
+  const parts = [0n, 0n, BigInt(ptr(vector)), 1n, BigInt(ptr(control)), BigInt(control.byteLength), 0n];
+  return { header: new BigUint64Array(parts), vector, control, bytes };
+}
+
+/** What the kernel wrote beside the bytes of a message. */
+function readControl({ header, control }: ReturnType<typeof messageOf>): Omit<Received, "count"> {
+  const view = new DataView(control.buffer);
+  const isThere = (header[5] ?? 0n) >= 20n && view.getInt32(8, true) === SOL_SOCKET;
+  return {
+    descriptor: isThere && view.getInt32(12, true) === SCM_RIGHTS ? view.getInt32(16, true) : undefined,
+    isTruncated: (Number(header[6] ?? 0n) & MSG_CTRUNC) !== 0,
+  };
 }
 
 /** glibc first, then musl's names for the two processors that Bun has musl builds for. */
@@ -121,6 +211,10 @@ function openLibc() {
       return dlopen(name, {
         getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
         socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+        socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+        connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
+        send: { args: ["i32", "ptr", "u64", "i32"], returns: "i64" },
+        recvmsg: { args: ["i32", "ptr", "i32"], returns: "i64" },
         sendmsg: { args: ["i32", "ptr", "i32"], returns: "i64" },
         shutdown: { args: ["i32", "i32"], returns: "i32" },
         close: { args: ["i32"], returns: "i32" },

@@ -11,7 +11,7 @@ import { Extension, nestedExtensions } from "./extensions.ts";
 import { RawValue } from "./values.ts";
 
 /** What a msgpack value starts with: where its payload is, and how many values it contains. */
-interface Head {
+export interface Head {
   /** Offset of the first byte after the head. */
   start: number;
   /** Payload bytes that are not values themselves. */
@@ -69,7 +69,7 @@ const prefixBytes: Readonly<Record<number, number>> = {
   223: 4,
 };
 
-function readHead(bytes: Uint8Array, at: number, head: Head): void {
+export function readHead(bytes: Uint8Array, at: number, head: Head): void {
   const type = bytes[at];
   if (type === undefined) throw truncated();
   head.start = at + 1;
@@ -117,7 +117,7 @@ function readExtensionCode(bytes: Uint8Array, at: number): number {
   return code;
 }
 
-function newHead(): Head {
+export function newHead(): Head {
   return { start: 0, payload: 0, children: 0, extension: undefined, isText: false };
 }
 
@@ -137,9 +137,10 @@ function checkText(bytes: Uint8Array, start: number, end: number): void {
  * Returns the offset just after the value that starts at `at`, having checked all of it.
  *
  * @param depthMax how many arrays, maps and extensions may lie inside one another.
+ * @param mayRefer whether references have a meaning where the value goes.
  * @throws AirlockError `value_invalid` where the bytes are not one well-formed value within `depthMax`.
  */
-export function skipValue(bytes: Uint8Array, at: number, depthMax: number): number {
+export function skipValue(bytes: Uint8Array, at: number, depthMax: number, mayRefer = false): number {
   const head = newHead();
   /** Values still to come at each level of nesting. */
   const remaining: number[] = [1];
@@ -155,7 +156,8 @@ export function skipValue(bytes: Uint8Array, at: number, depthMax: number): numb
     offset = head.start + head.payload;
     if (head.isText) checkText(bytes, head.start, offset);
     const room = depthMax - (remaining.length - 1);
-    if (head.extension !== undefined) checkExtension(bytes, head.start, offset, head.extension, room - 1);
+    if (head.extension !== undefined)
+      checkExtension(bytes.subarray(head.start, offset), head.extension, room - 1, mayRefer);
     if (head.children > 0) {
       if (room <= 0) throw tooDeep();
       remaining.push(head.children);
@@ -168,18 +170,20 @@ function tooDeep(): AirlockError {
   return new AirlockError("value_invalid", "the value is nested too deep");
 }
 
-function checkExtension(bytes: Uint8Array, start: number, end: number, code: number, room: number): void {
+function checkExtension(payload: Uint8Array, code: number, room: number, mayRefer: boolean): void {
   if (code === Extension.bigint || code === Extension.complex) return;
   if (!nestedExtensions.has(code)) throw new AirlockError("value_invalid", `unknown extension ${code}`);
+  if (code === Extension.reference && !mayRefer) {
+    throw new AirlockError("value_invalid", "a reference stands where it has no meaning");
+  }
   if (room < 0) throw tooDeep();
-  const inner = bytes.subarray(start, end);
-  if (skipValue(inner, 0, room) !== inner.byteLength)
+  if (skipValue(payload, 0, room, mayRefer) !== payload.byteLength)
     throw new AirlockError("value_invalid", "an extension has trailing bytes");
 }
 
-/** Checks that `bytes` are exactly one well-formed value. */
-export function checkValue(bytes: Uint8Array, depthMax: number): void {
-  if (skipValue(bytes, 0, depthMax) !== bytes.byteLength)
+/** Checks that `bytes` are exactly one well-formed value; parameters as for {@link skipValue}. */
+export function checkValue(bytes: Uint8Array, depthMax: number, mayRefer = false): void {
+  if (skipValue(bytes, 0, depthMax, mayRefer) !== bytes.byteLength)
     throw new AirlockError("value_invalid", "bytes follow the value");
 }
 
@@ -219,8 +223,8 @@ export function rawElements(raw: RawValue, depthMax = 128): RawValue[] {
   const elements: RawValue[] = [];
   let at = start;
   for (let index = 0; index < children; index++) {
-    const end = skipValue(bytes, at, depthMax);
-    elements.push(new RawValue(bytes.subarray(at, end)));
+    const end = skipValue(bytes, at, depthMax, raw.references !== undefined);
+    elements.push(new RawValue(bytes.subarray(at, end), raw.references));
     at = end;
   }
   return elements;

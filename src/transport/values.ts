@@ -4,6 +4,7 @@
  * What JavaScript has keeps its own type: numbers, bigint, strings, `Uint8Array` (bytes), `Array` (list), `Set` (set),
  * plain objects and `Map` (dict), `null` (None). The table is in PROTOCOL.md, "Values".
  */
+import type { RawReferences } from "./references.ts";
 
 /** A Python tuple. */
 export class Tuple<T = unknown> extends Array<T> {
@@ -97,8 +98,11 @@ export class Named {
 /** A value still encoded: carried from one call into another without being decoded, so that it keeps its exact type. */
 export class RawValue {
   readonly bytes: Uint8Array;
+  /** What the references in it stand for; missing where it holds none. */
+  readonly references: RawReferences | undefined;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, references?: RawReferences) {
     this.bytes = bytes;
+    this.references = references;
   }
 }

@@ -4,7 +4,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Complex, Float, type Named, NdArray, type Pack, Tuple } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
-import { packs, until, useWorld } from "./support.ts";
+import { packs, untilLogged, useWorld } from "./support.ts";
 
 const world = useWorld();
 
@@ -96,9 +96,11 @@ describe("a call ends early", () => {
     const reason = new Error("enough");
     const controller = new AbortController();
     const call = pack.call("AsyncEcho", { seconds: 30 }, { signal: controller.signal });
-    setTimeout(() => controller.abort(reason), 30);
+    call.catch(() => undefined);
+    await untilLogged(server, "waiting");
+    controller.abort(reason);
     expect(await call.catch((error: unknown) => error)).toBe(reason);
-    await until(() => server.status().packs[0]?.worker?.calls === 0, "the worker has given the call up");
+    await untilLogged(server, "given up");
   });
 });
 
@@ -160,7 +162,7 @@ describe("a pack", () => {
     const { server, pack } = await world.probe();
     await pack.describe();
     const call = rejectionOf(pack.call("Sleep", { seconds: 600 }));
-    await until(() => server.status().packs[0]?.worker?.calls === 1, "the call is under way");
+    await untilLogged(server, "sleeping");
     await pack.close();
     const error = await call;
     expect([error.code, error.message]).toEqual(["cancelled", "the pack probe was closed"]);

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { type AirlockError, connect, type ErrorCode, Tuple } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { readLines, startHost, startServer } from "./processes.ts";
-import { isAlive, packs, root, until, useWorld } from "./support.ts";
+import { isAlive, packs, root, until, untilLogged, useWorld } from "./support.ts";
 
 const world = useWorld();
 
@@ -37,11 +37,12 @@ describe("a worker that ends during a call", () => {
 
   test("fails all its calls, and none of another pack's", async () => {
     const { server, pack } = await world.probe();
+    await pack.describe();
     const other = await (await world.connect(server)).open(join(packs, "probe"));
-    await Promise.all([pack.describe(), other.describe()]);
+    await other.describe();
     const slow = other.call("AsyncEcho", { value: "unharmed", seconds: 0.5 });
     const waiting = [pack.call("AsyncEcho", { seconds: 30 }), pack.call("AsyncEcho", { seconds: 30 })].map(rejectionOf);
-    await until(() => server.status().packs[0]?.worker?.calls === 2, "both calls are with the worker");
+    await untilLogged(server, "waiting", 2);
     await rejectionOf(pack.call("End", { how: "SIGKILL" }));
     for (const error of await Promise.all(waiting)) expect(error.code).toBe("worker_died");
     expect(await slow).toEqual(Tuple.of("unharmed"));
@@ -155,7 +156,7 @@ describe("a server that is stopped", () => {
     const pack = await airlock.open(join(packs, "probe"));
     await pack.describe();
     const call = pack.call("AsyncEcho", { value: "finished", seconds: 0.5 });
-    await until(async () => (await airlock.status()).packs[0]?.worker?.calls === 1, "the call is under way");
+    await untilLogged(airlock, "waiting");
     server.kill("SIGTERM");
     const refusal = async (): Promise<unknown> => await pack.call("Echo").catch((error: AirlockError) => error.code);
     await until(async () => (await refusal()) === "server_stopping", "new calls are refused");
@@ -189,7 +190,7 @@ describe("a server that is stopped", () => {
     const { server, pack } = await world.probe();
     await pack.describe();
     const call = rejectionOf(pack.call("Sleep", { seconds: 600 }));
-    await until(() => server.status().packs[0]?.worker?.calls === 1, "the call is under way");
+    await untilLogged(server, "sleeping");
     await server.stop();
     expect((await call).code).toBe("server_stopping");
   });

@@ -5,7 +5,18 @@ import { afterEach, beforeEach, expect } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Airlock, connect, type Pack, type ServeOptions, type Server, serve } from "../../src/index.ts";
+import {
+  type Airlock,
+  connect,
+  type Pack,
+  type ServeOptions,
+  type Server,
+  type Status,
+  serve,
+} from "../../src/index.ts";
+import { until } from "../support/until.ts";
+
+export { until };
 
 export const root = join(import.meta.dir, "..", "..");
 export const packs = join(root, "tests", "packs");
@@ -40,13 +51,15 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** Waits until `condition` holds; fails with `what` after ten seconds. */
-export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`waited in vain until ${what}`);
-    await Bun.sleep(5);
-  }
+/** Waits until the worker of the only pack has written `text` to its log, so often: what comes over a line only it sees. */
+export async function untilLogged(
+  server: { status(): Status | Promise<Status> },
+  text: string,
+  times = 1,
+): Promise<void> {
+  const { packs } = await server.status();
+  const log = packs[0]?.log ?? "";
+  await until(() => readFileSync(log, "utf8").split(text).length > times, `its log says ${text}`);
 }
 
 function descriptors(): string[] {

@@ -41,7 +41,12 @@ class Echo(_Node):
 
 class AsyncEcho(_Node):
     async def run(self, value: Any = None, seconds: float = 0.0) -> tuple[Any]:
-        await asyncio.sleep(seconds)
+        print("waiting", flush=True)
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            print("given up", flush=True)
+            raise
         return (value,)
 
 
@@ -71,6 +76,7 @@ class CountVertices(_Node):
 
 class Sleep(_Node):
     def run(self, seconds: float) -> tuple[float]:
+        print("sleeping", flush=True)
         time.sleep(seconds)
         return (seconds,)
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { type Airlock, connect } from "../../../src/client/client.ts";
+import { type ConnectOptions, connect } from "../../../src/client/client.ts";
+import type { Pack } from "../../../src/client/pack.ts";
 import { encode } from "../../../src/transport/codec.ts";
 import type { Progress } from "../../../src/transport/control.ts";
 import type { AirlockError } from "../../../src/transport/errors.ts";
@@ -9,18 +10,23 @@ import { bytesOf } from "../../support/bytes.ts";
 import { rejectionOf } from "../../support/errors.ts";
 import { temporaryFolders } from "../../support/folders.ts";
 import { ScriptedServer } from "../../support/scripted-server.ts";
+import { until } from "../../support/until.ts";
 
 const newFolder = temporaryFolders();
 const newServer = () => new ScriptedServer(join(newFolder(), "server.sock"));
 
-/** A client that is let in, and the server that it talks to. */
-async function connected() {
+/** A client that is let in, with a pack open as peer 5, and the server that it talks to. Its next call is its second. */
+async function connected(options: ConnectOptions = {}) {
   const server = newServer();
-  const airlock = await connect({ socket: server.path, name: "test" });
+  const airlock = await connect({ socket: server.path, name: "test", ...options });
   const hello = await server.next();
+  const opening = airlock.open("/packs/blur");
+  const { call } = await server.next();
+  server.send("result", { call, body: encode({ pack: 5, name: "blur", folder: "/packs/blur", warnings: [] }) });
   return {
     server,
     airlock,
+    pack: await opening,
     hello,
     async [Symbol.asyncDispose]() {
       server[Symbol.dispose]();
@@ -30,8 +36,8 @@ async function connected() {
 }
 
 /** A call to peer 5, and its promise; a rejection that the test looks at later is nobody's surprise. */
-function callOf(airlock: Airlock, options = {}) {
-  const promise = airlock.call(5, "run", ["Blur"], { radius: 2 }, options);
+function callOf({ pack }: { pack: Pack }, options = {}) {
+  const promise = pack.callRaw("Blur", { radius: 2 }, options);
   promise.catch(() => undefined);
   return promise;
 }
@@ -45,7 +51,7 @@ describe("connecting", () => {
       kind: "hello",
       peer: 0,
       call: 0,
-      body: { role: "host", name: "test", pid: process.pid },
+      body: { role: "host", name: "test", pid: process.pid, features: ["line", "credit"] },
     });
   });
 
@@ -97,13 +103,12 @@ describe("connecting", () => {
 
 describe("a call", () => {
   test("that is too large for a frame fails alone, before anything of it is sent", async () => {
-    using server = newServer();
-    await using airlock = await connect({ socket: server.path, limits: { frameBytesMax: 1000, controlBytesMax: 500 } });
-    await server.next();
+    await using made = await connected({ limits: { frameBytesMax: 1000, controlBytesMax: 500 } });
+    const { server, airlock, pack } = made;
     const text = "x".repeat(990);
-    expect((await rejectionOf(airlock.call(5, "run", [], { text }, {}))).code).toBe("limit_exceeded");
+    expect((await rejectionOf(pack.call("Blur", { text }))).code).toBe("limit_exceeded");
     expect((await rejectionOf(airlock.open(`/${text.slice(500)}`))).message).toContain("over the limit of 500 bytes");
-    const promise = callOf(airlock);
+    const promise = callOf(made);
     const { call, peer } = await server.next();
     expect(peer).toBe(5);
     server.send("result", { peer: 5, call, body: encode(1) });
@@ -112,11 +117,11 @@ describe("a call", () => {
 
   test("carries method, arguments and deadline, and gives its result still encoded", async () => {
     await using made = await connected();
-    const promise = callOf(made.airlock, { deadlineMs: 1500 });
+    const promise = callOf(made, { deadlineMs: 1500 });
     const sent = await made.server.next();
-    expect(sent).toEqual({ kind: "call", peer: 5, call: 1, body: ["run", ["Blur"], { radius: 2 }] });
+    expect(sent).toEqual({ kind: "call", peer: 5, call: 2, body: ["run", ["Blur"], { radius: 2 }] });
     const result = encode(Tuple.of<unknown>(1, "a"));
-    made.server.send("result", { peer: 5, call: 1, body: result });
+    made.server.send("result", { peer: 5, call: 2, body: result });
     expect(new Uint8Array((await promise).bytes)).toEqual(new Uint8Array(result));
   });
 
@@ -124,7 +129,7 @@ describe("a call", () => {
     await using made = await connected();
     const data = new Uint8Array(3_000_000).map((_, index) => index * 7);
     const image = new NdArray("tensor", "uint8", [3, 1000, 1000], data);
-    const promise = made.airlock.call(5, "run", [], { image }, {});
+    const promise = made.pack.callRaw("Blur", { image });
     const { call, body } = await made.server.next();
     const [, , keywords] = body as [string, unknown[], { image: NdArray }];
     expect(Buffer.compare(keywords.image.data, data)).toBe(0);
@@ -134,7 +139,7 @@ describe("a call", () => {
 
   test("gets the answer to its own number, in whatever order they come", async () => {
     await using made = await connected();
-    const promises = [1, 2, 3].map(() => callOf(made.airlock));
+    const promises = [1, 2, 3].map(() => callOf(made));
     const calls = [await made.server.next(), await made.server.next(), await made.server.next()].map(
       ({ call }) => call,
     );
@@ -145,7 +150,7 @@ describe("a call", () => {
 
   test("that fails is rejected with the error of the wire", async () => {
     await using made = await connected();
-    const promise = callOf(made.airlock);
+    const promise = callOf(made);
     const { call } = await made.server.next();
     const exception = { types: ["builtins.ValueError"], message: "bad", traceback: "Traceback" };
     made.server.send("error", { call, body: encode({ code: "remote_exception", message: "bad", exception }) });
@@ -155,9 +160,9 @@ describe("a call", () => {
 
   test("whose error makes no sense is rejected, and no other call with it", async () => {
     await using made = await connected();
-    const promises = [callOf(made.airlock), callOf(made.airlock)];
-    made.server.send("error", { call: 1, body: bytesOf("c1") });
-    made.server.send("result", { call: 2, body: encode(null) });
+    const promises = [callOf(made), callOf(made)];
+    made.server.send("error", { call: 2, body: bytesOf("c1") });
+    made.server.send("result", { call: 3, body: encode(null) });
     const [broken, sound] = promises;
     if (!broken || !sound) return expect.unreachable();
     expect((await rejectionOf(broken)).code).toBe("value_invalid");
@@ -166,22 +171,22 @@ describe("a call", () => {
 
   test("with an argument that cannot cross is rejected, and nothing is sent", async () => {
     await using made = await connected();
-    const error = await rejectionOf(made.airlock.call(5, "run", [], { mode: () => 1 }, {}));
-    expect([error.code, error.message.startsWith("value[2].mode is a function")]).toEqual(["value_unsupported", true]);
-    callOf(made.airlock);
-    expect((await made.server.next()).call).toBe(1);
+    const error = await rejectionOf(made.pack.call("Blur", { mode: new URL("file:///") }));
+    expect([error.code, error.message.startsWith("value[2].mode is a URL")]).toEqual(["value_unsupported", true]);
+    callOf(made);
+    expect((await made.server.next()).call).toBe(2);
   });
 
   test("answered twice, or answered without being made, harms nobody", async () => {
     await using made = await connected();
-    const promise = callOf(made.airlock);
+    const promise = callOf(made);
     made.server.send("result", { call: 99, body: encode("nobody's") });
     made.server.send("progress", { call: 99, body: encode("nobody's") });
-    made.server.send("result", { call: 1, body: encode("first") });
-    made.server.send("error", { call: 1, body: fault("cancelled", "late") });
+    made.server.send("result", { call: 2, body: encode("first") });
+    made.server.send("error", { call: 2, body: fault("cancelled", "late") });
     expect((await promise).bytes[0]).toBe(0xa5);
-    const next = callOf(made.airlock);
-    made.server.send("result", { call: 2, body: encode(null) });
+    const next = callOf(made);
+    made.server.send("result", { call: 3, body: encode(null) });
     await next;
   });
 });
@@ -192,11 +197,11 @@ describe("progress", () => {
   test("is told to the call that it is of, until its answer", async () => {
     await using made = await connected();
     const told: Progress[] = [];
-    const promise = callOf(made.airlock, { onProgress: (progress: Progress) => told.push(progress) });
-    const silent = callOf(made.airlock);
-    for (const name of ["resolve", "install"]) made.server.send("progress", { call: 1, body: encode(stage(name)) });
-    made.server.send("progress", { call: 2, body: encode(stage("unheard")) });
-    for (const call of [1, 2]) made.server.send("result", { call, body: encode(null) });
+    const promise = callOf(made, { onProgress: (progress: Progress) => told.push(progress) });
+    const silent = callOf(made);
+    for (const name of ["resolve", "install"]) made.server.send("progress", { call: 2, body: encode(stage(name)) });
+    made.server.send("progress", { call: 3, body: encode(stage("unheard")) });
+    for (const call of [2, 3]) made.server.send("result", { call, body: encode(null) });
     await Promise.all([promise, silent]);
     expect(told).toEqual([stage("resolve"), stage("install")]);
   });
@@ -210,15 +215,56 @@ describe("progress", () => {
     const onProgress = () => {
       throw new TypeError("a fault of the listener");
     };
-    const promise = callOf(made.airlock, { onProgress });
-    const other = callOf(made.airlock);
+    const promise = callOf(made, { onProgress });
+    const other = callOf(made);
     await made.server.next();
     await made.server.next();
-    made.server.send("progress", { call: 1, body });
+    made.server.send("progress", { call: 2, body });
     expect(promise).rejects.toThrow(words);
-    expect(await made.server.next()).toEqual({ kind: "cancel", peer: 5, call: 1, body: undefined });
-    made.server.send("result", { call: 2, body: encode(null) });
+    expect(await made.server.next()).toEqual({ kind: "cancel", peer: 5, call: 2, body: undefined });
+    made.server.send("result", { call: 3, body: encode(null) });
     await other;
+  });
+});
+
+describe("what the server tells of its own accord", () => {
+  test("that a worker has ended is told to who listens, until they stop", async () => {
+    await using made = await connected();
+    const told: string[] = [];
+    const stop = made.pack.onWorkerEnded(() => told.push("first"));
+    made.pack.onWorkerEnded(() => told.push("second"));
+    const ended = (pack: number) => made.server.send("event", { body: encode(["worker_ended", { pack, number: 1 }]) });
+    ended(99);
+    ended(5);
+    await until(() => told.length === 2, "both are told");
+    stop();
+    ended(5);
+    await until(() => told.length === 3, "the second is told again");
+    expect(told).toEqual(["first", "second", "second"]);
+  });
+
+  test("is passed over where this host has no word for it", async () => {
+    await using made = await connected();
+    made.server.send("event", { body: encode(["weather", "fine"]) });
+    const promise = callOf(made);
+    made.server.send("result", { peer: 5, call: 2, body: encode(null) });
+    await promise;
+  });
+
+  test.each<[string, (server: ScriptedServer) => void, string]>([
+    ["a line without a lane", (server) => server.send("line", { peer: 5, call: 1 }), "protocol_error"],
+    ["an event of no sense", (server) => server.send("event", { body: encode(["worker_ended"]) }), "bad_request"],
+    [
+      "an ended worker of no pack",
+      (server) => server.send("event", { body: encode(["worker_ended", 5]) }),
+      "bad_request",
+    ],
+    ["a second welcome", (server) => server.send("welcome", { body: encode(null) }), "protocol_error"],
+  ])("ends the connection where it is %s", async (_, tell, code) => {
+    await using made = await connected();
+    const call = rejectionOf(callOf(made));
+    tell(made.server);
+    expect((await call).code as string).toBe(code);
   });
 });
 
@@ -226,14 +272,14 @@ describe("aborting", () => {
   test("sends a cancel and rejects with the signal's reason; the late answer is ignored", async () => {
     await using made = await connected();
     const abort = new AbortController();
-    const promise = callOf(made.airlock, { signal: abort.signal });
+    const promise = callOf(made, { signal: abort.signal });
     await made.server.next();
     const reason = new Error("the user changed their mind");
     abort.abort(reason);
     expect(await promise.catch((caught: unknown) => caught)).toBe(reason);
-    expect(await made.server.next()).toEqual({ kind: "cancel", peer: 5, call: 1, body: undefined });
-    made.server.send("result", { call: 1, body: encode("late") });
-    const next = callOf(made.airlock);
+    expect(await made.server.next()).toEqual({ kind: "cancel", peer: 5, call: 2, body: undefined });
+    made.server.send("result", { call: 2, body: encode("late") });
+    const next = callOf(made);
     const { call } = await made.server.next();
     made.server.send("result", { call, body: encode(null) });
     await next;
@@ -242,22 +288,20 @@ describe("aborting", () => {
   test("before the call sends nothing", async () => {
     await using made = await connected();
     const reason = new Error("never mind");
-    expect(await callOf(made.airlock, { signal: AbortSignal.abort(reason) }).catch((caught: unknown) => caught)).toBe(
-      reason,
-    );
-    callOf(made.airlock);
+    expect(await callOf(made, { signal: AbortSignal.abort(reason) }).catch((caught: unknown) => caught)).toBe(reason);
+    callOf(made);
     expect((await made.server.next()).kind).toBe("call");
   });
 
   test("after the answer does nothing", async () => {
     await using made = await connected();
     const abort = new AbortController();
-    const promise = callOf(made.airlock, { signal: abort.signal });
+    const promise = callOf(made, { signal: abort.signal });
     await made.server.next();
-    made.server.send("result", { call: 1, body: encode(null) });
+    made.server.send("result", { call: 2, body: encode(null) });
     await promise;
     abort.abort();
-    callOf(made.airlock);
+    callOf(made);
     expect((await made.server.next()).kind).toBe("call");
   });
 });
@@ -278,17 +322,17 @@ describe("a connection that ends", () => {
     ],
   ])("because it %s rejects every call under way, and those to come", async (_, end, code) => {
     await using made = await connected();
-    const calls = [callOf(made.airlock), callOf(made.airlock)];
+    const calls = [callOf(made), callOf(made)];
     await made.server.next();
     end(made.server);
-    const errors = await Promise.all([...calls, callOf(made.airlock)].map(rejectionOf));
-    const later = await rejectionOf(callOf(made.airlock));
+    const errors = await Promise.all([...calls, callOf(made)].map(rejectionOf));
+    const later = await rejectionOf(callOf(made));
     expect([...errors, later].map((error: AirlockError) => error.code as string)).toEqual([code, code, code, code]);
   });
 
   test("by close rejects what is under way, and can be closed again", async () => {
     await using made = await connected();
-    const promise = callOf(made.airlock);
+    const promise = callOf(made);
     await made.airlock.close();
     await made.airlock.close();
     const error = await rejectionOf(promise);

@@ -216,7 +216,7 @@ describe("hostile bytes", () => {
     },
   );
 
-  const known = new Set([1, 2, 3, 4, 5, 6, 0x42]);
+  const known = new Set([1, 2, 3, 4, 5, 6, 7, 0x42]);
   test("with an extension that is not of the wire are refused, those that msgpackr has built in included", () => {
     for (let code = 0; code < 256; code++) {
       if (known.has(code)) continue;

@@ -15,6 +15,7 @@ import {
   framePeer,
 } from "../../../src/transport/frame.ts";
 import { defaultLimits } from "../../../src/transport/limits.ts";
+import { Reference, type ReferenceKind } from "../../../src/transport/references.ts";
 import { type ArrayKind, Complex, Float, FrozenSet, Named, NdArray, Tuple } from "../../../src/transport/values.ts";
 import { bytesOf, hexOf, joined } from "../../support/bytes.ts";
 import { thrownBy } from "../../support/errors.ts";
@@ -38,6 +39,7 @@ type Description =
   | { readonly complex: readonly [string, string] }
   | { readonly array: ArrayDescription }
   | { readonly named: { readonly name: string; readonly state: Description } }
+  | { readonly reference: { readonly id: string; readonly kind?: ReferenceKind; readonly type?: string } }
   | { readonly repeat: readonly [string, number] };
 
 interface ArrayDescription {
@@ -116,6 +118,10 @@ function valueFrom(description: Description, side: "sent" | "decoded"): unknown 
   if ("dict" in description) return dictionaryOf(description.dict.map(([key, item]) => [inner(key), inner(item)]));
   if ("complex" in description) return new Complex(numberOf(description.complex[0]), numberOf(description.complex[1]));
   if ("named" in description) return new Named(description.named.name, inner(description.named.state));
+  if ("reference" in description) {
+    const { id, kind, type = "" } = description.reference;
+    return new Reference(Number(id), kind && { kind, type });
+  }
   if ("repeat" in description)
     return Buffer.from(description.repeat[0].repeat(description.repeat[1]), "hex").toString("utf8");
   const { kind, dtype, shape, order, data } = description.array;
@@ -137,6 +143,7 @@ function sentValue(described: Description): unknown {
 
 const values = await vectors<ValueCase[]>("values");
 const invalid = await vectors<InvalidCase[]>("invalid-values");
+const references = await vectors<{ values: ValueCase[]; invalid: InvalidCase[] }>("references");
 const frames = await vectors<FrameCases>("frames");
 const codes = await vectors<string[]>("errors");
 
@@ -178,6 +185,29 @@ describe("invalid values", () => {
       expect(decode(bytesOf("93c0c3a161"))).toEqual([null, true, "a"]);
     },
   );
+});
+
+describe("references", () => {
+  /** Gives out and takes references in place of what they name. */
+  const themselves = { toReference: (value: object) => value as Reference, fromReference: (each: Reference) => each };
+
+  test.each(references.values.map((vector) => [vector.name, vector] as const))("%s: both ways", (_, vector) => {
+    const { hex, typescript_hex = hex } = vector;
+    expect(hexOf(encode(sentValue(vector.value), themselves))).toBe(hexOf(bytesOfHex(typescript_hex)));
+    for (const form of [hex, typescript_hex]) {
+      expect(decode(bytesOfHex(form), themselves)).toStrictEqual(valueFrom(vector.value, "decoded"));
+    }
+  });
+
+  const refused = references.invalid.filter(({ refused_by }) => refused_by.includes("typescript"));
+  test.each(refused.map((vector) => [vector.name, vector] as const))("with %s are refused", (_, vector) => {
+    expect(thrownBy(() => decode(bytesOfHex(vector.hex), themselves)).code).toBe("value_invalid");
+  });
+
+  const all = [...references.values, ...references.invalid];
+  test.each(all.map((vector) => [vector.name, vector] as const))("%s: refused where none is expected", (_, vector) => {
+    expect(thrownBy(() => decode(bytesOfHex(vector.hex))).code).toBe("value_invalid");
+  });
 });
 
 describe("frames", () => {

@@ -1,0 +1,186 @@
+/**
+ * This process and one other, for as long as that runs: what each holds of the other, and the ways between them.
+ *
+ * Calls go over the line, where there is one, and over the relay otherwise; a call made for another one goes the way
+ * that came. Invariant: a pair ends once, and with it every reference. What comes after is another pair's.
+ */
+import type { Clock } from "../transport/clock.ts";
+import { decode, encode, encodeParts } from "../transport/codec.ts";
+import { callBodySchema, eventBodySchema, validate } from "../transport/control.ts";
+import { AirlockError } from "../transport/errors.ts";
+import { buildFrame, FrameKind } from "../transport/frame.ts";
+import type { Limits } from "../transport/limits.ts";
+import type { CallOptions } from "./call-options.ts";
+import type { Channel, Recipient } from "./channel.ts";
+import { callInProgress, type IncomingCall, runWithin } from "./incoming-call.ts";
+import { type ReferenceIds, References } from "./references.ts";
+
+/** What a pair can be called for, besides what its references are for. */
+export type Methods = ReadonlyMap<string, (args: readonly unknown[], keywords: Record<string, unknown>) => unknown>;
+
+export interface PairOptions {
+  /** The other one's number, as the frames name it. */
+  readonly peer: number;
+  /** This side's name for it, for errors. */
+  readonly name: string;
+  readonly relay: Channel;
+  /** The references of whoever is at the relay's other end by now: calls that were made of a process may outlive it there. */
+  relayReferences(): References;
+  readonly clock: Clock;
+  readonly limits: Limits;
+  readonly ids: ReferenceIds;
+  readonly methods: Methods;
+  onEvent(name: string, value: unknown): void;
+}
+
+/** How a result is read, on its arrival. */
+export type ReadResult<T> = (body: Uint8Array, references: References | undefined) => T;
+
+export interface PairCall<T> {
+  readonly method: string;
+  readonly args: readonly unknown[];
+  readonly keywords: Record<string, unknown>;
+  readonly options: CallOptions;
+  readonly read: ReadResult<T>;
+  /** Whatever must stay reachable until it is answered. */
+  readonly keep?: object;
+}
+
+export class Pair implements Recipient {
+  readonly references: References;
+  readonly #options: PairOptions;
+  #line: Channel | undefined;
+
+  constructor(options: PairOptions) {
+    this.#options = options;
+    this.references = new References({
+      ids: options.ids,
+      clock: options.clock,
+      callOwner: (method, args, keywords, standIn, callOptions) =>
+        this.call({ method, args, keywords, options: callOptions, read: decode, keep: standIn }),
+      release: (route, counts) => this.#release(route, counts),
+    });
+  }
+
+  get name(): string {
+    return this.#options.name;
+  }
+
+  /** Has calls go over a line from now on. */
+  useLine(line: Channel): void {
+    this.#line = line;
+  }
+
+  /**
+   * Calls a method of the other one.
+   *
+   * @throws AirlockError as it answers, or what keeps the call from being made; Unsent where the way ended before that;
+   * or a signal's reason.
+   */
+  async call<T>({ method, args, keywords, options, read, keep }: PairCall<T>): Promise<T> {
+    const { limits, peer, name } = this.#options;
+    const { signal, deadlineMs, onProgress } = options;
+    const within = callInProgress();
+    const parent = within?.nearestOf(this);
+    const channel = this.#channelFor(parent);
+    const draft = this.references.draft(channel);
+    try {
+      const body = encodeParts([method, args, keywords], draft);
+      return await channel.calls.call({
+        peer,
+        body,
+        hasReferences: draft.hasReferences,
+        bytesMax: limits.frameBytesMax,
+        parent,
+        within,
+        signal,
+        deadlineMs,
+        onProgress,
+        onLeft: () => draft.sent(),
+        references: () => (channel === this.#options.relay ? this.#options.relayReferences() : this.references),
+        read,
+        keep: [draft, keep],
+        pack: name,
+      });
+    } finally {
+      draft.undo();
+    }
+  }
+
+  /** The way that the parent came, the line, or the relay. */
+  #channelFor(parent: IncomingCall | undefined): Channel {
+    const { relay } = this.#options;
+    return parent !== undefined && parent.channel !== this.#line ? relay : (this.#line ?? relay);
+  }
+
+  /** Tells the other one something that it does not answer. Settles once that has left. */
+  async emit(name: string, value: unknown): Promise<void> {
+    const channel = this.#channelFor(undefined);
+    const draft = this.references.draft(channel);
+    try {
+      const body = encodeParts([name, value], draft);
+      const { peer, limits } = this.#options;
+      const fields = { kind: FrameKind.event, peer, call: 0, hasReferences: draft.hasReferences, body };
+      await channel.send(buildFrame(fields, limits.frameBytesMax), () => draft.sent());
+    } finally {
+      draft.undo();
+    }
+  }
+
+  #release(route: object | undefined, counts: readonly number[]): void {
+    const { relay, peer } = this.#options;
+    const channel = route === relay ? relay : (this.#line ?? relay);
+    const body = encode([...counts]);
+    void channel.send(buildFrame({ kind: FrameKind.release, peer, call: 0, body }), () => undefined);
+  }
+
+  receiveCall(call: IncomingCall, body: Uint8Array): void {
+    try {
+      const [method, args, keywords] = validate(callBodySchema, decode(body, this.references), "call");
+      void this.#carryOut(call, method, args, keywords);
+    } catch (error) {
+      call.fail(error);
+    }
+  }
+
+  async #carryOut(
+    call: IncomingCall,
+    method: string,
+    args: readonly unknown[],
+    keywords: Record<string, unknown>,
+  ): Promise<void> {
+    const draft = this.references.draft(call.channel);
+    try {
+      const value = await runWithin(call, async () => await this.#perform(method, args, keywords));
+      const body = encodeParts(value, draft);
+      if (!call.result(body, draft.hasReferences, () => draft.sent())) draft.undo();
+    } catch (error) {
+      draft.undo();
+      call.fail(error);
+    }
+  }
+
+  #perform(method: string, args: readonly unknown[], keywords: Record<string, unknown>): unknown {
+    if (method.startsWith("ref_")) return this.references.perform(method, args, keywords);
+    const own = this.#options.methods.get(method);
+    if (own !== undefined) return own(args, keywords);
+    throw new AirlockError("bad_request", `this side has no method ${JSON.stringify(method)}`);
+  }
+
+  /** An event that makes no sense is its sender's loss. */
+  receiveEvent(body: Uint8Array): void {
+    let event: readonly [string, unknown];
+    try {
+      event = validate(eventBodySchema, decode(body, this.references), "event");
+    } catch {
+      return;
+    }
+    this.#options.onEvent(...event);
+  }
+
+  /** The other process is gone. */
+  end(reason: AirlockError): void {
+    this.#line = undefined;
+    this.references.end(reason);
+  }
+}

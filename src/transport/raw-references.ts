@@ -1,0 +1,67 @@
+/**
+ * Finds and replaces the references in a value without decoding it: all else keeps its exact bytes, and so its types.
+ *
+ * Arrays and maps say how many values follow and not how long these are, so they are copied as they are; only the
+ * extensions around a reference get a new length. Pure.
+ */
+import { Extension, nestedExtensions } from "./extensions.ts";
+import { newHead, readHead } from "./scan.ts";
+
+/** @returns the whole extension to stand in the place of the one with this payload, or undefined to leave it. */
+export type ReplaceReference = (payload: Uint8Array) => Uint8Array | undefined;
+
+/**
+ * Shows `replace` each reference in a value, in order.
+ *
+ * @param bytes one value, or several one after the other, that were checked.
+ * @returns the value with what was replaced; the same bytes where nothing was.
+ */
+export function rewriteReferences(bytes: Uint8Array, replace: ReplaceReference): Uint8Array {
+  const parts: Uint8Array[] = [];
+  const head = newHead();
+  let copied = 0;
+  for (let at = 0; at < bytes.byteLength; ) {
+    readHead(bytes, at, head);
+    const end = head.start + head.payload;
+    const rewritten = rewriteExtension(bytes.subarray(head.start, end), head.extension, replace);
+    if (rewritten !== undefined) {
+      parts.push(bytes.subarray(copied, at), ...rewritten);
+      copied = end;
+    }
+    at = end;
+  }
+  if (copied === 0) return bytes;
+  parts.push(bytes.subarray(copied));
+  return joined(parts);
+}
+
+/** The extension with what was replaced in it, in parts; undefined where nothing was. */
+function rewriteExtension(
+  payload: Uint8Array,
+  code: number | undefined,
+  replace: ReplaceReference,
+): Uint8Array[] | undefined {
+  if (code === undefined || !nestedExtensions.has(code)) return undefined;
+  if (code === Extension.reference) {
+    const replaced = replace(payload);
+    return replaced === undefined ? undefined : [replaced];
+  }
+  const inner = rewriteReferences(payload, replace);
+  return inner === payload ? undefined : [extensionHead(code, inner.byteLength), inner];
+}
+
+function extensionHead(code: number, length: number): Uint8Array {
+  if (length < 0x100) return Uint8Array.of(0xc7, length, code);
+  if (length < 0x1_0000) return Uint8Array.of(0xc8, length >>> 8, length, code);
+  return Uint8Array.of(0xc9, length >>> 24, length >>> 16, length >>> 8, length, code);
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
+}

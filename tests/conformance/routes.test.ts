@@ -1,0 +1,196 @@
+/** Which way a host's frames go: relay or line, and how much of the relay's window they take. */
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { connect, type RemoteFunction } from "../../src/index.ts";
+import { rejectionOf } from "../support/errors.ts";
+import { temporaryFolders } from "../support/folders.ts";
+import { until } from "../support/until.ts";
+import { ModelRelay, type RelayOptions } from "./model-relay.ts";
+
+const newFolder = temporaryFolders();
+
+async function opened(options: RelayOptions) {
+  const path = join(newFolder(), "server.sock");
+  const relay = new ModelRelay(path, options);
+  const airlock = await connect({ socket: path });
+  const pack = await airlock.open("/packs/blur");
+  relay.nodes.set("Echo", ({ value }) => value);
+  return {
+    relay,
+    airlock,
+    pack,
+    async [Symbol.asyncDispose]() {
+      relay[Symbol.dispose]();
+      await airlock.close();
+    },
+  };
+}
+
+/** Calls until one goes over the line. */
+async function onLine({ relay, pack }: Awaited<ReturnType<typeof opened>>): Promise<void> {
+  await until(async () => {
+    const before = relay.hostCalls;
+    await pack.call("Echo");
+    return relay.hostCalls === before;
+  }, "calls go over the line");
+}
+
+describe("with a line", () => {
+  test("the call that starts a worker, and what is nested in it, goes over the relay, and later ones don't", async () => {
+    await using made = await opened({ line: true });
+    const { relay, pack } = made;
+    relay.nodes.set("Call", async ({ f }) => await (f as RemoteFunction)(() => "deep"));
+    const back = async (inner: RemoteFunction) => {
+      // By now there is a line; this call is still made for one that came over the relay.
+      await Bun.sleep(20);
+      return await inner();
+    };
+    expect(await pack.call("Call", { f: back })).toBe("deep");
+    expect(relay.hostCalls).toBe(2);
+    await onLine(made);
+    const before = relay.hostCalls;
+    expect(await pack.call("Call", { f: back })).toBe("deep");
+    expect(relay.hostCalls).toBe(before);
+  });
+
+  test("calls under way get the server's reason as the worker ends, and later ones a fresh worker", async () => {
+    await using made = await opened({ line: true });
+    const { relay, pack } = made;
+    await onLine(made);
+    const begun = Promise.withResolvers<void>();
+    relay.nodes.set("Wait", () => {
+      begun.resolve();
+      return new Promise(() => undefined);
+    });
+    const calls = [pack.call("Wait"), pack.call("Wait")].map(rejectionOf);
+    await begun.promise;
+    relay.endWorker();
+    for (const error of await Promise.all(calls)) expect(error.code).toBe("worker_died");
+    expect(relay.asked.filter(([method]) => method === "ending")).toEqual([["ending", { pack: 5, line: 1 }]]);
+    expect(await pack.call("Echo", { value: 2 })).toBe(2);
+    await onLine(made);
+  });
+
+  test("a call of which nothing was sent goes to the next worker, written anew; one that was begun does not", async () => {
+    await using made = await opened({ line: true, deaf: true });
+    const { relay, pack } = made;
+    await pack.call("Echo");
+    // The line is there a moment after the first call; what is sent on it is never answered.
+    await Bun.sleep(20);
+    const before = relay.hostCalls;
+    const begun = rejectionOf(pack.call("Echo", { value: new Uint8Array(3_000_000) }));
+    const f = () => "fresh";
+    const unsent = pack.call("Echo", { value: [f] });
+    relay.endWorker();
+    expect((await begun).code).toBe("worker_died");
+    expect(await unsent).toEqual([f]);
+    expect(relay.hostCalls).toBe(before + 1);
+  });
+
+  test("nobody is asked why a line ended on which nothing was under way", async () => {
+    await using made = await opened({ line: true });
+    const { relay, pack } = made;
+    await onLine(made);
+    const ended = Promise.withResolvers<void>();
+    pack.onWorkerEnded(() => ended.resolve());
+    relay.endWorker();
+    await ended.promise;
+    expect(await pack.call("Echo", { value: 3 })).toBe(3);
+    expect(relay.asked.map(([method]) => method)).toEqual(["open"]);
+  });
+
+  test("a pack that this host has closed says so to calls under way", async () => {
+    await using made = await opened({ line: true });
+    const { relay, pack } = made;
+    await onLine(made);
+    const begun = Promise.withResolvers<void>();
+    relay.nodes.set("Wait", () => {
+      begun.resolve();
+      return new Promise(() => undefined);
+    });
+    const call = rejectionOf(pack.call("Wait"));
+    await begun.promise;
+    await pack.close();
+    relay.endWorker();
+    const error = await call;
+    expect([error.code, error.message]).toEqual(["cancelled", "the pack blur was closed"]);
+  });
+
+  test("closing the connection ends lines and the calls on them", async () => {
+    await using made = await opened({ line: true });
+    await onLine(made);
+    made.relay.nodes.set("Wait", () => new Promise(() => undefined));
+    const call = rejectionOf(made.pack.call("Wait"));
+    await made.airlock.close();
+    expect((await call).message).toBe("the connection was closed by this host");
+    expect((await rejectionOf(made.pack.call("Echo"))).code).toBe("disconnected");
+  });
+});
+
+describe("with credit", () => {
+  const window = 10_000;
+
+  test("no more is under way to a worker than its window and a frame, however much is called", async () => {
+    await using made = await opened({ line: false, window });
+    const { relay, pack } = made;
+    relay.holdsCredit = true;
+    const answers = Array.from({ length: 20 }, (_, index) => pack.call("Echo", { value: "x".repeat(3000), index }));
+    await made.airlock.status().catch(() => undefined);
+    expect(relay.mostUsedBytes).toBeGreaterThan(window - 3100);
+    expect(relay.mostUsedBytes).toBeLessThan(window + 3100);
+    expect(relay.hostCalls).toBeLessThan(5);
+    relay.holdsCredit = false;
+    relay.grant();
+    expect(await Promise.all(answers)).toEqual(new Array(20).fill("x".repeat(3000)));
+  });
+
+  test("a frame that is longer than the window leaves all the same", async () => {
+    await using made = await opened({ line: false, window });
+    const text = "x".repeat(5 * window);
+    expect(await made.pack.call("Echo", { value: text })).toBe(text);
+  });
+
+  test("a call that waits for credit is taken back, and nothing of it is sent", async () => {
+    await using made = await opened({ line: false, window });
+    const { relay, pack } = made;
+    relay.holdsCredit = true;
+    const first = pack.call("Echo", { value: "x".repeat(window) });
+    const controller = new AbortController();
+    const second = pack.call("Echo", { value: () => 1 }, { signal: controller.signal });
+    const third = rejectionOf(pack.call("Echo", {}, { deadlineMs: 20 }));
+    second.catch(() => undefined);
+    controller.abort();
+    expect((await third).code).toBe("deadline_exceeded");
+    expect(await first).toHaveLength(window);
+    relay.holdsCredit = false;
+    relay.grant();
+    expect(await pack.call("Echo", { value: "next" })).toBe("next");
+    expect(relay.hostCalls).toBe(2);
+  });
+
+  test("an answer waits for credit like a call, and a cancel does not", async () => {
+    await using made = await opened({ line: false, window });
+    const { relay, pack } = made;
+    const cancelled = Promise.withResolvers<void>();
+    relay.nodes.set("Ask", async ({ f }) => ((await (f as RemoteFunction)()) as string).length);
+    relay.nodes.set("Wait", async ({ on }) => {
+      await (on as RemoteFunction)();
+      return new Promise(() => undefined);
+    });
+    const controller = new AbortController();
+    const begun = Promise.withResolvers<void>();
+    const wait = pack.call("Wait", { on: () => begun.resolve() }, { signal: controller.signal });
+    wait.catch(() => cancelled.resolve());
+    await begun.promise;
+    relay.holdsCredit = true;
+    const asked = pack.call("Ask", { f: () => "y".repeat(2 * window) });
+    await Bun.sleep(5);
+    const blocked = pack.call("Echo", { value: "behind" });
+    controller.abort();
+    await cancelled.promise;
+    expect(await asked).toBe(2 * window);
+    relay.holdsCredit = false;
+    relay.grant();
+    expect(await blocked).toBe("behind");
+  });
+});

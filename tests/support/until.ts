@@ -1,0 +1,18 @@
+/** Waiting for what happens by itself, for tests that know no better sign of it. */
+
+/** Waits until `condition` holds; fails with `what` after ten seconds. */
+export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`waited in vain until ${what}`);
+    await Bun.sleep(5);
+  }
+}
+
+/** Collects garbage until `condition` holds; fails with `what` after ten seconds. */
+export async function collected(condition: () => boolean, what: string): Promise<void> {
+  await until(() => {
+    Bun.gc(true);
+    return condition();
+  }, what);
+}
