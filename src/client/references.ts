@@ -276,20 +276,22 @@ export class Draft implements ReferenceSender {
   readonly #route: object;
   readonly #undo: (() => void)[] = [];
   readonly #kept: object[] = [];
+  #hasReferences = false;
 
   constructor(references: References, route: object) {
     this.#references = references;
     this.#route = route;
   }
 
-  /** Whether the message holds references of this side's. */
+  /** Whether the message holds references, of either side's. */
   get hasReferences(): boolean {
-    return this.#undo.length > 0;
+    return this.#hasReferences;
   }
 
   toReference(value: object): Reference | undefined {
     const sent = this.#references.send(value, this.#route);
     if (sent?.undo !== undefined) this.#undo.push(sent.undo);
+    this.#hasReferences ||= sent !== undefined;
     this.#kept.push(value);
     return sent?.reference;
   }

@@ -34,7 +34,7 @@ export const FrameFlag = {
   deadline: 1,
   /** A u32 stands after that: the call on whose behalf this one is made, by its caller's number. */
   parent: 2,
-  /** The body holds references of the sender's. */
+  /** The body holds references. */
   references: 4,
 } as const;
 const knownFlags = FrameFlag.deadline | FrameFlag.parent | FrameFlag.references;
@@ -131,7 +131,7 @@ function parentAt(frame: Frame): number {
   return headerBytes + frameAttachmentCount(frame) * attachmentBytes + before;
 }
 
-/** Whether the body holds references of the sender's. */
+/** Whether the body holds references. */
 export function frameHasReferences(frame: Frame): boolean {
   return (frameFlags(frame) & FrameFlag.references) !== 0;
 }
@@ -160,7 +160,7 @@ export interface FrameFields {
   readonly deadlineMs?: number | undefined;
   /** The call on whose behalf this one is made, by the addressee's number. */
   readonly parent?: number | undefined;
-  /** Whether the body holds references of the sender's. */
+  /** Whether the body holds references. */
   readonly hasReferences?: boolean;
   /** The msgpack body, in as many parts as is handy for the sender. */
   readonly body?: Uint8Array | readonly Uint8Array[];

@@ -14,8 +14,7 @@ import { rejectionOf } from "../support/errors.ts";
 import { until } from "../support/until.ts";
 import { packs, useWorld } from "./support.ts";
 
-// The worker's half is not there yet: it refuses every reference as an unknown extension.
-describe.skip("a worker that knows references", () => {
+describe("a worker that knows references", () => {
   const world = useWorld();
 
   async function exchange(): Promise<Pack> {

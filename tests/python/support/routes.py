@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ ROUTES = ("memory", "line", "relay")
 
 
 @contextmanager
-def route_to_pack(route: str) -> Iterator[Pack]:
+def route_to_pack(route: str) -> Generator[Pack]:
     """The calls pack over one of :data:`ROUTES`."""
     if route == "memory":
         with _in_memory() as pack:
@@ -62,6 +63,7 @@ class _WorkerSide:
         self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
         self.executor = Executor(self.pair.service, self.channel.lead)
         self.called = self.executor.submit
+        self.referring = lambda frame: self.pair.references.hold(frame.body)
         host_link._LATEST["host"] = self.pair
         self.channel.attach(self, [])
         self.channel.keep("airlock-memory-worker")
@@ -85,6 +87,7 @@ class _HostSide:
         self.channel = Channel(link, Codec(), "the worker")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.link = PackLink(self.channel, servants, 1, "calls")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.link.line = self.channel
+        self.referring = self.link.referring
         self.channel.attach(self, [])
         self.channel.keep("airlock-memory-host")
 
@@ -102,7 +105,7 @@ class _HostSide:
 
 
 @contextmanager
-def _in_memory() -> Iterator[Pack]:
+def _in_memory() -> Generator[Pack]:
     near, far = MemoryLink.pair()
     servants = Servants()
     worker, host = _WorkerSide(far), _HostSide(near, servants)
@@ -116,3 +119,5 @@ def _in_memory() -> Iterator[Pack]:
         worker.thread.join(20)
         assert not worker.thread.is_alive()
         del host_link._LATEST["host"]
+        for name in [each for each in sys.modules if each.startswith("airlock_pack_calls")]:
+            del sys.modules[name]

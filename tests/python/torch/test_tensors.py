@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from comfy_airlock.runtime.inference import InferenceMode
+from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.wire.arrays import EXTRA_DTYPES, NATIVE_DTYPES, AsTensor, rebuild_named
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported

@@ -83,7 +83,13 @@ def test_hello_says_who_connects_and_the_welcome_is_kept(tmp_path: Path) -> None
         assert connection.welcome == WELCOME
         connection.close()
     assert hellos == [
-        {"protocol": {"min": 1, "max": 1}, "features": ["line"], "pid": os.getpid(), "role": "worker", "token": "t"}
+        {
+            "protocol": {"min": 1, "max": 1},
+            "features": ["line", "credit"],
+            "pid": os.getpid(),
+            "role": "worker",
+            "token": "t",
+        }
     ]
 
 
@@ -153,6 +159,9 @@ def test_frames_that_came_with_the_welcome_are_not_lost(tmp_path: Path) -> None:
 
         def gave_up(self) -> None:
             raise AssertionError
+
+        def referring(self, frame: object) -> bytes:
+            raise AssertionError(frame)
 
         def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
             ended.set()

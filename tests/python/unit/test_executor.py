@@ -49,8 +49,8 @@ class NoReferences:
     def restore(self, items: list[Any]) -> Any:
         raise AssertionError
 
-    def revert(self, receipts: list[int]) -> None:
-        assert receipts == []
+    def revert(self, receipts: list[int] | None) -> None:
+        assert receipts is None
 
 
 class Rig:

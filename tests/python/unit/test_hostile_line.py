@@ -1,4 +1,4 @@
-"""A peer at the other end of a line that keeps to no rule: it is shown out with the reason, and nothing else happens."""
+"""A peer at the other end of a line that keeps to no rule: it is shown out with the reason, and that is all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
-from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.frame import Body, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 
 SECONDS_MAX = 20
@@ -41,6 +41,9 @@ class Side:
 
     def called(self, call: IncomingCall) -> None:
         self.pair.service.run(call)
+
+    def referring(self, frame: Frame) -> Body:
+        return self.pair.references.hold(frame.body)
 
     def gave_up(self) -> None: ...
 

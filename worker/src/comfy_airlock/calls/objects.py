@@ -34,11 +34,10 @@ class Objects:
         """Calls a function."""
         return self._of_kind(number, "function").value(*args, **keywords)
 
-    def get(self, number: int, name: str, /) -> tuple[bool, Any]:
-        """Whether an attribute is a method, and otherwise its value."""
+    def get(self, number: int, name: str, /) -> list[Any]:
+        """Whether an attribute is a method, 0 or 1, and otherwise its value."""
         value = self._attribute(number, name)
-        is_method = callable(value) and getattr(value, "__self__", None) is not None
-        return is_method, None if is_method else value
+        return [1, None] if callable(value) and getattr(value, "__self__", None) is not None else [0, value]
 
     def method(self, number: int, name: str, /, *args: Any, **keywords: Any) -> Any:
         """Calls a method."""
@@ -71,7 +70,7 @@ class Objects:
             gathered.failed(error)
         return self._answer(number, gathered)
 
-    async def _take_awaited(self, number: int, entry: Exported, count: int) -> tuple[list[Any], bool]:
+    async def _take_awaited(self, number: int, entry: Exported, count: int) -> list[Any]:
         gathered = _Gathered(count, entry)
         try:
             while not gathered.is_enough:
@@ -82,10 +81,10 @@ class Objects:
             gathered.failed(error)
         return self._answer(number, gathered)
 
-    def _answer(self, number: int, gathered: _Gathered) -> tuple[list[Any], bool]:
+    def _answer(self, number: int, gathered: _Gathered) -> list[Any]:
         if gathered.has_ended:
             self._references.drop(number)
-        return gathered.items, gathered.has_ended
+        return [gathered.items, gathered.has_ended]
 
     def close(self, number: int, /) -> Awaitable[None] | None:
         """Closes an iterator, where it can be closed."""

@@ -161,9 +161,9 @@ class Pair:
             if channel.is_direct:
                 waiter.deadline = Deadline(timeout, self.name)
         try:
-            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, bool(receipts))
+            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None)
         except AirlockError as error:
-            self.references.revert(receipts or [])
+            self.references.revert(receipts)
             if not isinstance(error, Unsent) or parent is not None or not channel.is_direct:
                 raise
             # A line that ended a moment ago, and its worker with it: the relay starts a fresh one.
@@ -181,7 +181,7 @@ class Pair:
         receipts = self.references.settle()
         channel, peer = self._route()
         try:
-            channel.send(EVENT, peer, 0, body, has_references=bool(receipts))
+            channel.send(EVENT, peer, 0, body, has_references=receipts is not None)
         except AirlockError:
             self.references.revert(receipts)
             raise
@@ -208,10 +208,19 @@ class Pair:
             self._decoded(frame)
 
     def _released(self, frame: Frame) -> None:
-        numbers = self.codec.decode(frame.body)
-        if isinstance(numbers, list) and all(type(each) is int for each in numbers):
+        numbers = self._decoded(frame)
+        if not (isinstance(numbers, list) and all(type(each) is int for each in numbers)):
+            return
+
+        def release() -> None:
             for number, count in zip(numbers[::2], numbers[1::2], strict=False):
                 self.references.release(number, count)
+
+        undecoded = self.references.undecoded()
+        if undecoded:
+            process_releases.defer(undecoded, release)
+        else:
+            release()
 
     def _handle(self, frame: Frame) -> None:
         event = self._decoded(frame)

@@ -12,10 +12,11 @@ import random
 import threading
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, Final
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from comfy_airlock.calls.remote import KINDS, Caller, Handle, Remote, Revealed, handle_of, make_stand_in
 from comfy_airlock.wire.errors import BadRequest, ReferenceGone, ValueInvalid
+from comfy_airlock.wire.frame import Body
 
 _THEIRS: Final = 0
 _YOURS: Final = 1
@@ -43,6 +44,13 @@ class Exported:
         self.failure: Exception | None = None
 
 
+class ReferringBody(bytearray):
+    """A body that holds references: one of them may bring an object home that a release behind it gives back.
+
+    As long as it is there, somebody may still decode it, and such a release has to wait.
+    """
+
+
 class References:
     """Both sides' objects, of one pair of processes."""
 
@@ -58,6 +66,7 @@ class References:
         self._exports: dict[int, Exported] = {}
         self._ids: dict[int, int] = {}
         self._stand_ins: WeakValueDictionary[int, Remote] = WeakValueDictionary()
+        self._bodies: list[ref[ReferringBody]] = []
         # What values that are being encoded have exported so far, by thread.
         self.unsettled: dict[int, list[int]] = {}
 
@@ -70,6 +79,7 @@ class References:
         handle = handle_of(value) if isinstance(value, Remote) else None
         if handle is not None and handle.caller is self._caller:
             handle.check()
+            self.unsettled.setdefault(threading.get_ident(), [])
             return [_YOURS, handle.number]
         is_revealed = self._reveals
         if isinstance(value, Revealed):
@@ -89,14 +99,27 @@ class References:
         described = f"{type(value).__module__}:{type(value).__qualname__}" if handle is None else handle.type
         return [_THEIRS, number, kind, described]
 
-    def settle(self) -> list[int]:
-        """The references of ours in what this thread has encoded since it was asked last, one for each receipt."""
-        return self.unsettled.pop(threading.get_ident(), []) if self.unsettled else []
+    def settle(self) -> list[int] | None:
+        """The references of ours in what this thread has encoded since it was asked last, one for each receipt.
 
-    def revert(self, receipts: list[int]) -> None:
+        None where it holds no reference at all.
+        """
+        return self.unsettled.pop(threading.get_ident(), None) if self.unsettled else None
+
+    def revert(self, receipts: list[int] | None) -> None:
         """What :meth:`settle` gave will not be sent."""
-        for number in receipts:
+        for number in receipts or ():
             self.release(number, 1)
+
+    def hold(self, body: Body) -> ReferringBody:
+        """A body that holds references was read, and is decoded later. Called on the thread that reads."""
+        held = ReferringBody(body)
+        self._bodies = [*self.undecoded(), ref(held)]
+        return held
+
+    def undecoded(self) -> list[ref[ReferringBody]]:
+        """Bodies that were read and that somebody may still decode. Called on the thread that reads."""
+        return [each for each in self._bodies if each() is not None]
 
     def release(self, number: int, count: int) -> None:
         """So many receipts of one of our references are over. What is unknown was dropped before."""

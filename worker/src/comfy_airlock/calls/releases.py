@@ -1,7 +1,8 @@
 """Tells owners of references that stand-ins are garbage.
 
 Finalizers run in any thread, at any moment, and inside locks: they put what is to be released into a queue that may be
-put into anywhere, and do nothing else. One thread of the process sends it, a moment later and several at once.
+put into anywhere, and do nothing else. One thread of the process sends it, a moment later and several at once. The same
+thread does what other sides release and what has to wait.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import os
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from weakref import ref
 
 _GATHER_SECONDS: Final = 0.02
 
@@ -22,11 +25,34 @@ class Releaser(Protocol):
     def release(self, receipts: dict[int, int], /) -> None: ...
 
 
+class _Given(NamedTuple):
+    """A stand-in that is garbage."""
+
+    releaser: Releaser
+    number: int
+    receipts: int
+
+
+class _Deferred:
+    """A release that the other side has sent, behind bodies that may bring home what it gives back."""
+
+    def __init__(self, undecoded: list[ref[Any]], action: Callable[[], None]) -> None:
+        self._undecoded = undecoded
+        self._action = action
+
+    def is_done(self) -> bool:
+        """Does it, where it can be."""
+        if any(body() is not None for body in self._undecoded):
+            return False
+        self._action()
+        return True
+
+
 class Releases:
     """The queue and its thread, which is started when a first stand-in is made."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Releaser, int, int]] = SimpleQueue()
+        self._queue: SimpleQueue[_Given | _Deferred] = SimpleQueue()
         self._mutex = threading.Lock()
         self._process: int | None = None
 
@@ -41,26 +67,36 @@ class Releases:
 
     def put(self, releaser: Releaser, number: int, receipts: int) -> None:
         """For finalizers."""
-        self._queue.put((releaser, number, receipts))
+        self._queue.put(_Given(releaser, number, receipts))
+
+    def defer(self, undecoded: list[ref[Any]], action: Callable[[], None]) -> None:
+        """Has ``action`` done once none of these bodies is there any more."""
+        self.start()
+        self._queue.put(_Deferred(undecoded, action))
 
     def _run(self) -> None:
+        deferred: list[_Deferred] = []
         while True:
-            first = self._queue.get()
-            time.sleep(_GATHER_SECONDS)
             gathered: dict[Releaser, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-            for releaser, number, receipts in [first, *self._rest()]:
-                gathered[releaser][number] += receipts
-            del first
+            for item in self._items(_GATHER_SECONDS if deferred else None):
+                if isinstance(item, _Given):
+                    gathered[item.releaser][item.number] += item.receipts
+                else:
+                    deferred.append(item)
             for releaser, each in gathered.items():
                 releaser.release(each)
+            deferred = [each for each in deferred if not each.is_done()]
 
-    def _rest(self) -> list[tuple[Releaser, int, int]]:
-        rest: list[tuple[Releaser, int, int]] = []
+    def _items(self, seconds: float | None) -> list[_Given | _Deferred]:
+        """What comes, and what more comes within a moment; nothing where nothing comes for so many seconds."""
+        items: list[_Given | _Deferred] = []
         try:
+            items.append(self._queue.get(timeout=seconds))
+            time.sleep(_GATHER_SECONDS)
             while True:
-                rest.append(self._queue.get_nowait())
+                items.append(self._queue.get_nowait())
         except Empty:
-            return rest
+            return items
 
 
 process_releases: Final = Releases()

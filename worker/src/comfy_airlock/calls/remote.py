@@ -180,7 +180,7 @@ class RemoteIterator(Remote):
             self._take(await self._handle.acall("ref_take", _BATCH))
         return self._ready.popleft()
 
-    def _take(self, answer: tuple[list[Any], bool] | list[Any]) -> None:
+    def _take(self, answer: list[Any]) -> None:
         items, self._has_ended = answer
         self._ready.extend(items)
 

@@ -65,6 +65,8 @@ class Service:
             if self._inference is not None and "torch" in sys.modules:
                 self._inference.enter()
             name, args, keywords = self._codec.decode(call.body)
+            # It may hold back releases for as long as it is there, and the method may take long.
+            call.body = b""
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
             if type(result) is tuple or not hasattr(result, "__await__"):
                 self._answer(call, result)
@@ -83,7 +85,7 @@ class Service:
         receipts = self._references.settle() if self._references.unsettled else None
         is_sent = False
         try:
-            is_sent = call.channel.answer(call, RESULT, body, bool(receipts))
+            is_sent = call.channel.answer(call, RESULT, body, receipts is not None)
         finally:
             if receipts and not is_sent:
                 self._references.revert(receipts)

@@ -17,7 +17,7 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.errors import AirlockError, Disconnected
-from comfy_airlock.wire.frame import ERROR, Frame
+from comfy_airlock.wire.frame import ERROR, Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 
 _KEEPER_NAME: Final = "airlock-line"
@@ -51,6 +51,9 @@ class PackLink:
         """Takes a frame of the worker's that is no call."""
         self.pair.received(frame, self._events.submit)
 
+    def referring(self, frame: Frame) -> Body:
+        return self.pair.references.hold(frame.body)
+
     def line_ended(self, line: Channel) -> None:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
         if self.line is line:
@@ -81,6 +84,9 @@ class Lines:
 
     def called(self, call: IncomingCall) -> None:
         self.pack(call.peer).called(call)
+
+    def referring(self, frame: Frame) -> Body:
+        return self.pack(frame.peer).referring(frame)
 
     def gave_up(self) -> None:
         """The server sees to what workers owe over the relay."""
@@ -145,6 +151,7 @@ class _Line:
         self._watch: threading.Timer | None = None
         self.called = link.called
         self.received = link.received
+        self.referring = link.referring
 
     def gave_up(self) -> None:
         with self._mutex:

@@ -14,7 +14,7 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.errors import AirlockError, BadRequest
-from comfy_airlock.wire.frame import Frame
+from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 
 _LATEST: Final[dict[str, Pair]] = {}
@@ -58,6 +58,9 @@ class HostLink:
     def called(self, call: IncomingCall) -> None:
         self.executor.submit(call)
 
+    def referring(self, frame: Frame) -> Body:
+        return self.pair.references.hold(frame.body)
+
     def gave_up(self) -> None:
         """The relay sees to what the host owes."""
 
@@ -94,6 +97,7 @@ class _LineSide:
         self._link = link
         self._line = line
         self.called = link.executor.submit
+        self.referring = link.referring
 
     def gave_up(self) -> None:
         """A host that owes an answer is its own user's to end."""

@@ -64,6 +64,10 @@ class Owner(Protocol):
     def called(self, call: IncomingCall, /) -> None:
         """The other side calls, and not for a call of ours."""
 
+    def referring(self, frame: Frame, /) -> Body:
+        """The body of a frame that holds references, as whoever owns those wants it. Called before it is handed on."""
+        ...
+
     def gave_up(self) -> None:
         """A call was given up whose answer the other side owes, on a direct channel. Called on any thread."""
 
@@ -221,7 +225,8 @@ class Channel:
         return bool(poller.poll(seconds * 1000))
 
     def _hand_out(self, received: list[Frame]) -> None:
-        for frame in received:
+        for each in received:
+            frame = self._referring(each) if each.has_references else each
             kind, peer, number, body, deadline_ms, parent, _ = frame
             if kind == RESULT or (kind == ERROR and number):
                 pending = self._pending.pop(number, None)
@@ -239,6 +244,10 @@ class Channel:
                     self._called_back(call, parent)
             else:
                 self._dispatch(frame)
+
+    def _referring(self, frame: Frame) -> Frame:
+        assert self._owner is not None
+        return frame._replace(body=self._owner.referring(frame))
 
     def _dispatch(self, frame: Frame) -> None:
         """Hands out what is rarer than calls and their answers."""

@@ -31,11 +31,11 @@ class ReferenceTable(Protocol):
     def describe(self, value: Any, /) -> list[Any] | None:
         """What stands for an object, which counts as sent from now on; None where nothing can."""
 
-    def settle(self) -> list[int]:
-        """What :meth:`describe` has counted in this thread since this was asked last."""
+    def settle(self) -> list[int] | None:
+        """What :meth:`describe` has counted in this thread since this was asked last; None where it was not asked."""
         ...
 
-    def revert(self, receipts: list[int], /) -> None:
+    def revert(self, receipts: list[int] | None, /) -> None:
         """What :meth:`settle` gave will not be sent."""
 
     def restore(self, items: list[Any], /) -> Any:

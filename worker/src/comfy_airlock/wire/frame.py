@@ -60,7 +60,7 @@ class Frame(NamedTuple):
     parent: int | None = None
     """The receiver's own call that this one is made for, by the receiver's number."""
     has_references: bool = False
-    """Whether the body holds references of the sender's."""
+    """Whether the body holds references."""
 
 
 def build_frame(
