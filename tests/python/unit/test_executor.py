@@ -17,6 +17,7 @@ from comfy_airlock.wire.errors import NodeNotFound
 from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Seat
+from comfy_airlock.wire.reference import Reference
 from feeding import feed
 
 CODEC = Codec()
@@ -40,13 +41,13 @@ class NoReferences:
 
     unsettled = ()
 
-    def describe(self, value: Any) -> list[Any] | None:
+    def describe(self, value: Any) -> Reference | None:
         raise AssertionError
 
     def settle(self) -> list[int]:
         raise AssertionError
 
-    def restore(self, items: list[Any]) -> Any:
+    def restore(self, reference: Reference) -> Any:
         raise AssertionError
 
     def revert(self, receipts: list[int] | None) -> None:

@@ -164,7 +164,7 @@ class Pair:
             waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None)
         except AirlockError as error:
             self.references.revert(receipts)
-            if not isinstance(error, Unsent) or parent is not None or not channel.is_direct:
+            if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
                 raise
             # A line that ended a moment ago, and its worker with it: the relay starts a fresh one.
             waiter.deadline = None

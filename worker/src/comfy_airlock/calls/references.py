@@ -14,12 +14,10 @@ from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperTy
 from typing import Any, Final
 from weakref import WeakValueDictionary, ref
 
-from comfy_airlock.calls.remote import KINDS, Caller, Handle, Remote, Revealed, handle_of, make_stand_in
-from comfy_airlock.wire.errors import BadRequest, ReferenceGone, ValueInvalid
+from comfy_airlock.calls.remote import Caller, Handle, Remote, Revealed, handle_of, make_stand_in
+from comfy_airlock.wire.errors import BadRequest, ReferenceGone
 from comfy_airlock.wire.frame import Body
-
-_THEIRS: Final = 0
-_YOURS: Final = 1
+from comfy_airlock.wire.reference import Reference
 
 #: Not used twice by a process, and begun at random: one of an earlier process is not found.
 _next_id: Final = itertools.count(random.getrandbits(48))
@@ -70,7 +68,7 @@ class References:
         # What values that are being encoded have exported so far, by thread.
         self.unsettled: dict[int, list[int]] = {}
 
-    def describe(self, value: Any) -> list[Any] | None:
+    def describe(self, value: Any) -> Reference | None:
         """What crosses in the place of an object, and counts it as sent; None where nothing can.
 
         Raises:
@@ -80,7 +78,7 @@ class References:
         if handle is not None and handle.caller is self._caller:
             handle.check()
             self.unsettled.setdefault(threading.get_ident(), [])
-            return [_YOURS, handle.number]
+            return Reference(handle.number)
         is_revealed = self._reveals
         if isinstance(value, Revealed):
             value, is_revealed = value.value, True
@@ -97,7 +95,7 @@ class References:
             entry.receipts += 1
             self.unsettled.setdefault(threading.get_ident(), []).append(number)
         described = f"{type(value).__module__}:{type(value).__qualname__}" if handle is None else handle.type
-        return [_THEIRS, number, kind, described]
+        return Reference(number, kind, described)
 
     def settle(self) -> list[int] | None:
         """The references of ours in what this thread has encoded since it was asked last, one for each receipt.
@@ -156,23 +154,20 @@ class References:
             raise ReferenceGone(f"object {number} is gone: it was released, or lived in a process that has ended")
         return entry
 
-    def restore(self, items: list[Any]) -> Any:
+    def restore(self, reference: Reference) -> Any:
         """The object or the stand-in that a reference stands for; counts it as received.
 
         Raises:
-            ValueInvalid: it is none.
             ReferenceGone: it names an object of ours that is gone.
         """
-        if len(items) == 2 and items[0] == _YOURS:
-            return self.exported(items[1]).value
-        if len(items) != 4 or items[0] != _THEIRS or type(items[1]) is not int or items[2] not in KINDS:
-            raise ValueInvalid("a reference is malformed")
-        _, number, kind, described = items
+        number, kind, described = reference
+        if kind is None or described is None:
+            return self.exported(number).value
         self._caller.may_discard()
         with self._lock:
             stand_in = self._stand_ins.get(number)
             if stand_in is None:
-                handle = Handle(self._caller, kind, number, str(described))
+                handle = Handle(self._caller, kind, number, described)
                 stand_in = self._stand_ins[number] = make_stand_in(handle)
             handle_of(stand_in).receipts += 1
             return stand_in

@@ -12,8 +12,6 @@ from typing import Any, Final, Protocol
 
 from comfy_airlock.wire.errors import ReferenceGone
 
-KINDS: Final = frozenset({"function", "iterator", "async_iterator", "object"})
-
 _BATCH: Final = 256
 """Items that an iterator is asked for at once; its owner sends those that are ready."""
 

@@ -16,6 +16,7 @@ from msgpack import unpackb
 from comfy_airlock.wire import arrays, exceptions, extensions, standard_types
 from comfy_airlock.wire.errors import ReferenceGone, ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.limits import EXCEPTIONS_DEEP_MAX, VALUE_EXTENSIONS_DEEP_MAX
+from comfy_airlock.wire.reference import Reference, read_reference
 from comfy_airlock.wire.registry import Opaque, Registry, process_registry
 
 Exceptions = tuple[BaseException, ...]
@@ -28,7 +29,7 @@ class ReferenceTable(Protocol):
     def unsettled(self) -> object:
         """True in a condition where :meth:`settle` may have something to tell."""
 
-    def describe(self, value: Any, /) -> list[Any] | None:
+    def describe(self, value: Any, /) -> Reference | None:
         """What stands for an object, which counts as sent from now on; None where nothing can."""
 
     def settle(self) -> list[int] | None:
@@ -38,7 +39,7 @@ class ReferenceTable(Protocol):
     def revert(self, receipts: list[int] | None, /) -> None:
         """What :meth:`settle` gave will not be sent."""
 
-    def restore(self, items: list[Any], /) -> Any:
+    def restore(self, reference: Reference, /) -> Any:
         """The object, or a stand-in for it."""
 
 
@@ -202,7 +203,7 @@ class Codec:
         if not isinstance(value, BaseException):
             reference = None if within or self._references is None else self._references.describe(value)
             if reference is not None:
-                return self._pack_items(extensions.REFERENCE, reference, depth, within)
+                return self._pack_items(extensions.REFERENCE, reference.items(), depth, within)
             raise ValueUnsupported(
                 f"{cls.__module__}.{cls.__qualname__} has no form on the wire",
                 hint="register it on both sides with comfy_airlock.register, or send what it is made of",
@@ -246,7 +247,7 @@ class Codec:
         if code == extensions.ARRAY:
             return arrays.rebuild(self._items(payload, depth))
         if code == extensions.REFERENCE and self._references is not None:
-            return self._references.restore(self._items(payload, depth))
+            return self._references.restore(read_reference(self._items(payload, depth)))
         if code == extensions.SET:
             return set(self._items(payload, depth))
         if code == extensions.FROZENSET:
