@@ -21,12 +21,6 @@ class Held:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Held) and other.reference == self.reference
-
-    def __hash__(self) -> int:
-        return hash(self.reference)
-
 
 class Table:
     """Keeps nothing."""
@@ -75,7 +69,8 @@ def test_value_with_references_is_written_and_read_as_its_vector(case: dict[str,
     assert CODEC.encode(value).hex() == unhex(case["hex"]).hex()
     for form in ("hex", "typescript_hex"):
         if form in case:
-            assert CODEC.decode(unhex(case[form])) == value
+            # Told by what it is written as: a type that is unknown here equals nothing but itself.
+            assert CODEC.encode(CODEC.decode(unhex(case[form]))).hex() == unhex(case["hex"]).hex()
 
 
 @pytest.mark.parametrize("case", named(CASES["invalid"]))
