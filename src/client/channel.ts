@@ -54,7 +54,7 @@ export class Channel {
 
   constructor(options: ChannelOptions) {
     this.#options = options;
-    this.calls = new OutgoingCalls(options.outlet, options.clock, options.onOverdue);
+    this.calls = new OutgoingCalls(options.outlet, options.clock, options.limits.graceMs, options.onOverdue);
   }
 
   /** Sends a frame that is about no call. Settles once it has left, or never will. */

@@ -22,9 +22,6 @@ import { type IncomingCall, runWithin } from "./incoming-call.ts";
 import type { Outlet } from "./outlet.ts";
 import type { References } from "./references.ts";
 
-/** How long a callee may take to answer a call that was given up, before it is reported. */
-const answerMsMax = 10_000;
-
 /** The channel ended before anything of the call was sent: it may go another way. */
 export class Unsent extends Error {
   override readonly name = "Unsent";
@@ -89,6 +86,7 @@ export class OutgoingCall {
 export class OutgoingCalls {
   readonly #outlet: Outlet;
   readonly #clock: Clock;
+  readonly #graceMs: number;
   readonly #onOverdue: (() => void) | undefined;
   readonly #pending = new Map<number, OutgoingCall>();
   /** Calls that were given up and that their callee has not answered. */
@@ -98,9 +96,11 @@ export class OutgoingCalls {
   #ended: Error | undefined;
 
   /** @param onOverdue told when the callee has not answered for long what was given up; nobody, where others look to it. */
-  constructor(outlet: Outlet, clock: Clock, onOverdue: (() => void) | undefined) {
+  /** @param graceMs how long a callee may take to answer a call that was given up, before `onOverdue`. */
+  constructor(outlet: Outlet, clock: Clock, graceMs: number, onOverdue: (() => void) | undefined) {
     this.#outlet = outlet;
     this.#clock = clock;
+    this.#graceMs = graceMs;
     this.#onOverdue = onOverdue;
   }
 
@@ -133,7 +133,7 @@ export class OutgoingCalls {
     const timer =
       deadlineMs === undefined
         ? undefined
-        : this.#clock.after(deadlineMs, () => this.#giveUp(call, deadlineExceeded(request.pack, deadlineMs)));
+        : this.#clock.after(deadlineMs, () => this.#giveUp(call, this.#deadlineExceeded(request.pack, deadlineMs)));
     this.#pending.set(number, call);
     this.#send(call, frame);
     try {
@@ -178,7 +178,7 @@ export class OutgoingCalls {
     if (this.#ended !== undefined) return;
     this.#outlet.send(buildFrame({ kind: FrameKind.cancel, peer: call.request.peer, call: call.number }));
     const onOverdue = this.#onOverdue;
-    if (onOverdue !== undefined) this.#abandoned.set(call.number, this.#clock.after(answerMsMax, onOverdue));
+    if (onOverdue !== undefined) this.#abandoned.set(call.number, this.#clock.after(this.#graceMs, onOverdue));
   }
 
   /** Fails a call, and with it those that its callee has made for it. */
@@ -260,18 +260,18 @@ export class OutgoingCalls {
     this.#pending.clear();
     for (const call of calls) this.#settle(call, reason);
   }
+
+  /** In the server's words: callers need not know who looked at the clock. */
+  #deadlineExceeded(pack: string | undefined, deadlineMs: number): AirlockError {
+    const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
+    const hint = `give it more time; a worker that goes on for ${this.#graceMs / 1000} s more is ended`;
+    const message = `${whose} took longer than its deadline of ${deadlineMs} ms`;
+    return new AirlockError("deadline_exceeded", message, pack === undefined ? {} : { pack, hint });
+  }
 }
 
 function frameOf(request: CallRequest<unknown>, number: number, deadlineMs: number | undefined): Frame {
   const { peer, body, hasReferences, parent, bytesMax } = request;
   const fields = { kind: FrameKind.call, peer, call: number, deadlineMs, parent: parent?.number, hasReferences, body };
   return buildFrame(fields, bytesMax);
-}
-
-/** In the server's words: callers need not know who looked at the clock. */
-function deadlineExceeded(pack: string | undefined, deadlineMs: number): AirlockError {
-  const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
-  const hint = `give it more time; a worker that goes on for ${answerMsMax / 1000} s more is ended`;
-  const message = `${whose} took longer than its deadline of ${deadlineMs} ms`;
-  return new AirlockError("deadline_exceeded", message, pack === undefined ? {} : { pack, hint });
 }

@@ -14,6 +14,7 @@ import {
   type Status,
   serve,
 } from "../../src/index.ts";
+import type { Limits } from "../../src/transport/limits.ts";
 import { until } from "../support/until.ts";
 
 export { until };
@@ -71,7 +72,7 @@ export interface World {
   readonly folder: string;
   readonly socket: string;
   serve(options?: ServeOptions): Promise<Server>;
-  connect(server: Server): Promise<Airlock>;
+  connect(server: Server, limits?: Partial<Limits>): Promise<Airlock>;
   /** A server, a client, and the probe pack. */
   probe(options?: ServeOptions): Promise<{ server: Server; airlock: Airlock; pack: Pack }>;
   /** Variables for a server in a process of its own. */
@@ -113,14 +114,14 @@ export function useWorld(): World {
       open.push(server);
       return server;
     },
-    async connect(server) {
-      const airlock = await connect({ socket: server.socketPath, name: "test" });
+    async connect(server, limits = {}) {
+      const airlock = await connect({ socket: server.socketPath, name: "test", limits });
       open.push(airlock);
       return airlock;
     },
     async probe(options) {
       const server = await world.serve(options);
-      const airlock = await world.connect(server);
+      const airlock = await world.connect(server, options?.limits);
       return { server, airlock, pack: await airlock.open(join(packs, "probe")) };
     },
     variables() {

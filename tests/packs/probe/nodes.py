@@ -191,7 +191,7 @@ class Zeros(_Node):
 
 class Unsendable(_Node):
     def run(self) -> tuple[object]:
-        return ({"where": [object()]},)
+        return ({"where": [object]},)
 
 
 class NoFunction:

@@ -88,8 +88,12 @@ def test_line_that_ended_between_calls_is_left_for_the_relay(tmp_path: Path) -> 
     def script(relay: Peer, line: Peer) -> None:
         line.result(line.read(), "over the line")
         line.hang_up()
-        for _ in range(2):
-            relay.result(relay.read(), "over the relay")
+        for _ in range(3):
+            asked = relay.read()
+            if relay.codec.decode(asked.body)[0] == "ending":
+                relay.send(frames.ERROR, asked.call, DIED, asked.peer)
+            else:
+                relay.result(asked, "over the relay")
 
     with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
         until_lined(airlock)

@@ -6,6 +6,7 @@ import { ManualClock } from "../../../src/transport/clock.ts";
 import { decode, encode } from "../../../src/transport/codec.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { frameDeadlineMs, frameParent } from "../../../src/transport/frame.ts";
+import { defaultLimits } from "../../../src/transport/limits.ts";
 import { rejectionOf } from "../../support/errors.ts";
 import { frame, read, settled } from "../../support/peers.ts";
 
@@ -34,7 +35,12 @@ function made(watches = true) {
   const clock = new ManualClock();
   const outlet = new FakeOutlet();
   const reports: string[] = [];
-  const calls = new OutgoingCalls(outlet, clock, watches ? () => reports.push("overdue") : undefined);
+  const calls = new OutgoingCalls(
+    outlet,
+    clock,
+    defaultLimits.graceMs,
+    watches ? () => reports.push("overdue") : undefined,
+  );
   return { clock, outlet, reports, calls };
 }
 

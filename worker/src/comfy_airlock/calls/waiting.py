@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from weakref import WeakKeyDictionary, ref
 
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
@@ -199,38 +200,85 @@ class ThreadWaiter(_Waiter, Seat):
                 self._report(item)
 
 
+class LoopInbox:
+    """What whoever reads has for the coroutines of one event loop. The loop is woken once for all that comes at once."""
+
+    _by_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox]] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._items: deque[tuple[Callable[[Any], object], object]] = deque()
+        self._is_awake = False
+
+    @staticmethod
+    def of_running_loop() -> LoopInbox:
+        """The one of the loop that runs in this thread."""
+        loop = standard("asyncio").get_running_loop()
+        inbox = LoopInbox._by_loop.get(loop)
+        if inbox is None:
+            inbox = LoopInbox._by_loop[loop] = LoopInbox(loop)
+        return inbox
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, for those that run on it."""
+        loop = self._loop()
+        assert loop is not None
+        return loop
+
+    def put(self, action: Callable[[Any], object], argument: object) -> bool:
+        """Has the loop do something; from any thread. False where it was closed: nobody waits any more."""
+        self._items.append((action, argument))
+        if self._is_awake:
+            return True
+        # Set before it is woken: what comes from now on is seen when it wakes.
+        self._is_awake = True
+        loop = self._loop()
+        try:
+            if loop is None:
+                return False
+            loop.call_soon_threadsafe(self._empty)
+        except RuntimeError:
+            return False
+        return True
+
+    def _empty(self) -> None:
+        # Before looking: what comes from here on wakes it again.
+        self._is_awake = False
+        items = self._items
+        while items:
+            action, argument = items.popleft()
+            try:
+                action(argument)
+            except Exception as error:  # noqa: BLE001 - as the loop treats what its callbacks raise.
+                self.loop.call_exception_handler({"message": "a call's callback failed", "exception": error})
+
+
 class LoopWaiter(_Waiter):
     """A coroutine that waits for one answer, on the loop that it runs on."""
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         super().__init__(asker, on_progress)
-        self._loop: asyncio.AbstractEventLoop = standard("asyncio").get_running_loop()
-        self._future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._inbox = LoopInbox.of_running_loop()
+        self._future: asyncio.Future[Outcome] = self._inbox.loop.create_future()
 
     def answered(self, frame: Frame) -> None:
-        self._post(self._settle, frame)
+        self._inbox.put(self._settle, frame)
 
     def failed(self, error: AirlockError) -> None:
-        self._post(self._settle, error)
+        self._inbox.put(self._settle, error)
 
     def progressed(self, frame: Frame) -> None:
-        self._post(self._report, frame)
+        self._inbox.put(self._report, frame)
 
     def nested(self, call: IncomingCall) -> None:
         service = self._asker.service
-        if not self._post(service.start, call):
+        if not self._inbox.put(service.start, call):
             service.fail(call, Cancelled("whoever waited for the call that this one was made for is gone"))
 
     def cancelled(self) -> None:
         """The call that this one is made for was cancelled."""
         self.failed(Cancelled("the call was cancelled, as the one that it was made for was"))
-
-    def _post(self, action: Callable[[Any], object], argument: object) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(action, argument)
-        except RuntimeError:
-            return False  # The loop was closed while the call was under way: nobody waits any more.
-        return True
 
     def _settle(self, outcome: Outcome) -> None:
         # Cancelling the coroutine has cancelled the future.
