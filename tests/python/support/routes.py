@@ -20,6 +20,7 @@ from comfy_airlock.runtime import host_link
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.main import Worker
 from comfy_airlock.runtime.node_pack import NodePack
+from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import connection
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.codec import Codec
@@ -55,17 +56,20 @@ class _WorkerSide:
     """What a worker's main thread and its line's owner do, on a thread of this process."""
 
     def __init__(self, link: MemoryLink) -> None:
-        self.channel = Channel(link, Codec(), "the host")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.streams = Streams()
+        lead = self.streams.lead
+        self.channel = Channel(link, Codec(), "the host", lead)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         inference = InferenceMode()
         worker = Worker(NodePack("calls", str(FOLDER)), inference)
         route = (self.channel, 1)
         methods = {"run": worker.run, "describe": worker.describe}
         self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
-        self.executor = Executor(self.pair.service, self.channel.lead)
+        self.executor = Executor(self.pair.service, lead)
         self.called = self.executor.submit
         self.referring = lambda frame: self.pair.references.hold(frame.body)
         host_link._LATEST["host"] = self.pair
         self.channel.attach(self, [])
+        self.streams.add(self.channel)
         self.channel.keep("airlock-memory-worker")
         self.thread = threading.Thread(target=self.executor.run, name="airlock-memory-main")
         self.thread.start()
@@ -77,6 +81,8 @@ class _WorkerSide:
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         fail_all(unanswered, reason)
+        self.streams.remove(self.channel)
+        self.streams.lead.end()
         self.executor.stop()
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-from weakref import WeakKeyDictionary, ref
+from typing import TYPE_CHECKING, Any, Protocol
 
+from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded, Disconnected
@@ -200,60 +200,6 @@ class ThreadWaiter(_Waiter, Seat):
                 self._report(item)
 
 
-class LoopInbox:
-    """What whoever reads has for the coroutines of one event loop. The loop is woken once for all that comes at once."""
-
-    _by_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox]] = WeakKeyDictionary()
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)
-        self._items: deque[tuple[Callable[[Any], object], object]] = deque()
-        self._is_awake = False
-
-    @staticmethod
-    def of_running_loop() -> LoopInbox:
-        """The one of the loop that runs in this thread."""
-        loop = standard("asyncio").get_running_loop()
-        inbox = LoopInbox._by_loop.get(loop)
-        if inbox is None:
-            inbox = LoopInbox._by_loop[loop] = LoopInbox(loop)
-        return inbox
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop, for those that run on it."""
-        loop = self._loop()
-        assert loop is not None
-        return loop
-
-    def put(self, action: Callable[[Any], object], argument: object) -> bool:
-        """Has the loop do something; from any thread. False where it was closed: nobody waits any more."""
-        self._items.append((action, argument))
-        if self._is_awake:
-            return True
-        # Set before it is woken: what comes from now on is seen when it wakes.
-        self._is_awake = True
-        loop = self._loop()
-        try:
-            if loop is None:
-                return False
-            loop.call_soon_threadsafe(self._empty)
-        except RuntimeError:
-            return False
-        return True
-
-    def _empty(self) -> None:
-        # Before looking: what comes from here on wakes it again.
-        self._is_awake = False
-        items = self._items
-        while items:
-            action, argument = items.popleft()
-            try:
-                action(argument)
-            except Exception as error:  # noqa: BLE001 - as the loop treats what its callbacks raise.
-                self.loop.call_exception_handler({"message": "a call's callback failed", "exception": error})
-
-
 class LoopWaiter(_Waiter):
     """A coroutine that waits for one answer, on the loop that it runs on."""
 
@@ -288,14 +234,23 @@ class LoopWaiter(_Waiter):
     async def wait(self) -> Any:
         """Waits for the answer; decodes it in the loop's thread. Raises as :meth:`ThreadWaiter.wait`."""
         assert self.channel is not None
-        lead, deadline = self.channel.lead, self.deadline
-        lead.attend(self)
+        reader = self._inbox.reader(self.channel) if self.channel.has_own_lead else None
+        if reader is not None:
+            reader.waiting += 1
+            try:
+                return await self._wait()
+            finally:
+                reader.waiting -= 1
+        self.channel.lead.attend(self)
         try:
-            if deadline is not None:
-                await standard("asyncio").wait([self._future], timeout=deadline.seconds_left())
-                if not self._future.done():
-                    raise deadline.exceeded()
-            outcome = await self._future
+            return await self._wait()
         finally:
-            lead.dismiss(self)
-        return self._conclude(outcome)
+            self.channel.lead.dismiss(self)
+
+    async def _wait(self) -> Any:
+        deadline = self.deadline
+        if deadline is not None:
+            await standard("asyncio").wait([self._future], timeout=deadline.seconds_left())
+            if not self._future.done():
+                raise deadline.exceeded()
+        return self._conclude(await self._future)

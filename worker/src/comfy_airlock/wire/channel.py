@@ -197,6 +197,21 @@ class Channel:
     def _closed(self) -> NoReturn:
         raise Disconnected(f"{self._far_side} closed the connection")
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is sent or read any more."""
+        return self._reason is not None
+
+    def glance(self) -> bool:
+        """Looks once whether something has come. Called by whoever leads; :meth:`read` takes what was found."""
+        try:
+            self._counts.extend(map(self._socket.recv_into, (self._assembler.target,), _ALL, _DONTWAIT))
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # To be found again, and told, by read.
+        return True
+
     def look(self) -> bool:
         """Looks again and again, for about a tenth of a millisecond, whether something has come, where that pays.
 

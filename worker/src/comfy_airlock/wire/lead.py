@@ -90,12 +90,12 @@ class Lead:
 
     def take(self) -> bool:
         """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
+        self._threads_waited += 1
         return not self._has_ended and self._baton.acquire(False)
 
     def give_up(self) -> None:
         """Ends this thread's lead, if it has it."""
         if self._baton._is_owned():  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
-            self._threads_waited += 1
             self._baton.release()
             if self._followers or self._unattended or self._keeper_sleeps:
                 self._pass_on()

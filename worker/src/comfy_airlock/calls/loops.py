@@ -1,0 +1,152 @@
+"""Event loops that wait on channels: what whoever reads has for their coroutines, and how a loop reads by itself.
+
+A loop whose coroutines wait watches the channel's socket like any other of its own, and reads it where no thread does:
+an answer then takes no change of threads. Where a loop is busy, a thread that waits, or the keeper, reads for it and
+wakes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary, ref
+
+from comfy_airlock.wire.forking import held_by_this_process
+from comfy_airlock.wire.optional import standard
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from comfy_airlock.wire.channel import Channel
+
+Action = Callable[[Any], object]
+
+
+class LoopInbox:
+    """What there is to do for the coroutines of one event loop. The loop is woken once for all that comes at once."""
+
+    _by_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox]] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._items: deque[tuple[Action, object]] = deque()
+        self._is_awake = False
+        self._readers: WeakKeyDictionary[Channel, LoopReader] = WeakKeyDictionary()
+
+    @staticmethod
+    def of_running_loop() -> LoopInbox:
+        """The one of the loop that runs in this thread."""
+        loop = standard("asyncio").get_running_loop()
+        inbox = LoopInbox._by_loop.get(loop)
+        if inbox is None:
+            inbox = LoopInbox._by_loop[loop] = LoopInbox(loop)
+        return inbox
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, for those that run on it."""
+        loop = self._loop()
+        assert loop is not None
+        return loop
+
+    def reader(self, channel: Channel) -> LoopReader | None:
+        """What lets the loop read a channel; None where it can't, and others have to. On the loop's thread."""
+        reader = self._readers.get(channel)
+        if reader is None or not reader.is_registered:
+            try:
+                reader = self._readers[channel] = LoopReader(self, channel)
+            except (NotImplementedError, OSError):
+                return None  # A loop that watches no sockets, or a channel that has ended.
+        return reader
+
+    def put(self, action: Action, argument: object) -> bool:
+        """Has the loop do something; from any thread. False where it was closed: nobody waits any more."""
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            # What is left holds the loop, and would keep it for ever.
+            self._items.clear()
+            return False
+        self._items.append((action, argument))
+        if not self._is_awake:
+            # Set before it is woken: what comes from now on is seen when it wakes.
+            self._is_awake = True
+            try:
+                loop.call_soon_threadsafe(self.empty)
+            except RuntimeError:
+                self._items.clear()
+                return False
+        return True
+
+    def begin_reading(self) -> None:
+        """The loop's own thread is about to read, and to :meth:`empty` this afterwards: nobody has to wake it."""
+        self._is_awake = True
+
+    def empty(self) -> None:
+        """Does all that there is. On the loop's thread."""
+        # Before looking: what comes from here on wakes it again.
+        self._is_awake = False
+        items = self._items
+        while items:
+            action, argument = items.popleft()
+            try:
+                action(argument)
+            except Exception as error:  # noqa: BLE001 - as the loop treats what its callbacks raise.
+                self.loop.call_exception_handler({"message": "a call's callback failed", "exception": error})
+
+
+class _Duplicate:
+    """A descriptor of a channel's socket that is the loop's to watch: it lives as long as the loop may look at it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.number = os.dup(descriptor)
+        held_by_this_process.add(self)
+
+    def close(self) -> None:
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    __del__ = close
+
+
+class LoopReader:
+    """One event loop that reads one channel, while coroutines of its wait there.
+
+    Attributes:
+        waiting: how many do.
+        is_registered: whether the loop watches the socket.
+    """
+
+    def __init__(self, inbox: LoopInbox, channel: Channel) -> None:
+        """
+        Raises:
+            NotImplementedError: the loop watches no sockets.
+            OSError: the channel is closed.
+        """
+        self._inbox = inbox
+        self._channel = channel
+        self._duplicate = _Duplicate(channel.fileno())
+        self.waiting = 0
+        inbox.loop.add_reader(self._duplicate.number, self._read)
+        self.is_registered = True
+
+    def _read(self) -> None:
+        lead = self._channel.lead
+        self._inbox.begin_reading()
+        try:
+            # Whatever it is that came, somebody else may have taken it by now.
+            if lead.take() and self._channel.glance():
+                self._channel.read()
+        finally:
+            lead.give_up()
+            self._inbox.empty()
+        if self._channel.has_ended or not self.waiting:
+            # The loop is woken by what is for others once, and not again.
+            self._unregister()
+
+    def _unregister(self) -> None:
+        self.is_registered = False
+        self._inbox.loop.remove_reader(self._duplicate.number)
+        self._duplicate.close()
