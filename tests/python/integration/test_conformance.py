@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import pytest
 
 from comfy_airlock import Pack, Progress, RemoteIterator, RemoteObject, remote
 from comfy_airlock.wire.errors import BadRequest, DeadlineExceeded, ReferenceGone, ValueUnsupported, WorkerDied
-from routes import ROUTES, route_to_pack
+from routes import FOLDER, ROUTES, connect_by, route_to_pack
 
 SECONDS_MAX = 20
 MIB = 1 << 20
@@ -156,7 +158,7 @@ def test_loops_come_and_go(pack: Pack) -> None:
 
 
 def test_large_bodies_cross_both_ways_at_once(pack: Pack) -> None:
-    count = 30 * MIB
+    count = 50 * MIB
 
     def measure(data: bytes) -> int:
         return len(data)
@@ -386,7 +388,40 @@ def test_queued_call_that_is_cancelled_never_runs(pack: Pack) -> None:
     assert value_of(pack, "TakeHeld") == []
 
 
-# The end
+# Peers that stall, and the end
+
+
+@pytest.mark.parametrize("route", ["line", "relay"])
+def test_worker_that_stalls_holds_up_nobody_but_its_own_callers(route: str) -> None:
+    with connect_by(route) as airlock, ThreadPoolExecutor(1, "airlock-test") as pool:
+        stalled, well = airlock.open(FOLDER), airlock.open(FOLDER.parent / "probe")
+        pid = stalled.describe()["pid"]
+        well.call("Echo", value=0)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # More than all buffers and windows on the way.
+            waits = pool.submit(stalled.call, "Echo", value=bytes(16 * MIB))
+            for number in range(50):
+                assert well.call("Echo", value=bytes(number * 1000)) == (bytes(number * 1000),)
+            assert not waits.done()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert len(waits.result(SECONDS_MAX)[0]) == 16 * MIB
+
+
+@pytest.mark.parametrize("route", ["line", "relay"])
+def test_worker_that_is_killed_while_it_stalls_fails_what_was_being_sent(route: str) -> None:
+    with route_to_pack(route) as pack, ThreadPoolExecutor(2, "airlock-test") as pool:
+        pid = pack.describe()["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        sent = [pool.submit(pack.call, "Echo", value=bytes(16 * MIB)) for _ in range(2)]
+        time.sleep(0.2)
+        os.kill(pid, signal.SIGKILL)
+        # One of which nothing had been sent goes to the next worker.
+        errors = [each.exception(60) for each in sent]
+        assert any(isinstance(each, WorkerDied) for each in errors)
+        assert all(each is None or isinstance(each, WorkerDied) for each in errors)
+        assert value_of(pack, "Echo", value=1) == 1
 
 
 @pytest.mark.parametrize("route", ["line", "relay"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from comfy_airlock import Pack, connect
+from comfy_airlock import Airlock, Pack, connect
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair
 from comfy_airlock.host.lines import PackLink
@@ -40,16 +40,20 @@ def route_to_pack(route: str) -> Generator[Pack]:
         with _in_memory() as pack:
             yield pack
         return
-    with pytest.MonkeyPatch.context() as patch:
-        if route == "relay":
-            patch.setattr(connection, "_FEATURES", ["credit"])
-        airlock = connect()
-    with airlock:
+    with connect_by(route) as airlock:
         pack = airlock.open(FOLDER)
         # Started, and its line there if it gets one.
         pack.call("Echo")
         assert (pack._link.line is not None) == (route == "line")
         yield pack
+
+
+def connect_by(route: str) -> Airlock:
+    """A host whose calls go by line or relay, as they can."""
+    with pytest.MonkeyPatch.context() as patch:
+        if route == "relay":
+            patch.setattr(connection, "_FEATURES", ["credit"])
+        return connect()
 
 
 class _WorkerSide:

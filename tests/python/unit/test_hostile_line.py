@@ -200,7 +200,40 @@ def test_flood_of_calls_that_are_not_answered_ends_the_line(side: Side, monkeypa
     side.hostile.sendall(b"".join(call(number, "wait") for number in range(1, 102)))
     shown_out(side, "limit_exceeded", "100 calls under way")
     assert len(held) == 100
+    assert side.channel._incoming_bytes == sum(each.size for each in held)
     assert all(each.is_cancelled for each in held)
+
+
+def test_flood_of_bytes_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_airlock.wire.channel.INCOMING_BYTES_MAX", 10_000)
+    held: list[IncomingCall] = []
+    side.channel._called = held.append
+    side.hostile.sendall(b"".join(call(number, "wait", bytes(6000)) for number in range(1, 4)))
+    shown_out(side, "limit_exceeded", "2 calls under way here, of 12")
+    assert len(held) == 2
+
+
+def test_what_would_only_be_queued_is_left_to_the_kernel(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_airlock.wire.channel.INCOMING_BYTES_READ_ON", 100_000)
+    held: list[IncomingCall] = []
+    side.channel._called = held.append
+    side.hostile.settimeout(0.3)
+    sent = 0
+    with pytest.raises(TimeoutError):
+        for number in range(1, 1000):
+            data = call(number, "wait", bytes(20_000))
+            side.hostile.sendall(data)
+            sent += len(data)
+    side.hostile.settimeout(SECONDS_MAX)
+    # What one read brought beyond the bound, and no more.
+    assert side.channel._incoming_bytes < 100_000 + 64 * 1024
+    # Worked off, it is read on.
+    for each in held:
+        side.pair.service.fail(each, ValueError())
+    until = time.monotonic() + SECONDS_MAX
+    while len(held) < 10:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_peer_that_never_reads_blocks_whoever_sends_to_it_and_nobody_else() -> None:

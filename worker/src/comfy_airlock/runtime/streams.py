@@ -6,7 +6,6 @@ The thread that runs nodes waits for calls on all of them at once, so none of th
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
 
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.lead import Lead
@@ -16,8 +15,8 @@ class Streams:
     """The channels that are read, and the lead over them."""
 
     def __init__(self) -> None:
-        self.lead = Lead(self._read)
-        self._reads: dict[int, Callable[[], object]] = {}
+        self.lead = Lead(self._read, lambda: any(channel.is_full for channel in self._channels.values()))
+        self._channels: dict[int, Channel] = {}
         self._poll = select.poll()
         # The one that most comes over: the line, once there is one.
         self._latest: Channel | None = None
@@ -25,7 +24,7 @@ class Streams:
     def add(self, channel: Channel) -> None:
         """Reads ``channel``, too. Called before anybody reads, or by whoever reads."""
         descriptor = channel.fileno()
-        self._reads[descriptor] = channel.read
+        self._channels[descriptor] = channel
         self._latest = channel
         self._poll.register(descriptor, select.POLLIN)
 
@@ -33,7 +32,7 @@ class Streams:
         """Reads ``channel`` no more. Called by whoever reads."""
         descriptor = channel.fileno()
         self._latest = None if self._latest is channel else self._latest
-        if self._reads.pop(descriptor, None) is not None:
+        if self._channels.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
 
     def _read(self, seconds: float | None) -> None:
@@ -43,6 +42,6 @@ class Streams:
         ready = self._poll.poll(None if seconds is None else seconds * 1000)
         for descriptor, _ in ready:
             # One that was handed out before this one may have ended it.
-            read = self._reads.get(descriptor)
-            if read is not None:
-                read()
+            channel = self._channels.get(descriptor)
+            if channel is not None:
+                channel.read()

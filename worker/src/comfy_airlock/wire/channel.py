@@ -36,7 +36,7 @@ from comfy_airlock.wire.frame import (
 )
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead
-from comfy_airlock.wire.limits import CALLS_MAX, FRAME_BYTES_MAX
+from comfy_airlock.wire.limits import CALLS_MAX, FRAME_BYTES_MAX, INCOMING_BYTES_MAX, INCOMING_BYTES_READ_ON
 
 _DONTWAIT: Final = repeat(socket.MSG_DONTWAIT)
 _ALL: Final = repeat(0)
@@ -109,7 +109,7 @@ class Channel:
         held_by_this_process.add(link)
         self.codec = codec
         self.is_direct = is_direct
-        self.lead = lead or Lead(self.read)
+        self.lead = lead or Lead(self.read, lambda: self.is_full)
         self.has_own_lead = lead is None
         self._far_side = far_side
         self._socket = link
@@ -120,6 +120,7 @@ class Channel:
         self._given_up: dict[int, float] = {}
         self._last_call = 0
         self._incoming: dict[int, IncomingCall] = {}
+        self._incoming_bytes = 0
         self._reason: AirlockError | None = None
         self._assembler = FrameAssembler()
         self._counts: list[int] = []
@@ -176,9 +177,10 @@ class Channel:
             elif kind == RESULT and call == number:
                 self._pending.pop(number, None)
                 result = assembler.buffer[HEADER_BYTES:count]
-            elif kind == CALL and call and call not in self._incoming and len(self._incoming) < CALLS_MAX:
+            elif kind == CALL and call and call not in self._incoming and not self._is_crowded:
                 incoming = IncomingCall(self, peer, call, assembler.buffer[HEADER_BYTES:count])
                 self._incoming[call] = incoming
+                self._incoming_bytes += length
                 self._called(incoming)
             else:
                 self._hand_out(assembler.advance(count))
@@ -250,15 +252,26 @@ class Channel:
                 else:
                     pending.answered(frame)
             elif kind == CALL:
-                if number == 0 or number in self._incoming or len(self._incoming) >= CALLS_MAX:
+                if number == 0 or number in self._incoming or self._is_crowded:
                     raise self._refused(number)
                 call = self._incoming[number] = IncomingCall(self, peer, number, body, deadline_ms)
+                self._incoming_bytes += call.size
                 if parent is None:
                     self._called(call)
                 else:
                     self._called_back(call, parent)
             else:
                 self._dispatch(frame)
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether the other side may have no more calls under way here."""
+        return len(self._incoming) >= CALLS_MAX or self._incoming_bytes >= INCOMING_BYTES_MAX
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough has come to be worked off before more is read, and nobody here waits for an answer."""
+        return self._incoming_bytes > INCOMING_BYTES_READ_ON and not self._pending
 
     def _referring(self, frame: Frame) -> Frame:
         assert self._owner is not None
@@ -293,8 +306,9 @@ class Channel:
             self._owner.received(frame)
 
     def _refused(self, number: int) -> AirlockError:
-        if len(self._incoming) >= CALLS_MAX:
-            return LimitExceeded(f"{self._far_side} has {CALLS_MAX} calls under way here, as many as are allowed")
+        if self._is_crowded:
+            held = f"{len(self._incoming)} calls under way here, of {self._incoming_bytes} bytes"
+            return LimitExceeded(f"{self._far_side} has {held}, as many as are allowed")
         return ProtocolError(f"{self._far_side} called with number {number}, which is in use or none")
 
     def _called_back(self, call: IncomingCall, parent: int) -> None:
@@ -316,12 +330,14 @@ class Channel:
         """
         if self._incoming.pop(call.number, None) is not call:
             return False
+        self._incoming_bytes -= call.size
         try:
             self.send(kind, call.peer, call.number, body, has_references=has_references)
         except Disconnected:
             pass
         except LimitExceeded:
             self._incoming[call.number] = call
+            self._incoming_bytes += call.size
             raise
         return True
 

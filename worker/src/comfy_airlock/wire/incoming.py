@@ -31,20 +31,22 @@ class IncomingCall:
         channel: where it came from, and where its answer goes.
         peer: who calls; what a call back to it is addressed to.
         number: the caller's number for it.
-        body: method and arguments, encoded.
+        body: method and arguments, encoded; empty once they were decoded.
+        size: how many bytes those were.
         until: time of the monotonic clock at which its caller waits no longer; None for ever.
         is_cancelled: whether its caller has given it up.
         service: who carries it out, once somebody does.
         outer: the call that was under way where this one was begun.
     """
 
-    __slots__ = ("_on_cancel", "body", "channel", "is_cancelled", "number", "outer", "peer", "service", "until")
+    __slots__ = ("_on_cancel", "body", "channel", "is_cancelled", "number", "outer", "peer", "service", "size", "until")
 
     def __init__(self, channel: Source, peer: int, number: int, body: Body, deadline_ms: int | None = None) -> None:
         self.channel = channel
         self.peer = peer
         self.number = number
         self.body = body
+        self.size = len(body)
         self.until = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         self.is_cancelled = False
         self.service: Reporter | None = None

@@ -66,14 +66,16 @@ def _seconds_to(until: float | None) -> float | None:
 class Lead:
     """The right to read one stream."""
 
-    def __init__(self, read: Callable[[float | None], object]) -> None:
+    def __init__(self, read: Callable[[float | None], object], is_full: Callable[[], bool] = lambda: False) -> None:
         """
         Args:
             read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. It
                 does not raise for what happens to the stream: that is handed out too. Nothing is read after
                 :meth:`end`.
+            is_full: whether nothing more should be read by a thread that has no need to.
         """
         self._read = read
+        self._is_full = is_full
         # Who holds it leads. An interrupt may come between taking it and noting that, so the lock itself is asked.
         self._baton = threading.RLock()
         self._mutex = threading.Lock()
@@ -195,7 +197,7 @@ class Lead:
     def keep(self) -> None:
         """The keeper's whole life: reads wherever no other thread does, until :meth:`end`."""
         while not self._has_ended:
-            if self._baton.acquire(False):
+            if not self._is_full() and self._baton.acquire(False):
                 try:
                     self._read_while_alone()
                 finally:
@@ -205,7 +207,7 @@ class Lead:
 
     def _read_while_alone(self) -> None:
         threads_waited = self._threads_waited
-        while not self._has_ended:
+        while not (self._has_ended or self._is_full()):
             if self._followers or (not self._unattended and threads_waited != self._threads_waited):
                 # A thread waits, or has and may again: it had better read for itself.
                 return

@@ -19,3 +19,9 @@ SOCKET_PATH_BYTES_MAX: Final = 107
 
 CALLS_MAX: Final = 65_536
 """Calls that the other side of a channel may have under way here: bounds the queue of a peer that is flooded."""
+
+INCOMING_BYTES_MAX: Final = 1024 * 1024 * 1024
+"""Bytes of the calls that the other side of a channel has under way here: past it, the channel ends."""
+
+INCOMING_BYTES_READ_ON: Final = 64 * 1024 * 1024
+"""Bytes of such calls past which nobody reads who has no need to: the other side's sends then wait in the kernel."""
