@@ -4,14 +4,10 @@
  */
 import { delimiter, join } from "node:path";
 import { makeTestEnvironment } from "../scripts/python.ts";
-import { outputOf, root } from "./processes.ts";
+import { outputOf, type Placement, placements, root } from "./processes.ts";
 import type { Figures, Turn } from "./turns.ts";
 
 export const contendersFolder = join(import.meta.dir, "contenders");
-
-/** Where the kernel may put a contender's processes, as the beginning of its command. */
-const placements = { free: [], "one core": ["taskset", "--cpu-list", "0"] } as const;
-export type Placement = keyof typeof placements;
 
 export interface Contender {
   readonly name: string;

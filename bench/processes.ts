@@ -21,19 +21,27 @@ export async function outputOf(
   return said;
 }
 
+/** Where processes run, as what goes before their command. */
+export const placements = { free: [], "one core": ["taskset", "--cpu-list", "0"] } as const;
+export type Placement = keyof typeof placements;
+
 /**
  * Starts a script with this Bun, which listens until its standard input ends, and waits for the first line that it
  * prints: that it listens.
  *
  * @param profiles folder for its CPU profile; none is taken where it is missing.
+ * @param placement where it and what it starts run.
  * @throws Error where it ends before that.
  */
 export async function startListener(
   command: readonly string[],
   profiles: string | undefined,
+  placement: Placement = "free",
 ): Promise<AsyncDisposable> {
   const profiling = profiles === undefined ? [] : ["--cpu-prof", "--cpu-prof-md", "--cpu-prof-dir", profiles];
-  const child = Bun.spawn([process.execPath, ...profiling, ...command], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = Bun.spawn([...placements[placement], process.execPath, ...profiling, ...command], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   const { done } = await child.stdout.getReader().read();
   if (done) throw new Error(`${command.join(" ")} ended before it listened: exit code ${await child.exited}`);
   return {

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { comparisonTable } from "../comparison.ts";
 import { compilePeers, type Peers } from "../peers.ts";
-import { outputOf, root, startListener } from "../processes.ts";
+import { outputOf, type Placement, placements, root, startListener } from "../processes.ts";
 import type { Report, RunOptions, Scenario } from "../scenario.ts";
 import { type Figures, type Turn, takeTurns } from "../turns.ts";
 
@@ -35,12 +35,14 @@ async function run(options: RunOptions): Promise<Report> {
   const peers = await compilePeers();
   if (peers === undefined) return { notes: ["skipped: there is no C compiler (cc, gcc or clang) on PATH"] };
   const calls = options.smoke ? 1_000 : 100_000;
-  const turns = Object.entries(commands(peers)).map(
-    ([contender, command]): Turn => ({
-      contender,
-      condition: "free",
-      start: () => startOnce(peers, command, calls, options.profiles),
-    }),
+  const turns = Object.entries(commands(peers)).flatMap(([contender, command]) =>
+    (Object.keys(placements) as Placement[]).map(
+      (condition): Turn => ({
+        contender,
+        condition,
+        start: () => startOnce(peers, command, condition, calls, options.profiles),
+      }),
+    ),
   );
   const table = comparisonTable(await takeTurns(turns, options), {
     title: `calls/s over ${options.rounds} starts`,
@@ -55,14 +57,17 @@ async function run(options: RunOptions): Promise<Report> {
 async function startOnce(
   peers: Peers,
   command: (socket: string) => readonly string[],
+  placement: Placement,
   calls: number,
   profiles: string | undefined,
 ): Promise<Figures> {
   const folder = mkdtempSync(join(tmpdir(), "airlock-bench-"));
   try {
     const socket = join(folder, "s.sock");
-    await using _ = await startListener(command(socket), profiles);
-    return JSON.parse(await outputOf([peers.host, socket, peers.pack, String(calls), ...depths])) as Figures;
+    await using _ = await startListener(command(socket), profiles, placement);
+    return JSON.parse(
+      await outputOf([...placements[placement], peers.host, socket, peers.pack, String(calls), ...depths]),
+    ) as Figures;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

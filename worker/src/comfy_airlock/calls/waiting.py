@@ -237,6 +237,7 @@ class LoopWaiter(_Waiter):
         reader = self._inbox.reader(self.channel) if self.channel.has_own_lead else None
         if reader is not None:
             reader.waiting += 1
+            self.channel.lead.will_take()
             try:
                 return await self._wait()
             finally:

@@ -90,6 +90,10 @@ class Lead:
         self._keeper_is_called = False
         self._keeper_sleeps = False
 
+    def will_take(self) -> None:
+        """Somebody waits who will take the lead once something is there to be read: the keeper leaves it to them."""
+        self._threads_waited += 1
+
     def take(self) -> bool:
         """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
         self._threads_waited += 1

@@ -41,8 +41,7 @@ def read_reference(items: list[Any]) -> Reference:
         ValueInvalid: it is none.
     """
     owner, number, *rest = items if len(items) >= 2 else (None, None)
-    is_number = type(number) is int and 0 <= number < _NUMBER_END
-    if is_number and type(owner) is int:
+    if type(owner) is int and type(number) is int and 0 <= number < _NUMBER_END:
         if owner == _YOURS and not rest:
             return Reference(number)
         if owner == _THEIRS and len(rest) == 2 and type(rest[0]) is str and rest[0] in KINDS and type(rest[1]) is str:
