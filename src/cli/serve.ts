@@ -46,17 +46,20 @@ async function runServe(args: readonly string[]): Promise<number> {
   if (!quiet) console.error(`listening at ${server.socketPath}`);
   const reason = await stopped;
   if (!quiet) console.error(`stopping: ${reason}`);
-  await server.stop();
+  // Whoever started this server is gone, or about to be: nobody waits for the calls under way.
+  await server.stop(reason === stdinClosed ? 0 : undefined);
   // Whoever started this server may have been killed, and cannot remove the folder that it made for the socket.
   if (values["until-stdin-closes"]) removeSocketFolder(server.socketPath);
   return 0;
 }
 
+const stdinClosed = "standard input closed";
+
 /** Waits for SIGINT or SIGTERM, and for the end of standard input where that counts. */
 function untilToldToStop(stdinCounts: boolean): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve(signal));
-  if (stdinCounts) void stdinEnded().then(() => resolve("standard input closed"));
+  if (stdinCounts) void stdinEnded().then(() => resolve(stdinClosed));
   return promise;
 }
 

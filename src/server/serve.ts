@@ -55,10 +55,12 @@ export interface Server extends AsyncDisposable {
   readonly socketPath: string;
   status(): Status;
   /**
-   * Takes no new calls and hosts, lets the calls under way finish within `drainMsMax`, then ends workers, the making of
-   * environments, and connections, and removes the socket file.
+   * Takes no new calls and hosts, lets the calls under way finish in time, then ends workers, the making of environments,
+   * and connections, and removes the socket file.
+   *
+   * @param drainMs what calls under way get; the limit `drainMsMax` by default.
    */
-  stop(): Promise<void>;
+  stop(drainMs?: number): Promise<void>;
 }
 
 /**
@@ -215,19 +217,19 @@ class RunningServer implements Server {
     return { server: { version, pid: process.pid, socket: this.socketPath }, packs: this.#packs.status() };
   }
 
-  stop(): Promise<void> {
-    this.#stopped ??= this.#stop();
+  stop(drainMs: number = this.#parts.limits.drainMsMax): Promise<void> {
+    this.#stopped ??= this.#stop(drainMs);
     return this.#stopped;
   }
 
-  async #stop(): Promise<void> {
-    const { clock, limits } = this.#parts;
+  async #stop(drainMs: number): Promise<void> {
+    const { clock } = this.#parts;
     const stopped = new AirlockError("server_stopping", "the server was stopped");
     this.#router.stopTakingCalls();
     this.#door.refuseHosts();
     // Of calls over lines only the workers know: each answers when it has done what came before.
     for (const worker of this.#packs.workersOnLines) void this.#router.ask(worker, "idle");
-    const untilMs = clock.nowMs() + limits.drainMsMax;
+    const untilMs = clock.nowMs() + drainMs;
     while (this.#router.callsWaitedFor > 0 && clock.nowMs() < untilMs) {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }
