@@ -30,13 +30,17 @@ sys.exit(7)
     "body",
     [
         "",
-        "threading.excepthook = lambda _: None;"
-        "threading.Thread(target=pack.call, args=['UntilCancelled'], daemon=True).start(); time.sleep(0.2)",
+        (
+            "threading.excepthook = lambda _: None;"
+            "threading.Thread(target=pack.call, args=['UntilCancelled'], daemon=True).start(); time.sleep(0.2)"
+        ),
         "thing, = pack.call('MakeThing'); items, = pack.call('Count', stop=10**6); next(items)",
         "pack.on('told', time.sleep); pack.call('Emit', values=[60]); time.sleep(0.2)",
         "pack.call('CallLater', function=time.sleep, args=[60]); time.sleep(0.2)",
-        "loop = asyncio.new_event_loop(); task = loop.create_task(pack.acall('UntilCancelled'));"
-        "loop.run_until_complete(asyncio.sleep(0.2)); task._log_destroy_pending = False",
+        (
+            "loop = asyncio.new_event_loop(); task = loop.create_task(pack.acall('UntilCancelled'));"
+            "loop.run_until_complete(asyncio.sleep(0.2)); task._log_destroy_pending = False"
+        ),
     ],
     ids=["nothing", "a call", "references and a stream", "a handler", "a call back", "a loop"],
 )
