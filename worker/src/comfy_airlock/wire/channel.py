@@ -478,7 +478,7 @@ class Channel:
         Where the channel breaks in the middle, whoever reads finds out why, and ``pending`` is told.
 
         Raises:
-            Unsent: the channel had ended before.
+            Unsent: the channel had ended before, and is direct: the call may go another way.
             AirlockError: why it ended, or why the call can't be sent.
         """
         if self._socket.fileno() < 0:
@@ -494,7 +494,8 @@ class Channel:
         try:
             self.send(CALL, peer, number, body, deadline_ms, parent, has_references)
         except BaseException as error:
-            if isinstance(error, Disconnected) and not isinstance(error, Unsent):
+            # Whoever reads will find why it ended, and fail the call; unless it may go another way.
+            if isinstance(error, Disconnected) and not (isinstance(error, Unsent) and self.is_direct):
                 return number
             self._pending.pop(number, None)
             raise
