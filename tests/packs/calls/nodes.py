@@ -48,6 +48,13 @@ def _hear(value: Any) -> None:
     comfy_airlock.emit("echo", value)
 
 
+def _quietly(function: Callable[..., Any], *args: Any) -> None:
+    try:
+        function(*args)
+    except Exception:
+        pass
+
+
 class _Node:
     RETURN_TYPES: tuple[str, ...] = ("*",)
     FUNCTION = "run"
@@ -92,7 +99,7 @@ class CallLater(_Node):
     """Calls a function on a thread of its own, once nobody waits for this node any more."""
 
     def run(self, function: Callable[..., Any], args: list[Any]) -> tuple[()]:
-        threading.Timer(0.05, function, args).start()
+        threading.Timer(0.05, _quietly, [function, *args]).start()
         return ()
 
 
@@ -215,7 +222,8 @@ class Listen(_Node):
 class UntilCancelled(_Node):
     """Computes until nobody waits any more, and tells so."""
 
-    def run(self) -> tuple[str]:
+    def run(self, value: Any = None) -> tuple[str]:
+        del value
         comfy_airlock.emit("began", None)
         until = time.monotonic() + SECONDS_MAX
         while not comfy_airlock.cancelled():

@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 from comfy_airlock import Pack, Progress, RemoteIterator, RemoteObject, remote
-from comfy_airlock.wire.errors import BadRequest, DeadlineExceeded, ReferenceGone, ValueUnsupported, WorkerDied
+from comfy_airlock.wire.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    LimitExceeded,
+    ReferenceGone,
+    ValueUnsupported,
+    WorkerDied,
+)
+from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 from routes import FOLDER, ROUTES, connect_by, route_to_pack
 
 SECONDS_MAX = 20
@@ -173,6 +181,61 @@ def test_large_bodies_cross_both_ways_at_once(pack: Pack) -> None:
             assert len(each.result(60)[0]) == count
 
 
+def test_calls_nest_through_packs_and_coroutines(pack: Pack) -> None:
+    async def outer() -> Any:
+        return (await pack.acall("AwaitCall", function=inner, args=[]))[0]
+
+    async def inner() -> Any:
+        # Made for the call that waits above it, in a task that the loop started for it.
+        return (await pack.acall("AsyncEcho", value="deep"))[0]
+
+    async def main() -> Any:
+        return (await pack.acall("AwaitCall", function=outer, args=[]))[0]
+
+    # Twice: the second time the loop's ways are there already.
+    for _ in range(2):
+        assert asyncio.run(asyncio.wait_for(main(), SECONDS_MAX)) == "deep"
+
+
+def test_task_that_outlives_its_call_calls_for_itself(pack: Pack) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def later() -> Any:
+        await asyncio.sleep(0.1)
+        return await pack.acall("AsyncEcho", value="later")
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(later()))
+
+    async def main() -> Any:
+        await pack.acall("AwaitCall", function=start, args=[])
+        return await tasks[0]
+
+    assert asyncio.run(asyncio.wait_for(main(), SECONDS_MAX)) == ("later",)
+
+
+def test_function_that_would_end_the_process_ends_its_call(pack: Pack) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        pack.call("Call", function=leave, args=[])
+    # Where nobody waits there is nobody to end, and others are served as before.
+    for _ in range(40):
+        pack.call("CallLater", function=leave, args=[])
+    called = threading.Event()
+    pack.call("CallLater", function=called.set, args=[])
+    assert called.wait(SECONDS_MAX)
+
+
+def test_message_that_is_too_long_fails_alone(pack: Pack) -> None:
+    with pytest.raises(LimitExceeded):
+        pack.call("Echo", value=bytes(FRAME_BYTES_MAX))
+    with pytest.raises(LimitExceeded):
+        pack.call("Call", function=lambda: bytes(FRAME_BYTES_MAX), args=[])
+    assert value_of(pack, "Echo", value=1) == 1
+
+
 # References
 
 
@@ -274,6 +337,15 @@ def test_streams_items_come_in_order_to_the_end(pack: Pack) -> None:
     assert [len(each) for each in large] == [MIB] * 20
 
 
+def test_stream_at_its_end_comes_home_as_itself(pack: Pack) -> None:
+    numbers = iter([1, 2])
+    assert value_of(pack, "Sum", numbers=numbers) == 3
+    theirs = value_of(pack, "Count", stop=2)
+    assert list(theirs) == [0, 1]
+    assert value_of(pack, "Echo", value=[theirs])[0] is theirs
+    assert list(theirs) == []
+
+
 def test_stream_that_fails_gives_the_items_before(pack: Pack) -> None:
     numbers = value_of(pack, "Count", stop=10, fail_at=5)
     assert [next(numbers) for _ in range(5)] == list(range(5))
@@ -371,6 +443,15 @@ def test_node_sees_that_it_was_cancelled(pack: Pack) -> None:
     asyncio.run(main())
     assert stopped.wait(SECONDS_MAX)
     assert value_of(pack, "Echo", value=1) == 1
+
+
+def test_node_with_large_inputs_sees_that_it_was_cancelled(pack: Pack) -> None:
+    stopped = threading.Event()
+    pack.on("stopped", lambda _: stopped.set())
+    with pytest.raises(DeadlineExceeded):
+        pack.options(timeout=1.5).call("UntilCancelled", value=bytes(80 * MIB))
+    assert stopped.wait(SECONDS_MAX)
+    pack.on("stopped", None)
 
 
 def test_queued_call_that_is_cancelled_never_runs(pack: Pack) -> None:

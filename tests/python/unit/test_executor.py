@@ -75,6 +75,12 @@ class Rig:
             self.answered.notify_all()
         return True
 
+    def fail_aside(self, call: IncomingCall, body: bytes) -> None:
+        self.answer(call, frames.ERROR, body)
+
+    def decoded(self, call: IncomingCall) -> None:
+        call.body = b""
+
     def send(self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False) -> None:
         raise AssertionError("only answers are sent here")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import socket
 import threading
 import time
@@ -53,6 +54,8 @@ class Side:
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         self.reason = reason
         fail_all(unanswered, reason)
+        # As the owners of lines do.
+        self.channel.close()
         self.has_ended.set()
 
     def read(self) -> Frame:
@@ -249,6 +252,26 @@ def test_peer_that_never_reads_blocks_whoever_sends_to_it_and_nobody_else() -> N
     finally:
         stuck.close()
         well.close()
+
+
+def test_send_that_is_interrupted_in_the_middle_ends_the_line_and_hangs_nobody(side: Side) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Interrupted):
+            side.pair.call("take", (bytes(8 << 20),), {})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert side.has_ended.wait(SECONDS_MAX)
+    with pytest.raises(Disconnected, match="interrupted in the middle"):
+        side.pair.call("take", (1,), {})
 
 
 def _fails(side: Side, data: bytes) -> None:

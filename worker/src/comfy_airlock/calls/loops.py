@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, ref
 
@@ -73,7 +74,8 @@ class LoopInbox:
             # Set before it is woken: what comes from now on is seen when it wakes.
             self._is_awake = True
             try:
-                loop.call_soon_threadsafe(self.empty)
+                # In no context: that of whoever reads is not that of those who wait.
+                loop.call_soon_threadsafe(self.empty, context=Context())
             except RuntimeError:
                 self._items.clear()
                 return False
@@ -129,7 +131,8 @@ class LoopReader:
         self._channel = channel
         self._duplicate = _Duplicate(channel.fileno())
         self.waiting = 0
-        inbox.loop.add_reader(self._duplicate.number, self._read)
+        # In no context: this outlives the call that is under way here.
+        Context().run(inbox.loop.add_reader, self._duplicate.number, self._read)
         self.is_registered = True
 
     def _read(self) -> None:

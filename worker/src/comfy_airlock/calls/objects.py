@@ -58,7 +58,7 @@ class Objects:
         """Items of an iterator, and whether it has ended: at least one, and those that are ready, up to ``count``."""
         entry = self._references.exported(number)
         if entry.kind == "async_iterator":
-            return self._take_awaited(number, entry, count)
+            return self._take_awaited(entry, count)
         self._of_kind(number, "iterator")
         gathered = _Gathered(count, entry)
         try:
@@ -68,9 +68,9 @@ class Objects:
             gathered.has_ended = True
         except Exception as error:  # noqa: BLE001 - whatever a generator raises.
             gathered.failed(error)
-        return self._answer(number, gathered)
+        return gathered.answer()
 
-    async def _take_awaited(self, number: int, entry: Exported, count: int) -> list[Any]:
+    async def _take_awaited(self, entry: Exported, count: int) -> list[Any]:
         gathered = _Gathered(count, entry)
         try:
             while not gathered.is_enough:
@@ -79,19 +79,14 @@ class Objects:
             gathered.has_ended = True
         except Exception as error:  # noqa: BLE001 - whatever a generator raises.
             gathered.failed(error)
-        return self._answer(number, gathered)
-
-    def _answer(self, number: int, gathered: _Gathered) -> list[Any]:
-        if gathered.has_ended:
-            self._references.drop(number)
-        return [gathered.items, gathered.has_ended]
+        return gathered.answer()
 
     def close(self, number: int, /) -> Awaitable[None] | None:
         """Closes an iterator, where it can be closed."""
         entry = self._references.exported(number)
         if entry.kind not in ("iterator", "async_iterator"):
             raise self._wrong(entry, "closed")
-        self._references.drop(number)
+        entry.has_ended = True
         close = getattr(entry.value, "aclose" if entry.kind == "async_iterator" else "close", None)
         return None if close is None else close()  # type: ignore[no-any-return]
 
@@ -112,7 +107,7 @@ class _Gathered:
         if entry.failure is not None:
             raise entry.failure
         self.items: list[Any] = []
-        self.has_ended = False
+        self.has_ended = entry.has_ended
         self._entry = entry
         self._count = max(1, count)
         self._until = time.monotonic() + _TAKE_SECONDS
@@ -128,10 +123,15 @@ class _Gathered:
             raise error
         self._entry.failure = error
 
+    def answer(self) -> list[Any]:
+        """The items, and whether these were the last."""
+        self._entry.has_ended = self.has_ended
+        return [self.items, self.has_ended]
+
     @property
     def is_enough(self) -> bool:
-        if not self.items:
-            return False
+        if self.has_ended or not self.items:
+            return self.has_ended
         return self._has_large or len(self.items) >= self._count or time.monotonic() >= self._until
 
 

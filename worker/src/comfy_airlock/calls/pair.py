@@ -19,7 +19,7 @@ from comfy_airlock.calls.service import Method, Service
 from comfy_airlock.calls.waiting import Deadline, LoopWaiter, OnProgress, ThreadWaiter
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import AirlockError, Disconnected
+from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.frame import EVENT, RELEASE, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.optional import standard
@@ -83,7 +83,7 @@ class Pair:
             AirlockError: the call did not come to an end, or could not be sent.
         """
         waiter = ThreadWaiter(self, on_progress)
-        context = current_call.get()
+        context = _call_under_way()
         if context is not None:
             context.on_cancel(waiter, waiter.cancelled)
         try:
@@ -110,7 +110,7 @@ class Pair:
     ) -> Any:
         """As :meth:`call`, in a coroutine; cancelling it cancels the call."""
         waiter = LoopWaiter(self, on_progress)
-        context = current_call.get()
+        context = _call_under_way()
         if context is not None:
             context.on_cancel(waiter, waiter.cancelled)
         try:
@@ -135,7 +135,7 @@ class Pair:
             timeout = left if timeout is None else min(left, timeout)
         # The innermost call of this pair's other side that this code runs for, if there is one.
         parent: IncomingCall | None = context
-        while parent is not None and parent.service is not self.service:
+        while parent is not None and (parent.is_answered or parent.service is not self.service):
             parent = parent.outer
         if parent is None:
             self._send_over(self._route(), waiter, request, timeout)
@@ -162,7 +162,7 @@ class Pair:
                 waiter.deadline = Deadline(timeout, self.name)
         try:
             waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None)
-        except AirlockError as error:
+        except BaseException as error:
             self.references.revert(receipts)
             if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
                 raise
@@ -182,7 +182,7 @@ class Pair:
         channel, peer = self._route()
         try:
             channel.send(EVENT, peer, 0, body, has_references=receipts is not None)
-        except AirlockError:
+        except BaseException:
             self.references.revert(receipts)
             raise
 
@@ -216,11 +216,8 @@ class Pair:
             for number, count in zip(numbers[::2], numbers[1::2], strict=False):
                 self.references.release(number, count)
 
-        undecoded = self.references.undecoded()
-        if undecoded:
-            process_releases.defer(undecoded, release)
-        else:
-            release()
+        # Off the thread that reads: what is released may be garbage, and its finalizer may do anything.
+        process_releases.defer(self.references.undecoded(), release)
 
     def _handle(self, frame: Frame) -> None:
         event = self._decoded(frame)
@@ -254,5 +251,13 @@ class Pair:
         flat = [each for item in receipts.items() for each in item]
         try:
             channel.send(RELEASE, peer, 0, self.codec.encode(flat))
-        except Disconnected:
+        except AirlockError:
             pass  # It is gone, and its objects with it.
+
+
+def _call_under_way() -> IncomingCall | None:
+    """The innermost call that this code runs for. A task may outlive the call that it was started in."""
+    context = current_call.get()
+    while context is not None and context.is_answered:
+        context = context.outer
+    return context

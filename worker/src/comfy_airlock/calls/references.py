@@ -31,7 +31,7 @@ _FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType, MethodWrappe
 class Exported:
     """An object of ours that the other side holds."""
 
-    __slots__ = ("failure", "is_revealed", "kind", "receipts", "value")
+    __slots__ = ("failure", "has_ended", "is_revealed", "kind", "receipts", "value")
 
     def __init__(self, value: Any, kind: str, is_revealed: bool) -> None:
         self.value = value
@@ -40,6 +40,8 @@ class Exported:
         self.receipts = 0
         # What an iterator raised after items that were still to be sent.
         self.failure: Exception | None = None
+        # Whether an iterator is exhausted or closed.
+        self.has_ended = False
 
 
 class ReferringBody(bytearray):
@@ -74,14 +76,14 @@ class References:
         Raises:
             ReferenceGone: it is a stand-in for something that is no more.
         """
+        is_revealed = self._reveals
+        if isinstance(value, Revealed):
+            value, is_revealed = value.value, True
         handle = handle_of(value) if isinstance(value, Remote) else None
         if handle is not None and handle.caller is self._caller:
             handle.check()
             self.unsettled.setdefault(threading.get_ident(), [])
             return Reference(handle.number)
-        is_revealed = self._reveals
-        if isinstance(value, Revealed):
-            value, is_revealed = value.value, True
         kind = _kind_of(value)
         if kind is None:
             return None
@@ -127,18 +129,10 @@ class References:
                 return
             entry.receipts -= count
             if entry.receipts <= 0:
-                self._forget(number, entry)
-
-    def drop(self, number: int) -> None:
-        """An iterator of ours is exhausted or closed: nobody needs it any more."""
-        with self._lock:
-            entry = self._exports.get(number)
-            if entry is not None:
-                self._forget(number, entry)
-
-    def _forget(self, number: int, entry: Exported) -> None:
-        del self._exports[number]
-        self._ids.pop(id(entry.value), None)
+                del self._exports[number]
+                self._ids.pop(id(entry.value), None)
+        # Outside the lock it may be garbage now, and its finalizer may do anything.
+        del entry
 
     def exported(self, number: object) -> Exported:
         """The object of ours behind a number.
@@ -175,10 +169,13 @@ class References:
     def end(self) -> None:
         """The other process is gone, or another is in its place: what it held is free, and what we held is no more."""
         with self._lock:
-            self._exports, self._ids = {}, {}
+            exports, self._exports, self._ids = self._exports, {}, {}
             stand_ins, self._stand_ins = list(self._stand_ins.values()), WeakValueDictionary()
         for each in stand_ins:
             handle_of(each).is_gone = True
+        if exports:
+            # What they are may have finalizers that call, and this is the thread that reads.
+            threading.Thread(target=exports.clear, name="airlock-aside", daemon=True).start()
 
     @property
     def counts(self) -> tuple[int, int]:

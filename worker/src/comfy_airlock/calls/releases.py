@@ -12,9 +12,12 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import ref
+
+from comfy_airlock.wire.optional import standard
 
 _GATHER_SECONDS: Final = 0.02
 
@@ -40,12 +43,20 @@ class _Deferred:
         self._undecoded = undecoded
         self._action = action
 
-    def is_done(self) -> bool:
-        """Does it, where it can be."""
+    def is_ready(self) -> bool:
+        """Whether it could be done, and was."""
         if any(body() is not None for body in self._undecoded):
             return False
-        self._action()
+        _do(self._action)
         return True
+
+
+def _do(action: Callable[[], object]) -> None:
+    """Whatever goes wrong with one release is no other's fault."""
+    try:
+        action()
+    except Exception:  # noqa: BLE001 - a finalizer may do anything.
+        standard("logging").getLogger("comfy_airlock").exception("a reference could not be released")
 
 
 class Releases:
@@ -84,8 +95,8 @@ class Releases:
                 else:
                     deferred.append(item)
             for releaser, each in gathered.items():
-                releaser.release(each)
-            deferred = [each for each in deferred if not each.is_done()]
+                _do(partial(releaser.release, each))
+            deferred = [each for each in deferred if not each.is_ready()]
 
     def _items(self, seconds: float | None) -> list[_Given | _Deferred]:
         """What comes, and what more comes within a moment; nothing where nothing comes for so many seconds."""

@@ -65,8 +65,7 @@ class Service:
             if self._inference is not None and "torch" in sys.modules:
                 self._inference.enter()
             name, args, keywords = self._codec.decode(call.body)
-            # It may hold back releases for as long as it is there, and the method may take long.
-            call.body = b""
+            call.channel.decoded(call)
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
             if type(result) is tuple or not hasattr(result, "__await__"):
                 self._answer(call, result)
@@ -74,6 +73,11 @@ class Service:
         except Exception as error:  # noqa: BLE001 - whatever a method raises is its caller's.
             self.fail(call, error)
             return None
+        except BaseException as error:
+            # It ends the process of a worker, and its callers are told of that. In a host it is what a function raised.
+            if self._pack is None:
+                self.fail(call, error)
+            raise
         finally:
             self._busy = busy_before
             current_call.reset(token)
@@ -146,21 +150,28 @@ class Service:
         """Cancels the task of a call. Called on the thread that reads."""
         if self._busy is not None:
             # The task gets its turn when that is done: nobody is to be ended for how long it takes.
-            self.fail(call, Cancelled("the call was cancelled"))
+            self.fail_aside(call, Cancelled("the call was cancelled"))
         try:
             loop.call_soon_threadsafe(task.cancel)
         except RuntimeError:
             pass  # The loop was closed: this process is about to end.
 
-    def fail(self, call: IncomingCall, error: Exception) -> None:
+    def fail(self, call: IncomingCall, error: BaseException) -> None:
         """Answers a call with an error."""
         try:
             call.channel.answer(call, ERROR, self._error_body(error))
         except AirlockError as failure:
             # What the exception holds is larger than a frame: the caller is told that, and gets no exception.
             call.channel.answer(call, ERROR, self._error_body(failure))
+        except Exception as failure:  # noqa: BLE001 - an exception's own code may raise when it is looked at.
+            said = f"{type(error).__qualname__} was raised, and {type(failure).__qualname__} when it was looked at"
+            call.channel.answer(call, ERROR, self._error_body(RuntimeError(said)))
 
-    def _error_body(self, error: Exception) -> bytes:
+    def fail_aside(self, call: IncomingCall, error: AirlockError) -> None:
+        """As :meth:`fail`, for the thread that reads."""
+        call.channel.fail_aside(call, self._error_body(error))
+
+    def _error_body(self, error: BaseException) -> bytes:
         whose = {} if self._pack is None else {"pack": self._pack}
         if isinstance(error, AirlockError):
             return self._codec.encode({**whose, **error.to_wire()})

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded, Disconnected
+from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded
 from comfy_airlock.wire.exceptions import rebuild
 from comfy_airlock.wire.frame import Frame
 from comfy_airlock.wire.incoming import IncomingCall
@@ -111,7 +112,7 @@ class _Waiter:
         if self.channel is not None:
             try:
                 self.channel.cancel(self.peer, self.number)
-            except Disconnected:
+            except AirlockError:
                 pass
 
     def _report(self, frame: Frame) -> None:
@@ -206,6 +207,7 @@ class LoopWaiter(_Waiter):
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         super().__init__(asker, on_progress)
         self._inbox = LoopInbox.of_running_loop()
+        self._context = copy_context()
         self._future: asyncio.Future[Outcome] = self._inbox.loop.create_future()
 
     def answered(self, frame: Frame) -> None:
@@ -218,9 +220,13 @@ class LoopWaiter(_Waiter):
         self._inbox.put(self._report, frame)
 
     def nested(self, call: IncomingCall) -> None:
-        service = self._asker.service
-        if not self._inbox.put(service.start, call):
-            service.fail(call, Cancelled("whoever waited for the call that this one was made for is gone"))
+        if not self._inbox.put(self._start, call):
+            gone = Cancelled("whoever waited for the call that this one was made for is gone")
+            self._asker.service.fail_aside(call, gone)
+
+    def _start(self, call: IncomingCall) -> None:
+        """Carries out a call back, in the context of the coroutine that waits."""
+        self._context.copy().run(self._asker.service.start, call)
 
     def cancelled(self) -> None:
         """The call that this one is made for was cancelled."""

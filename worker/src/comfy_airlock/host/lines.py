@@ -17,7 +17,7 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.errors import AirlockError, Disconnected
-from comfy_airlock.wire.frame import ERROR, Body, Frame
+from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 
 _KEEPER_NAME: Final = "airlock-line"
@@ -38,6 +38,7 @@ class PackLink:
         self._events = InOrder(servants)
         self.peer = peer
         self.line: Channel | None = None
+        self.last_line = 0
         self.pair = Pair(self._route, (connection, peer), name=name, reveals=False)
 
     def _route(self) -> Route:
@@ -53,6 +54,13 @@ class PackLink:
 
     def referring(self, frame: Frame) -> Body:
         return self.pair.references.hold(frame.body)
+
+    def joined(self, line: Channel, number: int) -> None:
+        """There is a line to the pack's worker of this number."""
+        if self.line is not None:
+            # The end of the one before is still to be read.
+            self.pair.references.end()
+        self.line, self.last_line = line, number
 
     def line_ended(self, line: Channel) -> None:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
@@ -106,8 +114,8 @@ class Lines:
         ):
             return
         link = self._packs.get(event[1].get("pack", SERVER_PEER))
-        # Where there was a line, its end has told already, and the next worker may be at work by now.
-        if link is not None and self._connection.lane is None:
+        # Where it had a line, the end of that has told already, and the next worker may be at work by now.
+        if link is not None and event[1].get("number") != link.last_line:
             link.pair.references.end()
 
     def _joined(self, peer: int, number: int) -> None:
@@ -118,8 +126,8 @@ class Lines:
         line = Channel(lane.take(number), self._connection.codec, "the worker")
         link = self.pack(peer)
         line.attach(_Line(self._connection, link, line, number), [])
+        link.joined(line, number)
         line.keep(_KEEPER_NAME)
-        link.line = line
         if self._is_closed:
             line.close()
 
@@ -208,7 +216,7 @@ class _Question:
 
     def nested(self, call: IncomingCall) -> None:
         """The server calls nobody back."""
-        call.channel.answer(call, ERROR, b"\xc0")
+        call.channel.fail_aside(call, b"\xc0")
 
     def answered(self, frame: Frame) -> None:
         """Passes the error on as it came: each caller decodes its own."""

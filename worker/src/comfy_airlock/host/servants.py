@@ -12,10 +12,20 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from comfy_airlock.wire.optional import standard
+
 Action = Callable[[], object]
 
 _THREADS_MAX: Final = 32
 _IDLE_SECONDS_MAX: Final = 2.0
+
+
+def _carry_out(action: Action) -> None:
+    """Whatever it raises, be it SystemExit, has been told to whom it concerns, and is the end of nothing here."""
+    try:
+        action()
+    except BaseException:  # noqa: BLE001
+        standard("logging").getLogger("comfy_airlock").exception("what a pack asked for failed")
 
 
 class Servants:
@@ -57,7 +67,7 @@ class Servants:
             if action is None:
                 return
             try:
-                action()
+                _carry_out(action)
             finally:
                 del action
                 with self._mutex:
@@ -88,4 +98,4 @@ class InOrder:
                     self._is_served = False
                     return
                 action = self._actions.popleft()
-            action()
+            _carry_out(action)

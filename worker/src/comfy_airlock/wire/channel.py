@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import repeat
 from typing import Final, NoReturn, Protocol
@@ -114,6 +115,8 @@ class Channel:
         self._far_side = far_side
         self._socket = link
         self._sending = threading.Lock()
+        self._is_torn = False
+        self._answers_aside: deque[tuple[IncomingCall, bytes]] | None = None
         self._state = threading.Lock()
         self._pending: dict[int, PendingCall] = {}
         # Their numbers are not free before their answers have come, which somebody else's would be taken for.
@@ -301,7 +304,8 @@ class Channel:
 
     def _answered_late(self, frame: Frame) -> None:
         """An answer crossed the cancel of its call."""
-        self._given_up.pop(frame.call, None)
+        with self._state:
+            self._given_up.pop(frame.call, None)
         if frame.has_references and self._owner is not None:
             self._owner.received(frame)
 
@@ -330,16 +334,42 @@ class Channel:
         """
         if self._incoming.pop(call.number, None) is not call:
             return False
-        self._incoming_bytes -= call.size
+        self.decoded(call)
+        call.is_answered = True
         try:
             self.send(kind, call.peer, call.number, body, has_references=has_references)
         except Disconnected:
             pass
         except LimitExceeded:
             self._incoming[call.number] = call
-            self._incoming_bytes += call.size
+            call.is_answered = False
             raise
         return True
+
+    def decoded(self, call: IncomingCall) -> None:
+        """A call's body is needed no more: it is no longer among what waits here."""
+        size, call.size = call.size, 0
+        self._incoming_bytes -= size
+        # It may hold back releases for as long as it is there, and what is called may take long.
+        call.body = b""
+
+    def fail_aside(self, call: IncomingCall, body: bytes) -> None:
+        """Answers a call with an error, for the thread that reads: it must not wait until the other side does."""
+        with self._state:
+            if self._answers_aside is not None:
+                self._answers_aside.append((call, body))
+                return
+            self._answers_aside = deque([(call, body)])
+        threading.Thread(target=self._answer_aside, name="airlock-aside", daemon=True).start()
+
+    def _answer_aside(self) -> None:
+        while True:
+            with self._state:
+                if not self._answers_aside:
+                    self._answers_aside = None
+                    return
+                call, body = self._answers_aside.popleft()
+            self.answer(call, ERROR, body)
 
     def _end(self, reason: AirlockError) -> None:
         with self._state:
@@ -409,33 +439,39 @@ class Channel:
         else:
             frame = build_frame(kind, peer, call, body, deadline_ms, parent, has_references)
         sent: list[int] = []
-        with self._sending:
-            try:
-                # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it.
-                # Between `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
-                sent.extend(map(self._socket.send, (frame,), _DONTWAIT))
-                if sent[0] != len(frame):
-                    self._send_rest(frame, sent)
-            except BlockingIOError:
-                self._send_rest(frame, sent)
-            except BaseException as error:
-                self._sending_failed(frame, sent, error)
-                raise
-
-    def _send_rest(self, frame: bytes, sent: list[int]) -> None:
-        """Sends what is left of ``frame``, and notes in ``sent`` how much went each time."""
-        # Two sides that both send and don't read would wait for each other for ever.
-        self.lead.call_keeper()
-        rest = memoryview(frame)[sum(sent) :]
         try:
-            while rest:
-                sent.extend(map(self._socket.send, (rest,)))
-                rest = rest[sent[-1] :]
+            with self._sending:
+                try:
+                    self._transmit(frame, sent)
+                finally:
+                    # Whoever sends next must know before it is ended, which is not to be done under the lock.
+                    self._is_torn = self._is_torn or 0 < sum(sent) < len(frame)
         except BaseException as error:
             self._sending_failed(frame, sent, error)
             raise
 
+    def _transmit(self, frame: bytes, sent: list[int]) -> None:
+        """Sends a frame, and notes in ``sent`` how much went each time."""
+        if self._is_torn:
+            raise Unsent("the connection ended: a message before was interrupted in the middle")
+        try:
+            # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it.
+            # Between `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
+            sent.extend(map(self._socket.send, (frame,), _DONTWAIT))
+            if sent[0] == len(frame):
+                return
+        except BlockingIOError:
+            pass
+        # Two sides that both send and don't read would wait for each other for ever.
+        self.lead.call_keeper()
+        rest = memoryview(frame)[sum(sent) :]
+        while rest:
+            sent.extend(map(self._socket.send, (rest,)))
+            rest = rest[sent[-1] :]
+
     def _sending_failed(self, frame: bytes, sent: list[int], error: BaseException) -> None:
+        if isinstance(error, AirlockError):
+            return
         kind = Disconnected if sent else Unsent
         if isinstance(error, ConnectionError):
             # Whoever reads may still find why, in what the server said before it closed the connection.

@@ -16,6 +16,7 @@ from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import Frame, build_frame
 from comfy_airlock.wire.lead import Lead
+from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 SERVER_PEER = 0
@@ -102,8 +103,9 @@ class Connection(Channel):
     ) -> None:
         """As a channel's; and waits until the server takes more for ``peer``, which may be slow in reading."""
         if self._credit is not None and peer != SERVER_PEER and kind not in _FREE_KINDS:
-            prefixes = (deadline_ms is not None) + (parent is not None)
-            if not self._credit.take(peer, frames.HEADER_BYTES + 4 * prefixes + len(body)):
+            length = 4 * ((deadline_ms is not None) + (parent is not None)) + len(body)
+            # One that is too long is refused below, and takes nothing of the window.
+            if length <= FRAME_BYTES_MAX and not self._credit.take(peer, frames.HEADER_BYTES + length):
                 raise Unsent("the connection to the server has ended")
         super().send(kind, peer, call, body, deadline_ms, parent, has_references)
 

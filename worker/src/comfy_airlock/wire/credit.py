@@ -35,8 +35,8 @@ class Credit:
                 seat.taken_care_of = False
             return not self._has_ended
         finally:
-            if seat in self._waiting[peer]:
-                with self._mutex:
+            with self._mutex:
+                if peer in self._waiting:
                     self._waiting[peer].pop(seat, None)
 
     def _taken(self, peer: int, count: int, seat: Seat) -> bool:

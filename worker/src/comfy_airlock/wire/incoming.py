@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from comfy_airlock.wire.errors import Disconnected
+from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.frame import PROGRESS, Body
 
 
@@ -14,6 +14,10 @@ class Source(Protocol):
     """The channel that a call came over, as the call sees it."""
 
     def answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False, /) -> bool: ...
+
+    def fail_aside(self, call: IncomingCall, body: bytes, /) -> None: ...
+
+    def decoded(self, call: IncomingCall, /) -> None: ...
 
     def send(self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False) -> None: ...
 
@@ -35,11 +39,24 @@ class IncomingCall:
         size: how many bytes those were.
         until: time of the monotonic clock at which its caller waits no longer; None for ever.
         is_cancelled: whether its caller has given it up.
+        is_answered: whether its answer is on its way.
         service: who carries it out, once somebody does.
         outer: the call that was under way where this one was begun.
     """
 
-    __slots__ = ("_on_cancel", "body", "channel", "is_cancelled", "number", "outer", "peer", "service", "size", "until")
+    __slots__ = (
+        "_on_cancel",
+        "body",
+        "channel",
+        "is_answered",
+        "is_cancelled",
+        "number",
+        "outer",
+        "peer",
+        "service",
+        "size",
+        "until",
+    )
 
     def __init__(self, channel: Source, peer: int, number: int, body: Body, deadline_ms: int | None = None) -> None:
         self.channel = channel
@@ -49,6 +66,7 @@ class IncomingCall:
         self.size = len(body)
         self.until = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
         self.is_cancelled = False
+        self.is_answered = False
         self.service: Reporter | None = None
         self.outer: IncomingCall | None = None
         self._on_cancel: dict[object, Callable[[], None]] | None = None
@@ -60,7 +78,10 @@ class IncomingCall:
         self.is_cancelled = True
         while self._on_cancel:
             # Taken out one by one: whoever gets an action carries it out, here or in on_cancel.
-            _, action = self._on_cancel.popitem()
+            try:
+                _, action = self._on_cancel.popitem()
+            except KeyError:
+                return  # The last one was taken back in between.
             action()
 
     def on_cancel(self, token: object, action: Callable[[], None]) -> None:
@@ -82,5 +103,5 @@ class IncomingCall:
         if not self.is_cancelled:
             try:
                 self.channel.send(PROGRESS, self.peer, self.number, body, has_references=has_references)
-            except Disconnected:
+            except AirlockError:
                 pass

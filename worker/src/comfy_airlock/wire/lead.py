@@ -17,6 +17,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from comfy_airlock.wire.errors import BadRequest
+
 _REST_SECONDS: Final = 0.02
 """How long the keeper leaves an unread stream to a thread that may come back to it: calls follow one another."""
 
@@ -97,7 +99,12 @@ class Lead:
     def take(self) -> bool:
         """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
         self._threads_waited += 1
-        return not self._has_ended and self._baton.acquire(False)
+        # A finalizer, which may run where this very thread reads, is not to read in between.
+        return not (self._has_ended or self._leads()) and self._baton.acquire(False)
+
+    def _leads(self) -> bool:
+        """Whether it is this thread that leads."""
+        return bool(self._baton._is_owned())  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
 
     def give_up(self) -> None:
         """Ends this thread's lead, if it has it."""
@@ -112,6 +119,10 @@ class Lead:
         Args:
             until: a time of the monotonic clock, at which it returns in any case.
         """
+        if self._leads():
+            raise BadRequest(
+                "a call was made by the thread that reads, such as in a finalizer: nobody would read for it"
+            )
         self._threads_waited += 1
         baton, read = self._baton, self._read
         while not (seat.taken_care_of or (until is not None and time.monotonic() >= until)):
@@ -224,12 +235,13 @@ class Lead:
             with self._mutex:
                 is_quiet = threads_waited == self._threads_waited
                 threads_waited = self._threads_waited
+                # One thread waits for long: it calls when it is done, so nobody has to look every few milliseconds.
+                # Said before the lead is looked at: whoever gives it up from here on calls.
+                self._keeper_sleeps = is_quiet
                 if self._keeper_is_called or (is_quiet and self._is_free()):
                     self._keeper_is_called = self._keeper_sleeps = False
                     self._silence_bell()
                     return
-                # One thread waits for long: it calls when it is done, so nobody has to look every few milliseconds.
-                self._keeper_sleeps = is_quiet
             try:
                 self._keeper_bell.get(timeout=None if is_quiet else _REST_SECONDS)
             except Empty:
