@@ -394,6 +394,25 @@ def test_events_arrive_in_order(pack: Pack) -> None:
     pack.on("told", None)
 
 
+def test_events_that_nobody_gets_to_are_dropped_and_nothing_else(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_airlock.calls.pair.EVENT_BYTES_MAX", 100_000)
+    told: list[int] = []
+    gate = threading.Event()
+
+    def handle(value: bytes) -> None:
+        assert gate.wait(SECONDS_MAX)
+        told.append(len(value))
+
+    pack.on("told", handle)
+    pack.call("Emit", values=[bytes(20_000)] * 50)
+    gate.set()
+    eventually(lambda: len(told) >= 5)
+    pack.call("Emit", values=[b"after"])
+    eventually(lambda: told[-1] == 5)
+    assert len(told) < 20
+    pack.on("told", None)
+
+
 def test_events_go_to_the_pack(pack: Pack) -> None:
     echoed: list[Any] = []
     pack.on("echo", echoed.append)
@@ -470,6 +489,31 @@ def test_queued_call_that_is_cancelled_never_runs(pack: Pack) -> None:
 
 
 # Peers that stall, and the end
+
+
+def test_cancel_reaches_a_call_back_that_waits_for_another_pack() -> None:
+    with connect_by("line") as airlock, ThreadPoolExecutor(1, "airlock-test") as pool:
+        caller, other = airlock.open(FOLDER), airlock.open(FOLDER.parent / "probe")
+        other.call("Echo")
+        entered, left = threading.Event(), threading.Event()
+
+        def slow() -> None:
+            entered.set()
+            try:
+                other.call("Sleep", seconds=600.0)
+            finally:
+                left.set()
+
+        pid = caller.describe()["pid"]
+        waits = pool.submit(caller.call, "Call", function=slow, args=[])
+        assert entered.wait(SECONDS_MAX)
+        time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        # Not when the other pack is done, but at once.
+        assert left.wait(SECONDS_MAX)
+        with pytest.raises(WorkerDied):
+            waits.result(SECONDS_MAX)
+        other.close()
 
 
 @pytest.mark.parametrize("route", ["line", "relay"])

@@ -22,6 +22,7 @@ from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.frame import EVENT, RELEASE, Frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.limits import EVENT_BYTES_MAX
 from comfy_airlock.wire.optional import standard
 
 Route = tuple[Channel, int]
@@ -64,6 +65,8 @@ class Pair:
         methods = {**Objects(self.references).methods, **(methods or {})}
         self.service = Service(self.codec, self.references, methods, pack, inference)
         self._handlers: dict[str, EventHandler] = {}
+        self._event_bytes = 0
+        self._drops_events = False
 
     def call(
         self,
@@ -138,7 +141,11 @@ class Pair:
         while parent is not None and (parent.is_answered or parent.service is not self.service):
             parent = parent.outer
         if parent is None:
-            self._send_over(self._route(), waiter, request, timeout)
+            route = self._route()
+            if isinstance(waiter, ThreadWaiter) and cast("Channel", context.channel).lead is not route[0].lead:
+                # Its cancel is read elsewhere, and has to find this thread where it can be woken.
+                waiter.may_lead = False
+            self._send_over(route, waiter, request, timeout)
         else:
             route = cast("Channel", parent.channel), parent.peer
             self._send_over(route, waiter, request, timeout, parent.number)
@@ -200,12 +207,24 @@ class Pair:
             later: carries out an event's handler, off the thread that reads and in order.
         """
         if frame.kind == EVENT:
-            later(lambda: self._handle(frame))
+            self._happened(frame, later)
         elif frame.kind == RELEASE:
             self._released(frame)
         elif frame.has_references:
             # Nobody waits for it any more: what it holds is garbage as soon as it is decoded.
             self._decoded(frame)
+
+    def _happened(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
+        if self._event_bytes < EVENT_BYTES_MAX:
+            self._event_bytes += len(frame.body)
+            later(lambda: self._handle(frame))
+            return
+        if frame.has_references:
+            self._decoded(frame)
+        if not self._drops_events:
+            self._drops_events = True
+            said = "events are dropped: %d bytes of them wait for their handlers; peer %s"
+            standard("logging").getLogger("comfy_airlock").warning(said, self._event_bytes, self.name)
 
     def _released(self, frame: Frame) -> None:
         numbers = self._decoded(frame)
@@ -220,6 +239,8 @@ class Pair:
         process_releases.defer(self.references.undecoded(), release)
 
     def _handle(self, frame: Frame) -> None:
+        self._event_bytes -= len(frame.body)
+        self._drops_events = False
         event = self._decoded(frame)
         if not (isinstance(event, list) and len(event) == 2 and isinstance(event[0], str)):
             return

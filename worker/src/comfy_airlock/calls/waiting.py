@@ -19,7 +19,7 @@ from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded
 from comfy_airlock.wire.exceptions import rebuild
 from comfy_airlock.wire.frame import Frame
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Seat
+from comfy_airlock.wire.lead import Lead, Seat
 from comfy_airlock.wire.optional import standard
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class _Waiter:
 class ThreadWaiter(_Waiter, Seat):
     """A thread that waits for one answer, and reads for all others meanwhile where no other thread does."""
 
+    may_lead = True
+    """Whether this thread may read, and so be beyond the reach of who would cancel its call."""
     _outcome: Outcome | None = None
     _inbox: deque[Frame | IncomingCall] | None = None
 
@@ -168,7 +170,7 @@ class ThreadWaiter(_Waiter, Seat):
         """
         assert self.channel is not None
         lead, deadline = self.channel.lead, self.deadline
-        if deadline is None and self.channel.has_own_lead:
+        if deadline is None and self.may_lead and self.channel.has_own_lead:
             # Where calls follow one another, no other thread reads, and the result is what comes next.
             try:
                 if lead.take() and not self.taken_care_of:
@@ -185,12 +187,23 @@ class ThreadWaiter(_Waiter, Seat):
                 self._empty_inbox()
             if outcome is not None:
                 return self._conclude(outcome)
-            if deadline is None:
-                lead.wait(self)
-            elif deadline.seconds_left() > 0:
-                lead.wait(self, deadline.until)
-            else:
+            if deadline is not None and deadline.seconds_left() <= 0:
                 raise deadline.exceeded()
+            if self.may_lead:
+                lead.wait(self, None if deadline is None else deadline.until)
+            else:
+                self._follow(lead, deadline)
+
+    def _follow(self, lead: Lead, deadline: Deadline | None) -> None:
+        """Sleeps until there is something, which others read."""
+        lead.attend(self)
+        self.hang_bell()
+        try:
+            if not self.taken_care_of:
+                self.sleep(None if deadline is None else deadline.seconds_left())
+        finally:
+            self.take_bell_down()
+            lead.dismiss(self)
 
     def _empty_inbox(self) -> None:
         while self._inbox:

@@ -25,3 +25,6 @@ INCOMING_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 INCOMING_BYTES_READ_ON: Final = 64 * 1024 * 1024
 """Bytes of such calls past which nobody reads who has no need to: the other side's sends then wait in the kernel."""
+
+EVENT_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Bytes of events that may wait for their handlers: further ones are dropped."""
