@@ -605,7 +605,9 @@ def test_interrupt_before_anything_was_sent_leaves_the_connection_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
-        monkeypatch.setattr(airlock._connection, "_socket", InterruptedSocket(airlock._connection._socket, 0))
+        monkeypatch.setattr(
+            airlock._connection._sender, "_link", InterruptedSocket(airlock._connection._sender._link, 0)
+        )
         with pytest.raises(Interrupted):
             call(airlock, "never")
         assert call(airlock, "fine")[1] == ["fine"]
@@ -616,7 +618,9 @@ def test_interrupt_after_any_byte_was_sent_ends_the_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
-        monkeypatch.setattr(airlock._connection, "_socket", InterruptedSocket(airlock._connection._socket, count))
+        monkeypatch.setattr(
+            airlock._connection._sender, "_link", InterruptedSocket(airlock._connection._sender._link, count)
+        )
         with pytest.raises(Interrupted):
             call(airlock, "half")
         with pytest.raises(Disconnected, match="interrupted in the middle"):

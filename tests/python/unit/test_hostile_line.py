@@ -207,6 +207,28 @@ def test_flood_of_calls_that_are_not_answered_ends_the_line(side: Side, monkeypa
     assert all(each.is_cancelled for each in held)
 
 
+def test_queued_call_that_is_cancelled_is_answered_by_another_thread_than_reads(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    senders: list[str] = []
+    send = Channel.send
+
+    def noted(channel: Channel, *args: Any, **options: Any) -> None:
+        senders.append(threading.current_thread().name)
+        send(channel, *args, **options)
+
+    monkeypatch.setattr(Channel, "send", noted)
+    held: list[IncomingCall] = []
+    side.channel._called = held.append
+    numbers = range(1, 20)
+    side.hostile.sendall(b"".join(call(number, "wait") + build_frame(frames.CANCEL, 1, number) for number in numbers))
+    answers = [side.read() for _ in numbers]
+    assert [each.call for each in answers] == list(numbers)
+    assert {CODEC.decode(each.body)["code"] for each in answers} == {"cancelled"}
+    # The one that reads would wait for the other side to read, and read nothing meanwhile.
+    assert set(senders) == {"airlock-aside"}
+
+
 def test_flood_of_bytes_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("comfy_airlock.wire.channel.INCOMING_BYTES_MAX", 10_000)
     held: list[IncomingCall] = []

@@ -140,7 +140,7 @@ class LoopReader:
         self._inbox.begin_reading()
         try:
             # Whatever it is that came, somebody else may have taken it by now.
-            if lead.take() and self._channel.glance():
+            if lead.take() and self._channel.receiver.glance():
                 self._channel.read()
         finally:
             lead.give_up()

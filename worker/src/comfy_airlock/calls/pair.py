@@ -86,22 +86,16 @@ class Pair:
             AirlockError: the call did not come to an end, or could not be sent.
         """
         waiter = ThreadWaiter(self, on_progress)
-        context = _call_under_way()
-        if context is not None:
-            context.on_cancel(waiter, waiter.cancelled)
         try:
-            if context is None:
-                self._send_over(self._route(), waiter, [method, [*args], keywords], timeout)
-            else:
-                self._send_within(context, waiter, [method, [*args], keywords], timeout)
+            self._begin(waiter, [method, [*args], keywords], timeout)
             return waiter.wait()
         except BaseException:
             # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
             waiter.give_up()
             raise
         finally:
-            if context is not None:
-                context.off_cancel(waiter)
+            if waiter.context is not None:
+                waiter.context.off_cancel(waiter)
 
     async def acall(
         self,
@@ -113,21 +107,28 @@ class Pair:
     ) -> Any:
         """As :meth:`call`, in a coroutine; cancelling it cancels the call."""
         waiter = LoopWaiter(self, on_progress)
-        context = _call_under_way()
-        if context is not None:
-            context.on_cancel(waiter, waiter.cancelled)
         try:
-            if context is None:
-                self._send_over(self._route(), waiter, [method, [*args], keywords], timeout)
-            else:
-                self._send_within(context, waiter, [method, [*args], keywords], timeout)
+            self._begin(waiter, [method, [*args], keywords], timeout)
             return await waiter.wait()
         except BaseException:
             waiter.give_up()
             raise
         finally:
-            if context is not None:
-                context.off_cancel(waiter)
+            if waiter.context is not None:
+                waiter.context.off_cancel(waiter)
+
+    def _begin(self, waiter: ThreadWaiter | LoopWaiter, request: list[Any], timeout: float | None) -> None:
+        """Sends a call, on behalf of the one that this code runs for, where that is still under way."""
+        context = current_call.get()
+        # A task may outlive the call that it was started in.
+        while context is not None and context.is_answered:
+            context = context.outer
+        if context is None:
+            self._send_over(self._route(), waiter, request, timeout)
+            return
+        waiter.context = context
+        context.on_cancel(waiter, waiter.cancelled)
+        self._send_within(context, waiter, request, timeout)
 
     def _send_within(
         self, context: IncomingCall, waiter: ThreadWaiter | LoopWaiter, request: list[Any], timeout: float | None
@@ -274,11 +275,3 @@ class Pair:
             channel.send(RELEASE, peer, 0, self.codec.encode(flat))
         except AirlockError:
             pass  # It is gone, and its objects with it.
-
-
-def _call_under_way() -> IncomingCall | None:
-    """The innermost call that this code runs for. A task may outlive the call that it was started in."""
-    context = current_call.get()
-    while context is not None and context.is_answered:
-        context = context.outer
-    return context

@@ -94,6 +94,7 @@ class _Waiter:
         channel: where it went; None where it was not sent.
         peer, number: what it is known by there.
         deadline: for channels on which nobody else keeps it.
+        context: the call on whose behalf it is made.
     """
 
     # One is made for each call: what most of them never set is a default of the class.
@@ -101,11 +102,20 @@ class _Waiter:
     peer = 0
     number = 0
     deadline: Deadline | None = None
+    context: IncomingCall | None = None
     _listener_error: Exception | None = None
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         self._asker = asker
         self._on_progress = on_progress
+
+    def cancelled(self) -> None:
+        """The call that this one is made for was cancelled."""
+        self.failed(Cancelled("the call was cancelled, as the one that it was made for was"))
+
+    def failed(self, error: AirlockError) -> None:
+        """No answer will come, and why. Called on the thread that reads."""
+        raise NotImplementedError
 
     def give_up(self) -> None:
         """Cancels the call, if it was sent and has no answer; a channel that is gone has cancelled it already."""
@@ -152,10 +162,6 @@ class ThreadWaiter(_Waiter, Seat):
 
     def nested(self, call: IncomingCall) -> None:
         self._put(call)
-
-    def cancelled(self) -> None:
-        """The call that this one is made for was cancelled."""
-        self.failed(Cancelled("the call was cancelled, as the one that it was made for was"))
 
     def _put(self, item: Frame | IncomingCall) -> None:
         if self._inbox is None:
@@ -240,10 +246,6 @@ class LoopWaiter(_Waiter):
     def _start(self, call: IncomingCall) -> None:
         """Carries out a call back, in the context of the coroutine that waits."""
         self._context.copy().run(self._asker.service.start, call)
-
-    def cancelled(self) -> None:
-        """The call that this one is made for was cancelled."""
-        self.failed(Cancelled("the call was cancelled, as the one that it was made for was"))
 
     def _settle(self, outcome: Outcome) -> None:
         # Cancelling the coroutine has cancelled the future.

@@ -36,7 +36,7 @@ class Streams:
             self._poll.unregister(descriptor)
 
     def _read(self, seconds: float | None) -> None:
-        if seconds is None and self._latest is not None and self._latest.look():
+        if seconds is None and self._latest is not None and self._latest.receiver.look():
             self._latest.read()
             return
         ready = self._poll.poll(None if seconds is None else seconds * 1000)

@@ -8,17 +8,15 @@ Bodies are decoded by whom they are for: the kind of tensor that a thread builds
 
 from __future__ import annotations
 
-import os
-import select
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import repeat
-from typing import Final, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.credit import Credit
 from comfy_airlock.wire.errors import AirlockError, Cancelled, Disconnected, LimitExceeded, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import (
@@ -30,7 +28,6 @@ from comfy_airlock.wire.frame import (
     RESULT,
     Body,
     Frame,
-    FrameAssembler,
     build_frame,
     pack_header,
     unpack_header,
@@ -38,12 +35,8 @@ from comfy_airlock.wire.frame import (
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead
 from comfy_airlock.wire.limits import CALLS_MAX, FRAME_BYTES_MAX, INCOMING_BYTES_MAX, INCOMING_BYTES_READ_ON
-
-_DONTWAIT: Final = repeat(socket.MSG_DONTWAIT)
-_ALL: Final = repeat(0)
-
-_LOOKS: Final = 60
-_LOOKS_SKIPPED: Final = 8
+from comfy_airlock.wire.receiving import Receiver
+from comfy_airlock.wire.sending import Sender, Torn
 
 
 class PendingCall(Protocol):
@@ -94,7 +87,12 @@ def _nobody_called(call: IncomingCall) -> None:
 
 
 class Channel:
-    """One stream socket that frames go over."""
+    """One stream socket that frames go over.
+
+    Attributes:
+        lead: who reads.
+        receiver: where :meth:`read` finds what has come.
+    """
 
     def __init__(
         self, link: socket.socket, codec: Codec, far_side: str, lead: Lead | None = None, *, is_direct: bool = True
@@ -114,8 +112,9 @@ class Channel:
         self.has_own_lead = lead is None
         self._far_side = far_side
         self._socket = link
-        self._sending = threading.Lock()
-        self._is_torn = False
+        self._sender = Sender(link, self.lead.call_keeper)
+        # What a connection that serves many peers may send to each.
+        self._credit: Credit | None = None
         self._answers_aside: deque[tuple[IncomingCall, bytes]] | None = None
         self._state = threading.Lock()
         self._pending: dict[int, PendingCall] = {}
@@ -125,13 +124,10 @@ class Channel:
         self._incoming: dict[int, IncomingCall] = {}
         self._incoming_bytes = 0
         self._reason: AirlockError | None = None
-        self._assembler = FrameAssembler()
-        self._counts: list[int] = []
+        self.receiver = Receiver(link)
         self._owner: Owner | None = None
         self._called: Callable[[IncomingCall], object] = _nobody_called
         self._keeper: threading.Thread | None = None
-        self._may_spin = len(os.sched_getaffinity(0)) > 1
-        self._looks_skipped = 0
 
     def fileno(self) -> int:
         """The socket's descriptor, for ``poll``."""
@@ -161,17 +157,16 @@ class Channel:
         Returns:
             The result of that call, where that is what came; it is handed to nobody then.
         """
-        counts = self._counts
+        receiver = self.receiver
+        counts, assembler = receiver.counts, receiver.assembler
         result: Body | None = None
         try:
-            if seconds is not None and not self._has_something(seconds):
+            if seconds is not None and not receiver.has_something(seconds):
                 return None
-            if not (counts or (seconds is None and self.look())):
-                # Received and noted by one call into C, as in send: what is taken and not counted would be lost.
-                counts.extend(map(self._socket.recv_into, (self._assembler.target,)))
+            receiver.receive()
             if not counts[0]:
                 self._closed()
-            count, assembler = counts[0], self._assembler
+            count = counts[0]
             length, kind, flags, attachments, peer, call = unpack_header(assembler.buffer)
             # Where calls follow one another, one whole frame comes at a time. For two kinds this does what _hand_out
             # does for any frame, in fewer steps: two processes that take turns find each other's caches cold.
@@ -206,43 +201,6 @@ class Channel:
     def has_ended(self) -> bool:
         """Whether nothing is sent or read any more."""
         return self._reason is not None
-
-    def glance(self) -> bool:
-        """Looks once whether something has come. Called by whoever leads; :meth:`read` takes what was found."""
-        try:
-            self._counts.extend(map(self._socket.recv_into, (self._assembler.target,), _ALL, _DONTWAIT))
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # To be found again, and told, by read.
-        return True
-
-    def look(self) -> bool:
-        """Looks again and again, for about a tenth of a millisecond, whether something has come, where that pays.
-
-        A thread that sleeps takes several times as long to wake, on a cold core, as the answer to a short call takes to
-        come. Where nothing came in time, it is not tried the next times; and not at all where the other side could not
-        run meanwhile. Called by whoever leads; :meth:`read` takes what was found.
-        """
-        if not self._may_spin:
-            return False
-        if self._looks_skipped:
-            self._looks_skipped -= 1
-            return False
-        counts, receive, target = self._counts, self._socket.recv_into, (self._assembler.target,)
-        for _ in range(_LOOKS):
-            try:
-                counts.extend(map(receive, target, _ALL, _DONTWAIT))
-            except OSError:
-                continue
-            return True
-        self._looks_skipped = _LOOKS_SKIPPED
-        return False
-
-    def _has_something(self, seconds: float) -> bool:
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        return bool(poller.poll(seconds * 1000))
 
     def _hand_out(self, received: list[Frame]) -> None:
         for each in received:
@@ -290,9 +248,8 @@ class Channel:
                 call.cancel()
                 if call.service is None:
                     # It waits for its turn, which may be long in coming.
-                    self.answer(
-                        call, ERROR, self.codec.encode(Cancelled("the call was cancelled before it ran").to_wire())
-                    )
+                    reason = Cancelled("the call was cancelled before it ran")
+                    self.fail_aside(call, self.codec.encode(reason.to_wire()))
         elif frame.kind == ERROR:
             raise AirlockError.from_wire(self.codec.decode(frame.body))
         elif frame.kind == PROGRESS:
@@ -338,12 +295,12 @@ class Channel:
         call.is_answered = True
         try:
             self.send(kind, call.peer, call.number, body, has_references=has_references)
-        except Disconnected:
-            pass
-        except LimitExceeded:
-            self._incoming[call.number] = call
-            call.is_answered = False
-            raise
+        except AirlockError as error:
+            # Where the channel has ended, whoever asked is gone, and this is why.
+            if isinstance(error, LimitExceeded) and self._reason is None:
+                self._incoming[call.number] = call
+                call.is_answered = False
+                raise
         return True
 
     def decoded(self, call: IncomingCall) -> None:
@@ -381,7 +338,7 @@ class Channel:
         if not is_first:
             return
         if isinstance(reason, (ProtocolError, LimitExceeded)):
-            self._tell(reason)
+            self._sender.send_last(build_frame(ERROR, 0, 0, self.codec.encode(reason.to_wire())))
         self._shut()
         if self.has_own_lead:
             self.lead.end()
@@ -389,18 +346,6 @@ class Channel:
             call.cancel()
         if self._owner is not None:
             self._owner.ended(reason, list(pending.values()))
-
-    def _tell(self, reason: AirlockError) -> None:
-        """Tells the other side what it did wrong, where it can be told without waiting."""
-        if not self._sending.acquire(blocking=False):
-            return
-        try:
-            farewell = build_frame(ERROR, 0, 0, self.codec.encode(reason.to_wire()))
-            self._socket.send(farewell, socket.MSG_DONTWAIT)
-        except OSError:
-            pass
-        finally:
-            self._sending.release()
 
     def _shut(self) -> None:
         try:
@@ -420,8 +365,7 @@ class Channel:
     ) -> None:
         """Sends one frame. Blocks while the other side takes nothing; what comes in meanwhile is read by whoever leads.
 
-        What interrupts it (Ctrl-C, or what another signal's handler raises) passes through. Where a part of the frame
-        is on its way by then, the channel ends: whatever came next would be taken for the rest of it.
+        What interrupts it passes through; in the middle of the frame it ends the channel.
 
         Args:
             kind, peer, call, body, deadline_ms, parent, has_references: the frame, as :func:`build_frame` has it.
@@ -438,50 +382,26 @@ class Channel:
             frame = pack_header(len(body), kind, 0, 0, peer, call) + body
         else:
             frame = build_frame(kind, peer, call, body, deadline_ms, parent, has_references)
+        if self._credit is not None and not self._credit.take(kind, peer, len(frame)):
+            raise Unsent(f"the connection to {self._far_side} has ended")
         sent: list[int] = []
         try:
-            with self._sending:
-                try:
-                    self._transmit(frame, sent)
-                finally:
-                    # Whoever sends next must know before it is ended, which is not to be done under the lock.
-                    self._is_torn = self._is_torn or 0 < sum(sent) < len(frame)
+            self._sender.send(frame, sent)
         except BaseException as error:
-            self._sending_failed(frame, sent, error)
+            self._sending_failed(error, sent)
             raise
 
-    def _transmit(self, frame: bytes, sent: list[int]) -> None:
-        """Sends a frame, and notes in ``sent`` how much went each time."""
-        if self._is_torn:
-            raise Unsent("the connection ended: a message before was interrupted in the middle")
-        try:
-            # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it.
-            # Between `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
-            sent.extend(map(self._socket.send, (frame,), _DONTWAIT))
-            if sent[0] == len(frame):
-                return
-        except BlockingIOError:
-            pass
-        # Two sides that both send and don't read would wait for each other for ever.
-        self.lead.call_keeper()
-        rest = memoryview(frame)[sum(sent) :]
-        while rest:
-            sent.extend(map(self._socket.send, (rest,)))
-            rest = rest[sent[-1] :]
-
-    def _sending_failed(self, frame: bytes, sent: list[int], error: BaseException) -> None:
-        if isinstance(error, AirlockError):
-            return
+    def _sending_failed(self, error: BaseException, sent: list[int]) -> None:
         kind = Disconnected if sent else Unsent
         if isinstance(error, ConnectionError):
             # Whoever reads may still find why, in what the server said before it closed the connection.
             raise self._broken(error, kind) from error
-        if 0 < sum(sent) < len(frame):
+        if self._sender.is_torn:
             self._end(Disconnected("the connection ended: sending was interrupted in the middle of a message"))
-        if isinstance(error, OSError):
+        if isinstance(error, (OSError, Torn)):
             raise self._broken(error, kind) from error
 
-    def _broken(self, error: OSError, kind: type[Disconnected]) -> AirlockError:
+    def _broken(self, error: Exception, kind: type[Disconnected]) -> AirlockError:
         if self._reason is not None and not isinstance(self._reason, Disconnected):
             return self._reason.fresh()
         said = (
@@ -562,6 +482,4 @@ class Channel:
         self._end(Disconnected("the connection was closed"))
         if self._keeper is not None and self._keeper is not threading.current_thread():
             self._keeper.join()
-        # Not under a thread that is sending: its descriptor's number may be another's a moment later.
-        with self._sending:
-            self._socket.close()
+        self._sender.close()

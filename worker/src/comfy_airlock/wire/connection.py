@@ -7,7 +7,7 @@ import socket
 from typing import Any, Final
 
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel, Unsent
+from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.credentials import check_server
 from comfy_airlock.wire.credit import Credit
@@ -16,12 +16,9 @@ from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import Frame, build_frame
 from comfy_airlock.wire.lead import Lead
-from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 SERVER_PEER = 0
-#: They may be what ends a jam, and are small.
-_FREE_KINDS: Final = frozenset({frames.CANCEL, frames.RELEASE})
 _FEATURES: Final = ["line", "credit"]
 
 
@@ -44,7 +41,6 @@ class Connection(Channel):
         """
         super().__init__(_connect(path), codec, "the server", lead, is_direct=False)
         self.lane: DescriptorLane | None = None
-        self._credit: Credit | None = None
         try:
             first, *self.early = self._introduce(hello)
             self.welcome: dict[str, Any] = self._expect_welcome(first)
@@ -74,14 +70,14 @@ class Connection(Channel):
     def _receive_welcome(self) -> list[Frame]:
         """As :meth:`_receive`, and takes the lane that may come with the welcome's first byte."""
         try:
-            count, descriptor = receive_with_descriptor(self._socket, self._assembler.target)
+            count, descriptor = receive_with_descriptor(self._socket, self.receiver.assembler.target)
         except OSError as error:
             raise Disconnected(f"the connection to the server broke: {error}") from error
         if descriptor is not None:
             self.lane = DescriptorLane(descriptor)
         if count == 0:
             raise Disconnected("the server closed the connection")
-        return self._assembler.advance(count)
+        return self.receiver.assembler.advance(count)
 
     def _expect_welcome(self, frame: Frame) -> dict[str, Any]:
         body = self.codec.decode(frame.body)
@@ -90,24 +86,6 @@ class Connection(Channel):
         if frame.kind != frames.WELCOME or not isinstance(body, dict):
             raise ProtocolError("the server's first frame is neither a welcome nor an error")
         return body
-
-    def send(
-        self,
-        kind: int,
-        peer: int,
-        call: int,
-        body: bytes = b"",
-        deadline_ms: float | None = None,
-        parent: int | None = None,
-        has_references: bool = False,
-    ) -> None:
-        """As a channel's; and waits until the server takes more for ``peer``, which may be slow in reading."""
-        if self._credit is not None and peer != SERVER_PEER and kind not in _FREE_KINDS:
-            length = 4 * ((deadline_ms is not None) + (parent is not None)) + len(body)
-            # One that is too long is refused below, and takes nothing of the window.
-            if length <= FRAME_BYTES_MAX and not self._credit.take(peer, frames.HEADER_BYTES + length):
-                raise Unsent("the connection to the server has ended")
-        super().send(kind, peer, call, body, deadline_ms, parent, has_references)
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.kind == frames.CREDIT and self._credit is not None:

@@ -1,0 +1,87 @@
+"""The receiving half of a stream socket: bytes into an assembler, by whoever leads.
+
+What was received is noted in the same call into C that receives it: a signal's handler, which may raise, runs before or
+after that, and what is taken and not counted would be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from itertools import repeat
+from typing import Final
+
+from comfy_airlock.wire.frame import FrameAssembler
+from comfy_airlock.wire.sending import DONTWAIT
+
+_ALL: Final = repeat(0)
+
+_LOOKS: Final = 60
+"""How often it is looked before a thread sleeps; each takes some 1.5 µs."""
+
+_LOOKS_SKIPPED: Final = 8
+"""How often a thread sleeps at once after looks found nothing."""
+
+
+class Receiver:
+    """Whoever receives on one socket.
+
+    Attributes:
+        assembler: where the bytes go.
+        counts: what was received and not taken from there: one number, 0 at the stream's end, or nothing.
+    """
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._may_spin = len(os.sched_getaffinity(0)) > 1
+        self._looks_skipped = 0
+        self.assembler = FrameAssembler()
+        self.counts: list[int] = []
+
+    def receive(self) -> None:
+        """Blocks for the next bytes, unless some were found before.
+
+        Raises:
+            OSError: the socket broke.
+        """
+        if not self.counts and not (self._may_spin and self.look()):
+            self.counts.extend(map(self._link.recv_into, (self.assembler.target,)))
+
+    def has_something(self, seconds: float) -> bool:
+        """Waits so long for something to receive."""
+        poller = select.poll()
+        poller.register(self._link, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
+
+    def glance(self) -> bool:
+        """Looks once whether something has come."""
+        try:
+            self.counts.extend(map(self._link.recv_into, (self.assembler.target,), _ALL, DONTWAIT))
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # To be found again, and told, by receive.
+        return True
+
+    def look(self) -> bool:
+        """Looks again and again, for about a tenth of a millisecond, whether something has come, where that pays.
+
+        A thread that sleeps takes several times as long to wake, on a cold core, as the answer to a short call takes to
+        come. Where nothing came in time, it is not tried the next times; and not at all where the other side could not
+        run meanwhile.
+        """
+        if not self._may_spin:
+            return False
+        if self._looks_skipped:
+            self._looks_skipped -= 1
+            return False
+        counts, receive, target = self.counts, self._link.recv_into, (self.assembler.target,)
+        for _ in range(_LOOKS):
+            try:
+                counts.extend(map(receive, target, _ALL, DONTWAIT))
+            except OSError:
+                continue
+            return True
+        self._looks_skipped = _LOOKS_SKIPPED
+        return False
