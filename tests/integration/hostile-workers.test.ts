@@ -1,7 +1,7 @@
 /** Workers that break the rules: they are ended, their host is told why, and nobody else is disturbed. */
 import { describe, expect, test } from "bun:test";
 import { newBystander } from "./bystander.ts";
-import { bytesOf, codeIn, Puppets, RawHost, type RawWorker } from "./raw-peers.ts";
+import { bytesOf, callPuppet, codeIn, Puppets, type RawWorker } from "./raw-peers.ts";
 import { useWorld } from "./support.ts";
 
 const world = useWorld();
@@ -12,21 +12,14 @@ async function newScene() {
   const puppets = new Puppets(world);
   const limits = { creditWindowBytes: 64 * KiB, releaseBytesMax: 4 * KiB, drainMsMax: 0 };
   const bystander = await newBystander(world, { workerVariables: puppets.variables, limits });
-  const host = await RawHost.join(world);
-  const pack = await host.open("puppet");
-  host.send("call", pack, 1, ["run", ["Anything"], {}]);
-  const worker = await puppets.next();
-  const { call } = await worker.hear({ kind: "call" });
+  const underWay = await callPuppet(world, puppets);
   return {
     puppets,
     bystander,
-    host,
-    pack,
-    worker,
-    call,
+    ...underWay,
     async [Symbol.asyncDispose]() {
       puppets[Symbol.dispose]();
-      host.hangUp();
+      underWay.host.hangUp();
       await bystander[Symbol.asyncDispose]();
     },
   };

@@ -190,3 +190,22 @@ async function firstLine(socket: Socket): Promise<{ token: string; rest: Buffer 
 export function codeIn(sent: Sent): unknown {
   return (sent.body as { code?: unknown } | null)?.code;
 }
+
+/** Where one call of a host's is with a worker that a test speaks for. */
+export interface CallUnderWay {
+  readonly host: RawHost;
+  readonly pack: number;
+  readonly worker: RawWorker;
+  /** The number by which the worker knows the host's call 1. */
+  readonly call: number;
+}
+
+/** A host of its own calls the puppet pack, and its worker has heard that. The world serves by `puppets.variables`. */
+export async function callPuppet(world: World, puppets: Puppets): Promise<CallUnderWay> {
+  const host = await RawHost.join(world);
+  const pack = await host.open("puppet");
+  host.send("call", pack, 1, ["run", ["Anything"], {}]);
+  const worker = await puppets.next();
+  const { call } = await worker.hear({ kind: "call" });
+  return { host, pack, worker, call };
+}

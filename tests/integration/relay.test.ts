@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { features } from "../../src/transport/control.ts";
 import { headerBytes } from "../../src/transport/frame.ts";
 import { rejectionOf } from "../support/errors.ts";
-import { bytesOf, codeIn, Puppets, RawHost } from "./raw-peers.ts";
+import { bytesOf, callPuppet, codeIn, Puppets, RawHost } from "./raw-peers.ts";
 import { until, useWorld } from "./support.ts";
 
 const world = useWorld();
@@ -13,21 +13,14 @@ const MiB = 1024 * 1024;
 async function newScene(limits: object = {}) {
   const puppets = new Puppets(world);
   const server = await world.serve({ workerVariables: puppets.variables, limits: { drainMsMax: 0, ...limits } });
-  const host = await RawHost.join(world);
-  const pack = await host.open("puppet");
-  host.send("call", pack, 1, ["run", ["Anything"], {}]);
-  const worker = await puppets.next();
-  const { call } = await worker.hear({ kind: "call" });
+  const underWay = await callPuppet(world, puppets);
   return {
     server,
     puppets,
-    host,
-    pack,
-    worker,
-    call,
+    ...underWay,
     [Symbol.dispose]() {
       puppets[Symbol.dispose]();
-      host.hangUp();
+      underWay.host.hangUp();
     },
   };
 }
