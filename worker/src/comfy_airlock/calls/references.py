@@ -104,7 +104,7 @@ class References:
 
         None where it holds no reference at all.
         """
-        return self.unsettled.pop(threading.get_ident(), None) if self.unsettled else None
+        return self.unsettled.pop(threading.get_ident(), None)
 
     def revert(self, receipts: list[int] | None) -> None:
         """What :meth:`settle` gave will not be sent."""

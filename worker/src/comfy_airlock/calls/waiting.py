@@ -20,6 +20,7 @@ from comfy_airlock.wire.exceptions import rebuild
 from comfy_airlock.wire.frame import Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead, Seat
+from comfy_airlock.wire.limits import GRACE_SECONDS
 from comfy_airlock.wire.optional import standard
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Deadline:
         return DeadlineExceeded(
             f"{whose} took longer than its deadline of {self._seconds * 1000:.0f} ms",
             pack=self._pack,
-            hint="give it more time; a synchronous node that goes on is ended with its worker after 10 s",
+            # In the server's words: callers need not know who looked at the clock.
+            hint=f"give it more time; a worker that goes on for {GRACE_SECONDS:.0f} s more is ended",
         )
 
 

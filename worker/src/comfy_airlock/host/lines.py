@@ -19,11 +19,9 @@ from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.errors import AirlockError, Disconnected
 from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.limits import GRACE_SECONDS
 
 _KEEPER_NAME: Final = "airlock-line"
-
-GRACE_SECONDS: Final = 10.0
-"""How long a worker may take to answer a call that was given up, before it is ended."""
 
 WORKER_ENDED: Final = "worker_ended"
 """The event by which the server tells that a pack's worker has ended."""
