@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 
 import pytest
 
+from comfy_airlock.wire.errors import BadRequest
 from comfy_airlock.wire.lead import Lead, Seat
 
 SECONDS_MAX = 20
@@ -75,6 +76,23 @@ def test_thread_whose_calls_follow_one_another_reads_for_itself(stream: Stream) 
         stream.lead.wait(seat)
     # The keeper had the lead at first, and leaves it once it sees that a thread waits.
     assert stream.readers[-40:] == ["MainThread"] * 40
+
+
+def test_finalizer_on_the_thread_that_reads_neither_reads_nor_ends_its_lead(stream: Stream) -> None:
+    seat, seen = Seat(), list[object]()
+
+    def finalize() -> None:
+        seen.append(stream.lead.take())
+        stream.lead.give_up()
+        with pytest.raises(BadRequest, match="thread that reads"):
+            stream.lead.wait(Seat())
+        with ThreadPoolExecutor(1) as pool:
+            seen.append(pool.submit(stream.lead.take).result(SECONDS_MAX))
+        seat.call_back()
+
+    stream.arrive(finalize)
+    stream.lead.wait(seat)
+    assert seen == [False, False]
 
 
 def test_leader_hands_out_what_is_for_others_and_then_passes_the_lead_on(stream: Stream) -> None:

@@ -99,8 +99,10 @@ class Lead:
     def take(self) -> bool:
         """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
         self._threads_waited += 1
-        # A finalizer, which may run where this very thread reads, is not to read in between.
-        return not (self._has_ended or self._leads()) and self._baton.acquire(False)
+        # A finalizer, which may run where this very thread reads, is not to read in between, nor to end its lead: what
+        # it gives up is what it takes here.
+        leads_already = self._leads()
+        return self._baton.acquire(False) and not (leads_already or self._has_ended)
 
     def _leads(self) -> bool:
         """Whether it is this thread that leads."""
