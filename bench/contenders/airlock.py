@@ -49,7 +49,7 @@ def _goes_over_relay(host: Airlock, pack: Pack) -> bool:
     with ThreadPoolExecutor(1) as thread:
         slow = thread.submit(pack.call, "Sleep", seconds=0.1)
         while not slow.done():
-            if host.status()["packs"][0]["worker"]["calls"] > 0:
+            if host.status()["packs"][0]["workers"][0]["relayed"] > 0:
                 return True
     return False
 

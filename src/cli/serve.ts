@@ -44,7 +44,7 @@ async function runServe(args: readonly string[]): Promise<number> {
   });
   if (values.announce) console.log(server.socketPath);
   if (!quiet) console.error(`listening at ${server.socketPath}`);
-  const reason = await stopped;
+  const reason = await Promise.race([stopped, server.ended.then(() => "asked to")]);
   if (!quiet) console.error(`stopping: ${reason}`);
   // Whoever started this server is gone, or about to be: nobody waits for the calls under way.
   await server.stop(reason === stdinClosed ? 0 : undefined);
@@ -79,5 +79,11 @@ function describeEvent(event: ServerEvent): string {
       return `pack ${event.pack}: worker ${event.pid} ready after ${Math.round(event.startMs)} ms`;
     case "worker_ended":
       return `pack ${event.pack}: worker ${event.pid} ended${event.expected ? "" : " unexpectedly"}: ${event.exit}`;
+    case "worker_silent":
+      return `pack ${event.pack}: worker ${event.pid} does not say how it is; native code may hold the interpreter's lock`;
+    case "worker_answers":
+      return `pack ${event.pack}: worker ${event.pid} says how it is again`;
+    case "pack_held":
+      return event.reason.describe();
   }
 }

@@ -22,9 +22,11 @@ import type { PackTable } from "./pack-table.ts";
 import type { Call, Session } from "./session.ts";
 
 export interface ControlServices {
-  readonly packs: Pick<PackTable, "open" | "get" | "close">;
+  readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "look" | "close">;
   loadManifest(folder: string): Promise<PackManifest>;
   status(): Status;
+  /** Stops the server, once this call was answered. */
+  stop(drainMs: number | undefined): void;
   answer(call: Call, value: unknown): void;
   fail(call: Call, error: AirlockError): void;
   progress(call: Call, progress: Progress): void;
@@ -64,9 +66,22 @@ export class ControlService {
         return await this.#ending(host, validate(controlParameters.ending, keywords, method));
       case "overdue":
         return this.#overdue(host, validate(controlParameters.overdue, keywords, method));
+      case "left_line":
+        return this.#leftLine(host, validate(controlParameters.left_line, keywords, method));
+      case "retire":
+        return await this.#retire(host, validate(controlParameters.retire, keywords, method).pack);
       case "status":
         validate(controlParameters.status, keywords, method);
         return this.#services.status();
+      case "stats":
+        validate(controlParameters.stats, keywords, method);
+        await this.#services.packs.look();
+        return this.#services.status();
+      case "restart":
+        return await this.#restart(validate(controlParameters.restart, keywords, method).name);
+      case "stop":
+        this.#services.stop(validate(controlParameters.stop, keywords, method).drain_ms);
+        return null;
     }
   }
 
@@ -76,11 +91,19 @@ export class ControlService {
     // The host may have gone meanwhile: a pack that is opened now would never be closed.
     if (call.abandoned) throw new AirlockError("cancelled", "the call was cancelled");
     const pack = this.#services.packs.open(call.caller, manifest);
-    return { pack: pack.peer, name: manifest.name, folder: manifest.folder, warnings: [...pack.warnings] };
+    return {
+      pack: pack.peer,
+      workers: pack.peers,
+      fresh_process: manifest.freshProcess,
+      nodes: { ...pack.nodes },
+      name: manifest.name,
+      folder: manifest.folder,
+      warnings: [...pack.warnings],
+    };
   }
 
   async #prepare(call: Call, peer: number): Promise<PrepareResult> {
-    const pack = this.#services.packs.get(call.caller, peer);
+    const pack = this.#services.packs.packOf(call.caller, peer);
     const environment = await pack.prepare((progress) => this.#services.progress(call, progress));
     return { python: environment.python, python_version: environment.pythonVersion, fresh: environment.fresh };
   }
@@ -96,9 +119,30 @@ export class ControlService {
     return null;
   }
 
+  #leftLine(host: Session, { pack, line }: { pack: number; line: number }): null {
+    this.#services.packs.get(host, pack).leftLine(line);
+    return null;
+  }
+
+  async #retire(host: Session, peer: number): Promise<null> {
+    await this.#services.packs.get(host, peer).retire();
+    return null;
+  }
+
+  /** Restarts all packs of a name, whichever host has them open: it is for people, who know packs by their names. */
+  async #restart(name: string): Promise<{ packs: number }> {
+    const packs = this.#services.packs.named(name);
+    if (packs.length === 0) {
+      const hint = "airlock ps lists the packs that are open";
+      throw new AirlockError("pack_not_open", `no host has a pack ${JSON.stringify(name)} open`, { pack: name, hint });
+    }
+    await Promise.all(packs.map((pack) => pack.restart()));
+    return { packs: packs.length };
+  }
+
   #close(host: Session, peer: number): null {
     const { packs } = this.#services;
-    packs.close(packs.get(host, peer));
+    packs.close(packs.packOf(host, peer));
     return null;
   }
 }

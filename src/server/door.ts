@@ -33,9 +33,9 @@ import type { Libc } from "../transport/libc.ts";
 import type { Limits } from "../transport/limits.ts";
 import { WriteBatch } from "../transport/write-batch.ts";
 import type { OnServerEvent } from "./events.ts";
-import type { Pack } from "./pack.ts";
 import type { Router } from "./router.ts";
 import type { Session } from "./session.ts";
+import type { Slot } from "./slot.ts";
 import type { Worker } from "./workers/worker.ts";
 
 /** How long a peer that is shown out may take to read why. */
@@ -44,7 +44,7 @@ const lastWordsMs = 1_000;
 /** A worker that was spawned and has not said hello. */
 export interface ExpectedWorker {
   readonly worker: Worker;
-  readonly pack: Pack;
+  readonly slot: Slot;
 }
 
 export interface DoorOptions {
@@ -203,14 +203,14 @@ export class Door {
     }
     const expected = hello.role === "worker" ? this.#claim(hello, visitor.pid) : undefined;
     visitor.timer?.cancel();
-    const session = this.#options.router.join(hello, visitor.connection, expected?.pack);
+    const session = this.#options.router.join(hello, visitor.connection, expected?.slot);
     visitor.session = session;
-    this.#sendWelcome(visitor, session, protocol, expected?.pack);
+    this.#sendWelcome(visitor, session, protocol, expected?.slot);
     if (expected !== undefined) {
       visitor.worker = expected.worker;
       expected.worker.admit(session);
     }
-    visitor.name = expected?.pack.name ?? hello.name;
+    visitor.name = expected?.slot.name ?? hello.name;
     const { name, pid } = visitor;
     this.#options.onEvent({ type: "peer_connected", peer: session.peer, role: hello.role, name, pid });
   }
@@ -230,23 +230,23 @@ export class Door {
   }
 
   /** Welcomes the peer, with a descriptor lane where it can take one. */
-  #sendWelcome(visitor: Visitor, session: Session, protocol: number, pack: Pack | undefined): void {
+  #sendWelcome(visitor: Visitor, session: Session, protocol: number, slot: Slot | undefined): void {
     const credit = session.keepsToCredit ? [features.credit] : [];
     if (session.hello.features.includes(features.line)) {
-      const welcome = this.#welcome(session, protocol, [features.line, ...credit], pack);
+      const welcome = this.#welcome(session, protocol, [features.line, ...credit], slot);
       session.lane = DescriptorLane.open(this.#options.libc, visitor.descriptor, welcome);
       if (session.lane !== undefined) return;
     }
-    visitor.connection.send(this.#welcome(session, protocol, credit, pack));
+    visitor.connection.send(this.#welcome(session, protocol, credit, slot));
   }
 
-  #welcome(session: Session, protocol: number, shared: string[], pack: Pack | undefined): Frame {
+  #welcome(session: Session, protocol: number, shared: string[], slot: Slot | undefined): Frame {
     const welcome: Welcome = {
       protocol,
       features: shared,
       peer: session.peer,
       server: { version: this.#options.version, pid: process.pid },
-      ...(pack && { pack: { name: pack.name, folder: pack.manifest.folder }, host: pack.host.peer }),
+      ...(slot && { pack: { name: slot.name, folder: slot.manifest.folder }, host: slot.host.peer }),
       ...(session.keepsToCredit && { window: this.#options.limits.creditWindowBytes }),
     };
     return buildFrame({ kind: FrameKind.welcome, peer: 0, call: 0, body: encode(welcome) });

@@ -27,7 +27,12 @@ export type ServerEvent =
       readonly pid: number;
       readonly exit: string;
       readonly expected: boolean;
-    };
+    }
+  /** The worker has not said how it is for longer than a heartbeat; native code that holds the interpreter's lock can't. */
+  | { readonly type: "worker_silent"; readonly pack: string; readonly pid: number }
+  | { readonly type: "worker_answers"; readonly pack: string; readonly pid: number }
+  /** Too many of its workers died: none is started until somebody says so, or the pack is edited. */
+  | { readonly type: "pack_held"; readonly pack: string; readonly reason: AirlockError };
 
 export type OnServerEvent = (event: ServerEvent) => void;
 

@@ -61,12 +61,12 @@ export class Router {
   constructor(options: RouterOptions) {
     this.#options = options;
     this.#calls = new CallTable(options.limits, options.clock, (call) => this.#overdue(call));
-    this.#questions = new Questions(this.#calls, options.limits);
+    this.#questions = new Questions(this.#calls, options.limits, options.clock);
   }
 
-  /** Calls whose callers still wait. */
+  /** Calls whose callers still wait; the server's own questions aside. */
   get callsWaitedFor(): number {
-    return this.#calls.waitedFor;
+    return this.#calls.waitedFor - this.#questions.count;
   }
 
   /** Calls in the table: those waited for, and those that were given up and not answered yet. */
@@ -89,9 +89,14 @@ export class Router {
     return new Session(this.nextPeer(), hello, link, this.#options.limits, pack);
   }
 
-  /** Calls a worker's method in the server's own name. Settles when it has answered, whatever, or is gone. */
-  ask(worker: Session, method: string): Promise<void> {
-    return this.#questions.ask(worker, method);
+  /** Calls a worker's method in the server's own name; {@link Questions.ask} says how that ends. */
+  ask(worker: Session, method: string, withinMs?: number, keywords?: object): Promise<unknown> {
+    return this.#questions.ask(worker, method, withinMs, keywords);
+  }
+
+  /** Calls that a worker was given and has not answered, other than the server's own. */
+  callsOf(worker: Session): number {
+    return this.#calls.givenTo(worker).filter((call) => !this.#questions.isAsker(call)).length;
   }
 
   /** Refuses new calls from now on; those under way go on, and so do those that are made for them. */

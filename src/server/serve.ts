@@ -18,11 +18,14 @@ import { loadManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
+import { stampOf } from "./folder-stamp.ts";
 import { Line } from "./line.ts";
-import { Pack, type PackServices } from "./pack.ts";
+import { Pack } from "./pack.ts";
 import { PackTable } from "./pack-table.ts";
 import { Router } from "./router.ts";
 import type { Session } from "./session.ts";
+import { Slot } from "./slot.ts";
+import type { SlotServices } from "./slot-services.ts";
 import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
 import { LogFile, logPath } from "./workers/log-file.ts";
 import { workerVariables } from "./workers/variables.ts";
@@ -53,6 +56,8 @@ export interface ServeOptions {
 export interface Server extends AsyncDisposable {
   /** Where clients connect. */
   readonly socketPath: string;
+  /** Settles when it has stopped, whoever asked for that. */
+  readonly ended: Promise<void>;
   status(): Status;
   /**
    * Takes no new calls and hosts, lets the calls under way finish in time, then ends workers, the making of environments,
@@ -130,6 +135,7 @@ class RunningServer implements Server {
   readonly #packs: PackTable;
   readonly #inode: number;
   #stopped: Promise<void> | undefined;
+  readonly #ended = Promise.withResolvers<void>();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -138,8 +144,19 @@ class RunningServer implements Server {
     const packs = new PackTable({
       packsPerHostMax: limits.packsPerHostMax,
       newPack: (host, manifest) => {
-        const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder), libc.tryLock);
-        return new Pack(router.nextPeer(), host, manifest, log, services);
+        return new Pack({
+          host,
+          manifest,
+          newSlot: (pack) => {
+            const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder), libc.tryLock);
+            return new Slot(router.nextPeer(), host, pack, log, services);
+          },
+          prepareEnvironment: (pack, onProgress, signal) => {
+            const hostPython = host.hello.python?.executable;
+            const request = { pack: pack.manifest, ...(hostPython && { hostPython }) };
+            return parts.environments.ensure(request, { onProgress, signal });
+          },
+        });
       },
     });
     const router = new Router({
@@ -150,11 +167,12 @@ class RunningServer implements Server {
     });
     this.#packs = packs;
     this.#router = router;
-    const services = this.#servicesForPacks();
+    const services = this.#servicesForSlots();
     const control = new ControlService({
       packs,
       loadManifest,
       status: () => this.status(),
+      stop: (drainMs) => void this.stop(drainMs),
       answer: (call, value) => router.answer(call, value),
       fail: (call, error) => router.fail(call, error),
       progress: (call, progress) => router.progress(call, progress),
@@ -174,37 +192,36 @@ class RunningServer implements Server {
     this.#inode = lstatSync(parts.socketPath).ino;
   }
 
-  #servicesForPacks(): PackServices {
-    const { clock, limits, onEvent, environments, libc } = this.#parts;
+  #servicesForSlots(): SlotServices {
+    const { clock, limits, onEvent, libc } = this.#parts;
     const spawn = workerSpawner(libc);
     const router = this.#router;
     return {
       clock,
       limits,
       onEvent,
-      prepareEnvironment: (pack, onProgress, signal) => {
-        const hostPython = pack.host.hello.python?.executable;
-        return environments.ensure({ pack: pack.manifest, ...(hostPython && { hostPython }) }, { onProgress, signal });
-      },
-      spawn: (pack, worker, environment) => {
+      spawn: (slot, worker, environment) => {
         const { inherited, added } = this.#parts.workerVariables;
         const variables = workerVariables({
           inherited,
-          added: { ...added, ...pack.manifest.env },
+          added: { ...added, ...slot.manifest.env },
           socketPath: this.socketPath,
           token: worker.token,
           sharedTorch: environment.sharedTorch,
         });
-        return spawn({ python: environment.python, packFolder: pack.manifest.folder, log: pack.log, variables });
+        return spawn({ python: environment.python, packFolder: slot.manifest.folder, log: slot.log, variables });
       },
-      expect: (worker, pack) => void this.#expected.set(worker.token, { worker, pack }),
+      expect: (worker, slot) => void this.#expected.set(worker.token, { worker, slot }),
       unexpect: (worker) => void this.#expected.delete(worker.token),
       deliver: (call, frame, worker) => router.deliver(call, frame, worker),
       fail: (call, error) => router.fail(call, error),
       progress: (call, progress) => router.progress(call, progress),
       notify: (host, name, value) => router.notify(host, name, value),
       leave: (session, cause) => router.leave(session, cause),
-      joinByLine: (host, worker, pack, number) => Line.join(libc, host, worker, pack, number),
+      ask: (worker, method, withinMs) => router.ask(worker, method, withinMs),
+      callsOf: (worker) => router.callsOf(worker),
+      joinByLine: (host, worker, peer, number) => Line.join(libc, host, worker, peer, number),
+      stampOf,
     };
   }
 
@@ -217,8 +234,12 @@ class RunningServer implements Server {
     return { server: { version, pid: process.pid, socket: this.socketPath }, packs: this.#packs.status() };
   }
 
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
   stop(drainMs: number = this.#parts.limits.drainMsMax): Promise<void> {
-    this.#stopped ??= this.#stop(drainMs);
+    this.#stopped ??= this.#stop(drainMs).finally(() => this.#ended.resolve());
     return this.#stopped;
   }
 
@@ -227,9 +248,9 @@ class RunningServer implements Server {
     const stopped = new AirlockError("server_stopping", "the server was stopped");
     this.#router.stopTakingCalls();
     this.#door.refuseHosts();
-    // Of calls over lines only the workers know: each answers when it has done what came before.
-    for (const worker of this.#packs.workersOnLines) void this.#router.ask(worker, "idle");
     const untilMs = clock.nowMs() + drainMs;
+    // Of calls over lines only the workers know: each answers when it has done what came before.
+    await this.#packs.drain(drainMs);
     while (this.#router.callsWaitedFor > 0 && clock.nowMs() < untilMs) {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }

@@ -61,13 +61,33 @@ export const controlParameters = {
   close: v.strictObject({ pack: u32 }),
   ending: v.strictObject({ pack: u32, line: u32 }),
   overdue: v.strictObject({ pack: u32, line: u32 }),
+  left_line: v.strictObject({ pack: u32, line: u32 }),
+  retire: v.strictObject({ pack: u32 }),
   status: v.strictObject({}),
+  stats: v.strictObject({}),
+  restart: v.strictObject({ name: text(200) }),
+  stop: v.strictObject({ drain_ms: v.optional(u32) }),
 } as const;
 export type ControlMethod = keyof typeof controlParameters;
+
+/** What the author of a pack says of one of its nodes. */
+const nodeTraitsSchema = v.object({
+  /** A call may be repeated, once, where the worker died under it. */
+  idempotent: v.boolean(),
+  /** Its calls all go to the worker that took the first one: it keeps something there between them. */
+  sticky: v.boolean(),
+});
+export type NodeTraits = v.InferOutput<typeof nodeTraitsSchema>;
 
 export const openResultSchema = v.object({
   /** The peer number to send this pack's calls to. */
   pack: u32,
+  /** The numbers of all the workers that it may have at once, the first of them being `pack`. */
+  workers: v.pipe(v.array(u32), v.minLength(1)),
+  /** Every call is to have a process of its own. */
+  fresh_process: v.boolean(),
+  /** Nodes of which the manifest says something. */
+  nodes: v.record(v.string(), nodeTraitsSchema),
   name: v.string(),
   folder: v.string(),
   warnings: v.array(v.string()),
@@ -83,15 +103,60 @@ export const prepareResultSchema = v.object({
 });
 export type PrepareResult = v.InferOutput<typeof prepareResultSchema>;
 
-const workerStatusSchema = v.object({ pid: u32, state: v.string(), calls: u32 });
+/** What a worker's method `health` answers: counts of what goes on in it now. */
+export const healthSchema = v.object({
+  /** Calls under way or waiting for their turn. */
+  calls: u32,
+  /** Its objects that the host holds, streams among them. */
+  held: u32,
+  /** Objects of the host's that it holds. */
+  holds: u32,
+  /** Nodes that keep something between calls. */
+  stateful: u32,
+  /** Milliseconds since it last had a call. */
+  idle_ms: v.number(),
+  /** How late its event loop was, the last time it was looked at, in milliseconds; null where it runs none. */
+  loop_lag_ms: v.nullable(v.number()),
+});
+export type Health = v.InferOutput<typeof healthSchema>;
+
+export const workerStates = ["starting", "ready", "busy", "draining", "stopping", "dead", "held"] as const;
+
+const workerStatusSchema = v.object({
+  /** The number that calls to it are sent to. */
+  peer: u32,
+  state: v.picklist(workerStates),
+  /** 0 where there is none. */
+  pid: u32,
+  /** Calls under way, as far as is known: of those over a line, what it said last. */
+  calls: u32,
+  /** Of those, the ones over the relay. */
+  relayed: u32,
+  /** Milliseconds since it was spawned; 0 where there is none. */
+  age_ms: v.number(),
+  /** Workers that took its place before. */
+  restarts: u32,
+  /** Of those, how many nobody had told to end. */
+  deaths: u32,
+  /** How the last one ended, once one has. */
+  last_exit: v.nullable(v.string()),
+  log: v.string(),
+  /** Milliseconds that it took to say how it is: long where native code holds the interpreter's lock. */
+  answer_ms: v.nullable(v.number()),
+  /** Milliseconds for which it has owed that answer by now. */
+  silent_ms: v.number(),
+  health: v.nullable(healthSchema),
+});
+export type WorkerStatus = v.InferOutput<typeof workerStatusSchema>;
 
 const packStatusSchema = v.object({
   pack: u32,
   name: v.string(),
   folder: v.string(),
   host: v.object({ name: v.string(), pid: u32 }),
-  log: v.string(),
-  worker: v.nullable(workerStatusSchema),
+  /** Calls that wait for a worker. */
+  waiting: u32,
+  workers: v.array(workerStatusSchema),
 });
 export type PackStatus = v.InferOutput<typeof packStatusSchema>;
 
@@ -143,6 +208,9 @@ export const workerEndedSchema = v.object({
   /** Which of its workers: the number that a line to it has. */
   number: u32,
 });
+
+/** What the server's events `leave_line` and `use_line` say. */
+export const lineEventSchema = v.object({ pack: u32, line: u32 });
 
 /**
  * Validates a message against its schema.

@@ -17,6 +17,7 @@ export const errorCodes = {
   environment_failed: "a pack's Python environment could not be made",
   pack_not_open: "the pack was never opened by this host, or is closed",
   worker_start_failed: "the worker process ended before it was ready",
+  pack_held: "too many of the pack's workers died: none is started until somebody says so, or the pack is edited",
   worker_died: "the worker process ended while the call was under way",
   reference_gone: "an object is gone that a reference named: its process ended, or the reference was released",
   node_not_found: "the pack has no such node",

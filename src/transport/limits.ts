@@ -34,6 +34,16 @@ export interface Limits {
   readonly lineEndMsMax: number;
   /** Milliseconds that running calls get when the server stops. */
   readonly drainMsMax: number;
+  /** Milliseconds from a worker's first death to the next one's start; doubled with each further one, up to the second. */
+  readonly backoffMsMin: number;
+  readonly backoffMsMax: number;
+  /** Deaths of a pack's workers within `deathsWindowMs` that have it held: bounds what a pack that can't live costs. */
+  readonly deathsMax: number;
+  readonly deathsWindowMs: number;
+  /** Milliseconds between two looks at how workers are. */
+  readonly heartbeatMs: number;
+  /** Milliseconds that a worker, or a host that is to leave a line, has to answer a question of the server's. */
+  readonly questionMsMax: number;
 }
 
 const KiB = 1024;
@@ -57,4 +67,10 @@ export const defaultLimits: Limits = {
   graceMs: 10_000,
   lineEndMsMax: 1_000,
   drainMsMax: 10_000,
+  backoffMsMin: 100,
+  backoffMsMax: 10_000,
+  deathsMax: 5,
+  deathsWindowMs: 60_000,
+  heartbeatMs: 10_000,
+  questionMsMax: 5_000,
 };

@@ -2,6 +2,7 @@
  * The relay as PROTOCOL.md describes it, for one host and one pack whose worker lives in this process: a real socket, a
  * lane, lines and credit, and nothing of the server's own code.
  */
+
 import type { Socket, UnixSocketListener } from "bun";
 import { decode, encode } from "../../src/transport/codec.ts";
 import { Connection } from "../../src/transport/connection.ts";
@@ -22,6 +23,7 @@ import {
 } from "../../src/transport/frame.ts";
 import { loadLibc } from "../../src/transport/libc.ts";
 import { defaultLimits } from "../../src/transport/limits.ts";
+import { openedAs } from "../support/peers.ts";
 import { type Nodes, TestWorker } from "./worker.ts";
 
 export const hostPeer = 7;
@@ -139,7 +141,7 @@ export class ModelRelay implements Disposable {
     this.asked.push([method, parameters]);
     const answer = (kind: "result" | "error", value: unknown): void =>
       this.#connection?.send(buildFrame({ kind: FrameKind[kind], peer: 0, call, body: encode(value) }));
-    if (method === "open") answer("result", { pack: packPeer, name: "blur", folder: "/packs/blur", warnings: [] });
+    if (method === "open") answer("result", openedAs(packPeer));
     else if (method === "ending") {
       await this.#workers.find(({ number }) => number === parameters.line)?.ended.promise;
       answer("error", died);

@@ -15,7 +15,7 @@ import { eventBodySchema, features, validate, workerEndedSchema } from "../../sr
 import { AirlockError } from "../../src/transport/errors.ts";
 import { type Frame, FrameKind, frameBody, frameCall, frameKind, framePeer } from "../../src/transport/frame.ts";
 import { defaultLimits, type Limits } from "../../src/transport/limits.ts";
-import { hostHello, workerHello } from "../support/peers.ts";
+import { hostHello, openedAs, workerHello } from "../support/peers.ts";
 import { conformanceCases } from "./cases.ts";
 import { type Nodes, TestWorker } from "./worker.ts";
 import type { World } from "./worlds.ts";
@@ -143,7 +143,7 @@ function overRouter(windowBytes?: number) {
       peer.workerEnded(validate(workerEndedSchema, value, "event worker_ended").number);
     };
     return {
-      pack: new Pack(server, peer, { pack: packPeer, name: "blur", folder: "/packs/blur", warnings: [] }),
+      pack: new Pack(server, peer, openedAs(packPeer)),
       nodes: routed.nodes,
       get worker() {
         return routed.running;

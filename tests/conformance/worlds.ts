@@ -11,6 +11,7 @@ import { ReferenceIds } from "../../src/client/references.ts";
 import { systemClock } from "../../src/transport/clock.ts";
 import type { Frame } from "../../src/transport/frame.ts";
 import { defaultLimits } from "../../src/transport/limits.ts";
+import { openedAs } from "../support/peers.ts";
 import { until } from "../support/until.ts";
 import { hostPeer, ModelRelay, packPeer, type RelayOptions } from "./model-relay.ts";
 import { type Nodes, TestWorker } from "./worker.ts";
@@ -48,7 +49,7 @@ export const overMemory: OpenWorld = async () => {
     ids: new ReferenceIds(),
     ...server,
   });
-  const pack = new Pack(server, peer, { pack: packPeer, name: "blur", folder: "/packs/blur", warnings: [] });
+  const pack = new Pack(server, peer, openedAs(packPeer));
   return {
     pack,
     nodes,

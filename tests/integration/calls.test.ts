@@ -139,7 +139,7 @@ describe("what cannot be called", () => {
 describe("a pack", () => {
   test("is opened without a process, once for each host, and its worker serves all its calls", async () => {
     const { server, airlock, pack } = await world.probe();
-    expect(server.status().packs[0]?.worker).toBeNull();
+    expect(server.status().packs[0]?.workers).toMatchObject([{ state: "dead", pid: 0 }]);
     const again = await airlock.open(join(packs, "probe"));
     const [first, second] = (await Promise.all([pack.describe(), again.describe()])) as { pid: number }[];
     expect(first?.pid).toBe(second?.pid as number);
@@ -196,7 +196,7 @@ describe("a pack", () => {
     const { server, pack } = await world.probe();
     const other = await (await world.connect(server)).open(join(packs, "probe"));
     await Promise.all([pack.call("Print", { text: "one" }), other.call("Print", { text: "two" })]);
-    const logs = server.status().packs.map(({ log }) => log);
+    const logs = server.status().packs.map(({ workers }) => workers[0]?.log as string);
     expect(new Set(logs).size).toBe(2);
     const texts = logs.map((log) => readFileSync(log, "utf8"));
     expect(texts.map((text) => [text.includes("one"), text.includes("two")])).toEqual([
@@ -208,7 +208,7 @@ describe("a pack", () => {
   test("has a log of its own, whatever writes to it", async () => {
     const { server, pack } = await world.probe();
     await pack.call("Print", { text: "hello log" });
-    const log = readFileSync(server.status().packs[0]?.log as string, "utf8");
+    const log = readFileSync(server.status().packs[0]?.workers[0]?.log as string, "utf8");
     expect(log).toContain("hello log\n");
     expect(log).toContain("hello log on descriptor 2\n");
   });

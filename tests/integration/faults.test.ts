@@ -169,7 +169,7 @@ describe("a server that is stopped", () => {
   test("lets a call over a line finish, which only its worker knows of", async () => {
     const server = await world.serve({ limits: { drainMsMax: 10_000 } });
     const host = await startHost(world, "SleepHoldingGil", { seconds: 1 });
-    const log = server.status().packs[0]?.log as string;
+    const log = server.status().packs[0]?.workers[0]?.log as string;
     await until(() => readFileSync(log, "utf8").includes("sleeping"), "its node runs");
     await server.stop();
     expect((await host.outcome).result).toBe("(1,)");
@@ -179,7 +179,7 @@ describe("a server that is stopped", () => {
   test("tells a caller over a line why its call ended", async () => {
     const server = await world.serve({ limits: { drainMsMax: 0 } });
     const host = await startHost(world, "SleepHoldingGil", { seconds: 600 });
-    const log = server.status().packs[0]?.log as string;
+    const log = server.status().packs[0]?.workers[0]?.log as string;
     await until(() => readFileSync(log, "utf8").includes("sleeping"), "its node runs");
     await server.stop();
     expect((await host.outcome).error).toBe("server_stopping");

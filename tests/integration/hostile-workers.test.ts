@@ -135,7 +135,7 @@ test("a worker that answers with a nesting bomb has answered: its host alone dec
   host.stopReading();
   worker.write(bytesOf("result", worker.host, call, undefined, { body: bomb }));
   await bystander.isUndisturbed();
-  expect(bystander.server.status().packs.find((each) => each.pack === pack)?.worker).toMatchObject({ calls: 0 });
+  expect(bystander.server.status().packs.find((each) => each.pack === pack)?.workers[0]).toMatchObject({ calls: 0 });
 });
 
 describe("a host that does not read, and what its worker sends meanwhile", () => {

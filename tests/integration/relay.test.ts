@@ -188,7 +188,7 @@ test("a Python worker whose node does not end when its call is overdue is ended,
     "deadline_exceeded",
     "give it more time; a worker that goes on for 0.1 s more is ended",
   ]);
-  await until(() => server.status().packs[0]?.worker?.pid !== pid, "the worker is ended");
+  await until(() => server.status().packs[0]?.workers[0]?.pid !== pid, "the worker is ended");
   // A call that was sent before this host had read the end of the line would be told of it.
   await Bun.sleep(100);
   expect((await pack.describe()).pid).not.toBe(pid);
@@ -208,6 +208,6 @@ test("a worker is not ended for a line that is not there, or that is another hos
 });
 
 function workerOf(status: { readonly body: unknown }): string | undefined {
-  const { packs: open } = status.body as { packs: { worker: { state: string } | null }[] };
-  return open[0]?.worker?.state;
+  const { packs: open } = status.body as { packs: { workers: { state: string }[] }[] };
+  return open[0]?.workers[0]?.state;
 }

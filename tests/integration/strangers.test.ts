@@ -3,8 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, rmSync } from "node:fs";
 import { AirlockError, connect, Tuple } from "../../src/index.ts";
 import { Door, type ExpectedWorker } from "../../src/server/door.ts";
-import type { Pack } from "../../src/server/pack.ts";
 import type { Router } from "../../src/server/router.ts";
+import type { Slot } from "../../src/server/slot.ts";
 import type { Worker } from "../../src/server/workers/worker.ts";
 import { systemClock } from "../../src/transport/clock.ts";
 import type { FrameKind } from "../../src/transport/frame.ts";
@@ -79,7 +79,7 @@ test("a worker's token is worth nothing in another process", async () => {
     onHostGone: () => undefined,
   });
   const worker = { pid: process.pid + 1 } as Worker;
-  expected.set("token", { worker, pack: {} as Pack });
+  expected.set("token", { worker, slot: {} as Slot });
   const stranger = RawPeer.at(world.socket);
   stranger.write(helloBytes({ role: "worker", token: "token" }));
   expect(await stranger.refusal()).toMatchObject({

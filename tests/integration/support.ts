@@ -59,7 +59,7 @@ export async function untilLogged(
   times = 1,
 ): Promise<void> {
   const { packs } = await server.status();
-  const log = packs[0]?.log ?? "";
+  const log = packs[0]?.workers[0]?.log ?? "";
   await until(() => readFileSync(log, "utf8").split(text).length > times, `its log says ${text}`);
 }
 

@@ -3,7 +3,7 @@
 import type { PackManifest } from "../../src/server/environments/manifest.ts";
 import { decode, encode } from "../../src/transport/codec.ts";
 import type { FrameSink } from "../../src/transport/connection.ts";
-import { features, type Hello } from "../../src/transport/control.ts";
+import { features, type Hello, type OpenResult } from "../../src/transport/control.ts";
 import type { AirlockError } from "../../src/transport/errors.ts";
 import {
   buildFrame,
@@ -121,6 +121,23 @@ export async function settled(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
+/** What the server answers to `open` for a pack of one worker. */
+export function openedAs(peer: number): OpenResult {
+  const folder = "/packs/blur";
+  return { pack: peer, workers: [peer], fresh_process: false, nodes: {}, name: "blur", folder, warnings: [] };
+}
+
 export function manifestOf(name: string, folder = `/packs/${name}`): PackManifest {
-  return { name, folder, file: `${folder}/pyproject.toml`, dependencies: [], shareTorch: false, env: {}, warnings: [] };
+  return {
+    name,
+    folder,
+    file: `${folder}/pyproject.toml`,
+    dependencies: [],
+    shareTorch: false,
+    env: {},
+    workers: 1,
+    freshProcess: false,
+    nodes: {},
+    warnings: [],
+  };
 }

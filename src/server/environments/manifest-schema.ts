@@ -5,8 +5,10 @@
  * problems of a table are found at once. Pure: tables in, settings and problems out.
  */
 import * as v from "valibot";
+import { describe } from "./describe-value.ts";
 import { nearest } from "./nearest.ts";
 import { requirementRefusal } from "./requirement.ts";
+import { boolean, type RunningSettings, runningKeys, runningSettings } from "./running-schema.ts";
 import { parseSpecifier } from "./version-specifier.ts";
 
 /** One thing that is wrong with a manifest. */
@@ -26,6 +28,7 @@ export interface IsolationSettings {
   readonly requiresPython?: string | undefined;
   readonly shareTorch: boolean;
   readonly env: Record<string, string>;
+  readonly running: RunningSettings;
 }
 
 export interface CheckedTable<Settings> {
@@ -69,6 +72,7 @@ export function checkIsolation(
     requiresPython: requires_python ?? (python === undefined ? undefined : fromBareVersion(python)),
     shareTorch: share_torch ?? false,
     env: env ?? {},
+    running: runningSettings(parsed.output),
   };
   return { settings, problems, warnings };
 }
@@ -85,8 +89,6 @@ export function checkProject(table: Record<string, unknown>): CheckedTable<Proje
   const { name, dependencies, "requires-python": requiresPython } = parsed.output;
   return { settings: { name, dependencies: dependencies ?? [], requiresPython }, problems, warnings: [] };
 }
-
-const boolean = v.boolean((issue) => `must be true or false, not ${describe(issue.input)}`);
 
 const text = v.string((issue) => {
   const asText = typeof issue.input === "number" || typeof issue.input === "boolean" ? "; put it in quotes" : "";
@@ -133,6 +135,7 @@ const carriedOut = {
   env: v.optional(environmentVariables),
   requires_python: v.optional(pythonSpecifier),
   python: v.optional(pythonVersion),
+  ...runningKeys,
 };
 
 const project = v.looseObject({
@@ -232,12 +235,4 @@ function fromBareVersion(value: string): string {
   const version = value.trim();
   if (!/^\d+(?:\.\d+)*$/.test(version)) return version;
   return version.split(".").length < 3 ? `==${version}.*` : `==${version}`;
-}
-
-function describe(value: unknown): string {
-  if (value === null || value === undefined) return "empty";
-  if (Array.isArray(value)) return "a list";
-  if (typeof value === "object") return "a table";
-  const shown = JSON.stringify(value) ?? String(value);
-  return shown.length > 60 ? `${shown.slice(0, 57)}…` : shown;
 }

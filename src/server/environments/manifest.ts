@@ -7,6 +7,7 @@
 import { constants } from "node:fs";
 import { open, realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import type { NodeTraits } from "../../transport/control.ts";
 import { AirlockError, toAirlockError } from "../../transport/errors.ts";
 import { checkIsolation, checkProject, type ManifestProblem } from "./manifest-schema.ts";
 
@@ -25,6 +26,14 @@ export interface PackManifest {
   readonly shareTorch: boolean;
   /** Variables added to the environment of the pack's process. */
   readonly env: Record<string, string>;
+  /** Workers that the pack may have at once for one host. */
+  readonly workers: number;
+  /** Whether every call is to have a process of its own. */
+  readonly freshProcess: boolean;
+  /** Milliseconds without a call after which a worker ends that nothing needs; absent if it never does. */
+  readonly idleTimeoutMs?: number;
+  /** What is to be known of some of its nodes, by their class names. */
+  readonly nodes: Readonly<Record<string, NodeTraits>>;
   /** What the file says that has no effect, a sentence each. */
   readonly warnings: readonly string[];
 }
@@ -127,7 +136,7 @@ function fromYaml(table: Record<string, unknown>, file: string, folder: string):
   const { settings, problems, warnings } = checkIsolation(table, { prefix: "", askKey: "isolated" });
   if (settings === undefined) throw withProblems(file, basename(folder), problems);
   if (settings.isolate === false) throw doesNotAsk(`${file} says "isolated: false"`, basename(folder));
-  const { name, requiresPython, shareTorch, env } = settings;
+  const { name, requiresPython, shareTorch, env, running } = settings;
   return {
     name: name ?? basename(folder),
     folder,
@@ -136,6 +145,7 @@ function fromYaml(table: Record<string, unknown>, file: string, folder: string):
     ...(requiresPython !== undefined && { requiresPython }),
     shareTorch,
     env,
+    ...running,
     warnings,
   };
 }
@@ -160,7 +170,7 @@ function fromPyproject(
   if (isolation.settings.isolate !== true) {
     throw doesNotAsk(`[tool.comfy.isolation] in ${file} does not say "can_isolate = true"`, pack);
   }
-  const { shareTorch, env } = isolation.settings;
+  const { shareTorch, env, running } = isolation.settings;
   const requiresPython = isolation.settings.requiresPython ?? project.settings.requiresPython;
   return {
     name: isolation.settings.name ?? project.settings.name ?? pack,
@@ -170,6 +180,7 @@ function fromPyproject(
     ...(requiresPython !== undefined && { requiresPython }),
     shareTorch,
     env,
+    ...running,
     warnings: isolation.warnings,
   };
 }

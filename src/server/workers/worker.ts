@@ -2,7 +2,7 @@
  * One worker from its spawn to its end: first a process without a voice, then a session, then an exit reason.
  *
  * Invariant: it ends once, after both its process and its connection have ended, so that answers which it sent before
- * it died are still delivered. Decides nothing about calls or restarts; {@link Pack} does.
+ * it died are still delivered. Decides nothing about calls or restarts; {@link Slot} does.
  */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../transport/clock.ts";
@@ -17,16 +17,23 @@ const lastWordsMs = 1_000;
 export class Worker {
   /** Its proof, in the hello, that it is the process that was spawned. Good for one use. */
   readonly token = randomBytes(24).toString("base64url");
+  /** When it was made, on the server's clock. */
+  readonly bornAtMs: number;
   readonly #clock: Clock;
+  readonly #onDeaf: () => void;
   #process: WorkerProcess | undefined;
   #session: Session | undefined;
   readonly #connectionClosed = Promise.withResolvers<void>();
   #listening = false;
   readonly #admitted = Promise.withResolvers<Session>();
   #verdict: string | undefined;
+  #isDismissed = false;
 
-  constructor(clock: Clock) {
+  /** @param onDeaf called once it takes no more calls, though it has not ended. */
+  constructor(clock: Clock, onDeaf: () => void = () => undefined) {
     this.#clock = clock;
+    this.bornAtMs = clock.nowMs();
+    this.#onDeaf = onDeaf;
     // Whoever waits for the admission also waits for the end, which comes first where it never is admitted.
     this.#admitted.promise.catch(() => undefined);
   }
@@ -42,6 +49,11 @@ export class Worker {
   /** The session that takes calls now, if there is one. */
   get ready(): Session | undefined {
     return this.#listening ? this.#session : undefined;
+  }
+
+  /** Whether its end was asked for, by us or its host, and says nothing against it. */
+  get isDismissed(): boolean {
+    return this.#isDismissed;
   }
 
   /** Settles with the session once the worker has said hello. */
@@ -75,7 +87,7 @@ export class Worker {
 
   /** The worker's connection ended; `cause` is missing where the worker closed it. */
   connectionClosed(cause: AirlockError | undefined): void {
-    this.#listening = false;
+    this.#stopListening();
     this.#connectionClosed.resolve();
     // A connection that merely broke says nothing that the exit of the process doesn't say better.
     const brokeRules = cause !== undefined && cause.code !== "disconnected";
@@ -83,9 +95,16 @@ export class Worker {
     else this.#clock.after(lastWordsMs, () => this.kill());
   }
 
+  #stopListening(): void {
+    if (!this.#listening) return;
+    this.#listening = false;
+    this.#onDeaf();
+  }
+
   /** Asks the worker to end by closing its connection; kills it where it doesn't within `graceMs`. */
   stop(graceMs: number = lastWordsMs): void {
-    this.#listening = false;
+    this.#isDismissed = true;
+    this.#stopListening();
     this.#session?.link.end();
     this.#clock.after(this.#session === undefined ? 0 : graceMs, () => this.kill());
   }
@@ -94,5 +113,11 @@ export class Worker {
   kill(verdict?: string): void {
     this.#verdict ??= verdict;
     this.#process?.kill();
+  }
+
+  /** As {@link kill}, where somebody asked for that who may: it is no death that speaks against the pack. */
+  dismiss(verdict: string): void {
+    this.#isDismissed = true;
+    this.kill(verdict);
   }
 }

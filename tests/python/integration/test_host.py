@@ -195,7 +195,7 @@ def test_cancelling_a_coroutine_cancels_the_call(airlock: Airlock, probe: Pack) 
 
 
 def calls_under_way(airlock: Airlock, pack: str) -> int:
-    (worker,) = [each["worker"] for each in airlock.status()["packs"] if each["name"] == pack]
+    (worker,) = [each["workers"][0] for each in airlock.status()["packs"] if each["name"] == pack]
     return int(worker["calls"])
 
 

@@ -9,6 +9,7 @@ import { NdArray, Tuple } from "../../../src/transport/values.ts";
 import { bytesOf } from "../../support/bytes.ts";
 import { rejectionOf } from "../../support/errors.ts";
 import { temporaryFolders } from "../../support/folders.ts";
+import { openedAs } from "../../support/peers.ts";
 import { ScriptedServer } from "../../support/scripted-server.ts";
 import { until } from "../../support/until.ts";
 
@@ -22,7 +23,7 @@ async function connected(options: ConnectOptions = {}) {
   const hello = await server.next();
   const opening = airlock.open("/packs/blur");
   const { call } = await server.next();
-  server.send("result", { call, body: encode({ pack: 5, name: "blur", folder: "/packs/blur", warnings: [] }) });
+  server.send("result", { call, body: encode(openedAs(5)) });
   return {
     server,
     airlock,
@@ -354,7 +355,7 @@ describe("a pack", () => {
     await using made = await connected();
     const { server, airlock } = made;
     const opening = airlock.open("/packs/blur");
-    const asked = await answer(server, "open", { pack: 31, name: "blur", folder: "/packs/blur", warnings: ["w"] });
+    const asked = await answer(server, "open", { ...openedAs(31), warnings: ["w"] });
     expect(asked).toEqual({ peer: 0, body: ["open", [], { folder: "/packs/blur" }] });
     const pack = await opening;
     expect([pack.name, pack.folder, pack.warnings]).toEqual(["blur", "/packs/blur", ["w"]]);
@@ -381,7 +382,7 @@ describe("a pack", () => {
   test("whose result is no value rejects that call alone", async () => {
     await using made = await connected();
     const opening = made.airlock.open("/packs/blur");
-    await answer(made.server, "open", { pack: 31, name: "blur", folder: "/packs/blur", warnings: [] });
+    await answer(made.server, "open", openedAs(31));
     const pack = await opening;
     const calling = pack.call("Blur");
     calling.catch(() => undefined);

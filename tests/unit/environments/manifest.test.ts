@@ -56,6 +56,9 @@ test("a pyproject.toml is read from both of its tables", async () => {
     requiresPython: ">=3.11",
     shareTorch: true,
     env: { MODE: "fast" },
+    workers: 1,
+    freshProcess: false,
+    nodes: {},
     warnings: [],
   });
 });
@@ -73,8 +76,57 @@ test("a pyisolate.yaml is read, and a pyproject.toml that does not ask is left a
     requiresPython: "==3.12.*",
     shareTorch: false,
     env: { A: "1" },
+    workers: 1,
+    freshProcess: false,
+    nodes: {},
     warnings: [],
   });
+});
+
+test("what is said of its workers and nodes is read alike from both files", async () => {
+  const running = { workers: 4, freshProcess: true, idleTimeoutMs: 1_500 };
+  const nodes = { Blur: { idempotent: true, sticky: false }, Load: { idempotent: false, sticky: true } };
+  const yaml = await pack({
+    "pyisolate.yaml": [
+      "isolated: true",
+      "workers: 4",
+      "fresh_process: true",
+      "idle_timeout: 1.5",
+      "nodes: {Blur: {idempotent: true}, Load: {sticky: true}}",
+    ].join("\n"),
+  });
+  const toml = await pack({
+    "pyproject.toml": `
+      [tool.comfy.isolation]
+      can_isolate = true
+      workers = 4
+      fresh_process = true
+      idle_timeout = 1.5
+      [tool.comfy.isolation.nodes]
+      Blur = { idempotent = true }
+      Load = { sticky = true }`,
+  });
+  for (const folder of [yaml, toml]) expect(await loadManifest(folder)).toMatchObject({ ...running, nodes });
+});
+
+test.each([
+  ["workers: 0", "workers must be a whole number from 1 to 64"],
+  ["workers: 1.5", "workers must be a whole number from 1 to 64"],
+  ["workers: many", 'workers must be a whole number from 1 to 64, not "many"'],
+  ["idle_timeout: 0", "idle_timeout must be a number of seconds above 0"],
+  ["idle_timeout: .inf", "idle_timeout must be a number of seconds above 0"],
+  ["fresh_process: 1", "fresh_process must be true or false, not 1"],
+  ["nodes: [Blur]", "nodes must be a table of nodes, not a list"],
+  ["nodes: {Blur: true}", "nodes.Blur must be a table of what the node allows, not true"],
+  ["nodes: {Blur: {stateful: true}}", "nodes.Blur.stateful is not known of a node; the keys are idempotent, sticky"],
+  ["nodes: {Blur: {sticky: 1}}", "nodes.Blur.sticky must be true or false, not 1"],
+])("%p is refused by name", async (line, reason) => {
+  const folder = await pack({ "pyisolate.yaml": `isolated: true\n${line}\n` });
+  const error = await loadManifest(folder).then(
+    () => undefined,
+    (thrown) => thrown as AirlockError,
+  );
+  expect([error?.code, error?.message]).toEqual(["manifest_invalid", expect.stringContaining(reason)]);
 });
 
 test("the folder is resolved, so that a pack is one whatever link leads to it", async () => {

@@ -28,14 +28,38 @@ class FakePack {
   manifest: PackManifest;
   readonly warnings: readonly string[] = [];
   readonly ended = Promise.resolve();
+  readonly nodes = { Blur: { idempotent: true, sticky: false } };
   closes = 0;
-  /** Lines whose worker was said not to answer. */
-  readonly overdue: number[] = [];
+  restarts = 0;
+  /** What the host said of the workers in its slots. */
+  readonly said: string[] = [];
 
   constructor(peer: number, host: Session, manifest: PackManifest) {
     this.peer = peer;
     this.host = host;
     this.manifest = manifest;
+  }
+
+  get name(): string {
+    return this.manifest.name;
+  }
+
+  get peers(): number[] {
+    return [this.peer, this.peer + 50];
+  }
+
+  get slots(): unknown[] {
+    return this.peers.map((peer) => ({
+      peer,
+      endOverdue: (line: number) => this.said.push(`${peer} overdue ${line}`),
+      leftLine: (line: number) => this.said.push(`${peer} left ${line}`),
+      retire: async () => this.said.push(`${peer} retire`),
+      look: async () => this.said.push(`${peer} look`),
+    }));
+  }
+
+  async restart(): Promise<void> {
+    this.restarts += 1;
   }
 
   reopen(manifest: PackManifest): void {
@@ -51,10 +75,6 @@ class FakePack {
     return this.peer;
   }
 
-  endOverdue(line: number): void {
-    this.overdue.push(line);
-  }
-
   close(): void {
     this.closes += 1;
   }
@@ -63,6 +83,7 @@ class FakePack {
 function newService(packsPerHostMax = 3) {
   const packs: FakePack[] = [];
   const progress: Progress[] = [];
+  const stops: (number | undefined)[] = [];
   let outcome: { value?: unknown; error?: AirlockError }[] = [];
   const table = new PackTable({
     packsPerHostMax,
@@ -80,6 +101,7 @@ function newService(packsPerHostMax = 3) {
       return manifestOf("blur", folder.replace("/link/", "/packs/"));
     },
     status: () => status,
+    stop: (drainMs) => void stops.push(drainMs),
     answer: (_, value) => void outcome.push({ value }),
     fail: (_, error) => void outcome.push({ error }),
     progress: (_, told) => void progress.push(told),
@@ -99,13 +121,23 @@ function newService(packsPerHostMax = 3) {
     return only ?? {};
   };
   const ask = (method: unknown, keywords: unknown = {}, caller = host) => send(encode([method, [], keywords]), caller);
-  return { table, packs, progress, handle, send, ask };
+  return { table, packs, progress, stops, handle, send, ask };
 }
 
 describe("open", () => {
   test("gives a pack, and the same one for the same folder", async () => {
     const { ask, packs, table } = newService();
-    const opened = { value: { pack: 100, name: "blur", folder: "/packs/blur", warnings: [] } };
+    const opened = {
+      value: {
+        pack: 100,
+        workers: [100, 150],
+        fresh_process: false,
+        nodes: { Blur: { idempotent: true, sticky: false } },
+        name: "blur",
+        folder: "/packs/blur",
+        warnings: [],
+      },
+    };
     expect(await ask("open", { folder: "/packs/blur" })).toEqual(opened);
     expect(await ask("open", { folder: "/link/blur" })).toEqual(opened);
     expect([packs.length, table.status().length]).toEqual([1, 1]);
@@ -161,12 +193,40 @@ test("close ends the pack, which is then no pack of this host", async () => {
   }
 });
 
-test("overdue ends the worker on a line of the host's own pack", async () => {
+test.each([
+  ["overdue", { line: 2 }, "overdue 2"],
+  ["left_line", { line: 3 }, "left 3"],
+  ["retire", {}, "retire"],
+])("%s is about a worker of the host's own pack, by the number of its slot", async (method, rest, said) => {
   const { ask, packs } = newService();
   await ask("open", { folder: "/packs/blur" });
-  expect(await ask("overdue", { pack: 100, line: 2 })).toEqual({ value: null });
-  expect((await ask("overdue", { pack: 100, line: 3 }, newSession(5))).error?.code).toBe("pack_not_open");
-  expect(packs[0]?.overdue).toEqual([2]);
+  expect(await ask(method, { pack: 150, ...rest })).toEqual({ value: null });
+  expect((await ask(method, { pack: 150, ...rest }, newSession(5))).error?.code).toBe("pack_not_open");
+  expect((await ask(method, { pack: 999, ...rest })).error?.code).toBe("pack_not_open");
+  expect(packs[0]?.said).toEqual([`150 ${said}`]);
+});
+
+test("restart is about all packs of a name, whichever host has them open", async () => {
+  const { ask, packs } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  await ask("open", { folder: "/packs/blur" }, newSession(5));
+  expect(await ask("restart", { name: "blur" }, newSession(6))).toEqual({ value: { packs: 2 } });
+  expect(packs.map((pack) => pack.restarts)).toEqual([1, 1]);
+  const { error } = await ask("restart", { name: "smudge" });
+  expect([error?.code, error?.message]).toEqual(["pack_not_open", 'no host has a pack "smudge" open']);
+});
+
+test("stats asks the workers before it tells how the server is", async () => {
+  const { ask, packs } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  expect(await ask("stats")).toEqual({ value: status });
+  expect(packs[0]?.said).toEqual(["100 look", "150 look"]);
+});
+
+test("stop has the server stop, in the time that it is given", async () => {
+  const { ask, stops } = newService();
+  expect([await ask("stop"), await ask("stop", { drain_ms: 5 })]).toEqual([{ value: null }, { value: null }]);
+  expect(stops).toEqual([undefined, 5]);
 });
 
 test("status tells how the server is", async () => {
@@ -192,6 +252,9 @@ test.each<[unknown, unknown, string]>([
   ["prepare", { pack: "100" }, "pack"],
   ["close", { pack: -1 }, "pack"],
   ["overdue", { pack: 100 }, "line"],
+  ["left_line", { pack: 100 }, "line"],
+  ["restart", {}, "name"],
+  ["stop", { drain_ms: -1 }, "drain_ms"],
   ["status", { all: true }, "malformed status"],
   [7, {}, "malformed call"],
   ["open", null, "malformed call"],

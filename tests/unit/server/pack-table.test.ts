@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import type { PackManifest } from "../../../src/server/environments/manifest.ts";
 import type { Pack } from "../../../src/server/pack.ts";
 import { PackTable } from "../../../src/server/pack-table.ts";
+import type { Slot } from "../../../src/server/slot.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { thrownBy } from "../../support/errors.ts";
 import { manifestOf } from "../../support/peers.ts";
@@ -24,7 +25,8 @@ function newTable() {
         closed.push(peer);
         reasons.push(reason?.code);
       };
-      const pack = { peer, host, manifest, ended, close, status: () => peer };
+      const slots = [{ peer }];
+      const pack = { peer, slots, name: manifest.name, host, manifest, ended, close, status: () => peer };
       return Object.assign(pack, {
         reopen: (now: PackManifest) => Object.assign(pack, { manifest: now }),
       }) as unknown as Pack;
@@ -38,7 +40,8 @@ test("a host finds its own packs only", () => {
   const { table, newHost } = newTable();
   const [one, two] = [newHost(1), newHost(2)];
   const pack = table.open(one, manifestOf("blur"));
-  expect(table.get(one, pack.peer)).toBe(pack);
+  expect(table.get(one, pack.peer)).toBe(pack.slots[0] as Slot);
+  expect(table.packOf(one, pack.peer)).toBe(pack);
   expect(table.find(two, pack.peer)).toBeUndefined();
   expect(thrownBy(() => table.get(two, pack.peer)).code).toBe("pack_not_open");
   expect(table.open(two, manifestOf("blur"))).not.toBe(pack);
@@ -60,6 +63,26 @@ test("opening a folder again gives the same pack, with its manifest as it is now
   const changed = { ...manifestOf("blur"), dependencies: ["numpy"] };
   expect(table.open(host, changed)).toBe(pack);
   expect(pack.manifest).toBe(changed);
+});
+
+test("every slot of a pack is found by its number, those that it gets later too", () => {
+  const { table, newHost } = newTable();
+  const host = newHost(1);
+  const pack = table.open(host, manifestOf("blur"));
+  (pack.slots as Slot[]).push({ peer: 77 } as Slot);
+  expect(table.find(host, 77)).toBeUndefined();
+  table.open(host, manifestOf("blur"));
+  expect([table.find(host, 77), table.packOf(host, 77)]).toEqual([pack.slots[1], pack]);
+  table.close(pack);
+  expect([table.find(host, 77), table.find(host, pack.peer)]).toEqual([undefined, undefined]);
+});
+
+test("packs are found by their name, whoever has them open", () => {
+  const { table, newHost } = newTable();
+  const packs = [1, 2].map((peer) => table.open(newHost(peer), manifestOf("blur")));
+  table.open(newHost(3), manifestOf("sharpen"));
+  expect(table.named("blur")).toEqual(packs);
+  expect(table.named("smudge")).toEqual([]);
 });
 
 test("a host that is gone has all its packs closed, and nobody else's", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { type Frame, frameDeadlineMs } from "../../../src/transport/frame.ts";
-import { thrownBy } from "../../support/errors.ts";
+import { rejectionOf, thrownBy } from "../../support/errors.ts";
 import { frame, workerHello } from "../../support/peers.ts";
 import { newRouter, newRouterWithPair, withCall } from "../../support/router.ts";
 
@@ -215,22 +215,40 @@ describe("a peer that is gone", () => {
 });
 
 describe("a question of the server's own to a worker", () => {
-  test("is answered like any other, and counts as waited for until then", async () => {
+  test("is answered like any other, and is nobody's call that is waited for", async () => {
     const { router, worker } = newRouterWithPair();
     const asked = router.ask(worker.session, "idle");
     const [sent] = worker.link.take();
     expect(sent).toEqual({ kind: "call", peer: 0, call: 1, body: ["idle", [], {}] });
-    expect(router.callsWaitedFor).toBe(1);
-    router.receive(worker.session, frame("result", 0, 1, null));
-    await asked;
-    expect(router.callsWaitedFor).toBe(0);
+    expect([router.callsWaitedFor, router.callsHeld, router.callsOf(worker.session)]).toEqual([0, 1, 0]);
+    router.receive(worker.session, frame("result", 0, 1, { calls: 3 }));
+    expect(await asked).toEqual({ calls: 3 });
+    expect(router.callsHeld).toBe(0);
   });
 
-  test("is over when the worker is gone", async () => {
+  test("fails as the worker says, or with why it is gone", async () => {
     const { router, worker } = newRouterWithPair();
-    const asked = router.ask(worker.session, "idle");
+    const [asked, again] = ["idle", "health"].map((method) => rejectionOf(router.ask(worker.session, method)));
+    router.receive(worker.session, frame("error", 0, 1, { code: "bad_request", message: "what?" }));
     router.leave(worker.session, new AirlockError("worker_died", "killed"));
-    await asked;
+    expect([(await asked)?.message, (await again)?.message]).toEqual(["what?", "killed"]);
+  });
+
+  test("is given up after the time that it is given, and its late answer harms nobody", async () => {
+    const { router, worker, clock } = newRouterWithPair();
+    const asked = rejectionOf(router.ask(worker.session, "health", 500));
+    clock.advance(500);
+    expect((await asked).code).toBe("deadline_exceeded");
+    expect(worker.link.take().map(({ kind }) => kind)).toEqual(["call"]);
+    router.receive(worker.session, frame("result", 0, 1, {}));
+    expect(router.callsHeld).toBe(0);
+  });
+
+  test("that is answered with more than the server reads of anybody fails", async () => {
+    const { router, worker } = newRouterWithPair({ controlBytesMax: 100 });
+    const asked = rejectionOf(router.ask(worker.session, "health"));
+    router.receive(worker.session, frame("result", 0, 1, new Uint8Array(101)));
+    expect((await asked).code).toBe("limit_exceeded");
   });
 });
 

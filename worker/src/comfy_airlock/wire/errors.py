@@ -132,6 +132,10 @@ class EnvironmentFailed(AirlockError, code="environment_failed"):
     """A pack's Python environment could not be made."""
 
 
+class PackHeld(AirlockError, code="pack_held"):
+    """Too many of the pack's workers died: none is started until somebody says so, or the pack is edited."""
+
+
 class WorkerDied(AirlockError, code="worker_died"):
     """The worker process ended while the call was under way."""
 
