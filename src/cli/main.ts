@@ -8,10 +8,22 @@ import { AirlockError } from "../transport/errors.ts";
 import { version } from "../version.ts";
 import { type Command, UsageError } from "./command.ts";
 import { logsCommand } from "./logs.ts";
+import { psCommand } from "./ps.ts";
+import { restartCommand } from "./restart.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
+import { statsCommand } from "./stats.ts";
+import { stopCommand } from "./stop.ts";
 
-const commands: readonly Command[] = [serveCommand, runCommand, logsCommand];
+const commands: readonly Command[] = [
+  serveCommand,
+  runCommand,
+  psCommand,
+  statsCommand,
+  logsCommand,
+  restartCommand,
+  stopCommand,
+];
 
 /** Errors of input, as opposed to errors of what was run on it. */
 const inputCodes: ReadonlySet<string> = new Set(["bad_request", "manifest_invalid", "workflow_invalid"]);

@@ -14,6 +14,7 @@ import {
   eventBodySchema,
   features,
   type Hello,
+  lineEventSchema,
   openResultSchema,
   protocolVersions,
   type Status,
@@ -164,6 +165,16 @@ export class Airlock implements PackServer, AsyncDisposable {
     return validate(statusSchema, await this.callServer("status", {}), "answer to status");
   }
 
+  /** As {@link status}, after the workers were asked how they are; takes a second where one does not say. */
+  async stats(): Promise<Status> {
+    return validate(statusSchema, await this.callServer("stats", {}), "answer to stats");
+  }
+
+  /** Settles when the connection has ended, whoever ended it. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
   /** Used by {@link Pack}, and for methods of the server that have none here. Throws as the server answers. */
   async callServer(method: string, parameters: object, options: CallOptions = {}): Promise<unknown> {
     return await this.#relay.calls.call({
@@ -212,9 +223,14 @@ export class Airlock implements PackServer, AsyncDisposable {
   /** Events that this host has no word for are passed over: a later server may have more. */
   #receiveEvent(body: Uint8Array): void {
     const [name, value] = validate(eventBodySchema, decode(body), "event");
-    if (name !== "worker_ended") return;
-    const { pack, number } = validate(workerEndedSchema, value, "event worker_ended");
-    this.#packs.get(pack)?.workerEnded(number);
+    if (name === "worker_ended") {
+      const { pack, number } = validate(workerEndedSchema, value, "event worker_ended");
+      this.#packs.get(pack)?.workerEnded(number);
+    } else if (name === "leave_line" || name === "use_line") {
+      const { pack, line } = validate(lineEventSchema, value, `event ${name}`);
+      if (name === "leave_line") void this.#packs.get(pack)?.leaveLine(line);
+      else this.#packs.get(pack)?.useLine(line);
+    }
   }
 
   #end(cause: AirlockError | undefined): void {

@@ -91,6 +91,8 @@ export class OutgoingCalls {
   readonly #pending = new Map<number, OutgoingCall>();
   /** Calls that were given up and that their callee has not answered. */
   readonly #abandoned = new Map<number, Timer>();
+  /** Told once when no call is under way. */
+  #onNone: (() => void) | undefined;
   #lastNumber = 0;
   /** Why no call is taken any more. */
   #ended: Error | undefined;
@@ -110,6 +112,21 @@ export class OutgoingCalls {
 
   find(number: number): OutgoingCall | undefined {
     return this.#pending.get(number);
+  }
+
+  /** Settles when no call is under way. */
+  async none(): Promise<void> {
+    if (this.#pending.size === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onNone = resolve;
+    await promise;
+  }
+
+  /** The call has its answer, or is given up. */
+  #remove(number: number): boolean {
+    const isKnown = this.#pending.delete(number);
+    if (this.#pending.size === 0) this.#onNone?.();
+    return isKnown;
   }
 
   /**
@@ -168,7 +185,7 @@ export class OutgoingCalls {
   }
 
   #giveUp(call: OutgoingCall, reason: unknown): void {
-    if (!this.#pending.delete(call.number)) return;
+    if (!this.#remove(call.number)) return;
     this.#tellCallee(call);
     this.#settle(call, reason);
   }
@@ -209,7 +226,7 @@ export class OutgoingCalls {
   }
 
   #receiveAnswer(call: OutgoingCall, isResult: boolean, body: Uint8Array): void {
-    this.#pending.delete(call.number);
+    this.#remove(call.number);
     const { request } = call;
     try {
       const references = request.references();
@@ -247,7 +264,7 @@ export class OutgoingCalls {
     this.#abandoned.clear();
     for (const call of this.#pending.values()) {
       if (call.frame === undefined || !this.#outlet.withdraw(call.frame)) continue;
-      this.#pending.delete(call.number);
+      this.#remove(call.number);
       call.reject(unsent);
     }
   }
@@ -258,6 +275,7 @@ export class OutgoingCalls {
     this.beginEnd(reason);
     const calls = [...this.#pending.values()];
     this.#pending.clear();
+    this.#onNone?.();
     for (const call of calls) this.#settle(call, reason);
   }
 

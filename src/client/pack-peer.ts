@@ -33,7 +33,9 @@ export class PackPeer {
   readonly #options: PackPeerOptions;
   #pair: Pair | undefined;
   /** Lines that have not ended, by the pair that they belong to. */
-  readonly #lines = new Map<Pair, Line>();
+  readonly #lines = new Map<Pair, { readonly line: Line; readonly number: number }>();
+  /** Lines that no calls are made over, because the server asked for that. */
+  readonly #left = new Set<number>();
   /** The last line that ended. */
   #lastLine: number | undefined;
   readonly #listeners = new Map<string, Set<EventListener>>();
@@ -117,8 +119,28 @@ export class PackPeer {
     });
     if (hasEnded) return;
     if (this.#ended !== undefined) return line.close(this.#ended);
-    this.#lines.set(pair, line);
-    pair.useLine(line.channel);
+    this.#lines.set(pair, { line, number });
+    if (!this.#left.has(number)) pair.useLine(line.channel);
+  }
+
+  /** Makes no more calls over a line, and tells the server when those that were made are over: its worker may end. */
+  async leaveLine(number: number): Promise<void> {
+    this.#left.add(number);
+    for (const [pair, { line, number: itsNumber }] of this.#lines) {
+      if (itsNumber !== number) continue;
+      pair.useLine(undefined);
+      await line.channel.calls.none();
+    }
+    // Where the connection has ended meanwhile, nobody wants to know.
+    if (this.#left.has(number)) await this.#callServer("left_line", number).catch(() => undefined);
+  }
+
+  /** Makes calls over a line again that was left: its worker goes on. */
+  useLine(number: number): void {
+    if (!this.#left.delete(number)) return;
+    for (const [pair, { line, number: itsNumber }] of this.#lines) {
+      if (itsNumber === number) pair.useLine(line.channel);
+    }
   }
 
   #callServer(method: string, line: number): Promise<unknown> {
@@ -140,13 +162,14 @@ export class PackPeer {
   #lineEnded(pair: Pair, number: number): void {
     this.#lines.delete(pair);
     this.#lastLine = number;
-    this.#endPair(pair);
+    // One whose line was left held nothing: calls that were made since then wait for the next worker.
+    if (!this.#left.delete(number)) this.#endPair(pair);
   }
 
   /** The server tells that a worker has ended. Its line, where it has one, may still hold what it said before. */
   workerEnded(number: number): void {
     const pair = this.#pair;
-    if (pair !== undefined && number !== this.#lastLine) {
+    if (pair !== undefined && number !== this.#lastLine && !this.#left.has(number)) {
       this.#pair = undefined;
       if (!this.#lines.has(pair)) this.#endPair(pair);
     }
@@ -169,7 +192,7 @@ export class PackPeer {
   /** The connection has ended. */
   end(reason: AirlockError): void {
     this.#ended ??= reason;
-    for (const line of this.#lines.values()) line.close(reason);
+    for (const { line } of this.#lines.values()) line.close(reason);
     if (this.#pair !== undefined) this.#endPair(this.#pair);
   }
 }

@@ -66,8 +66,8 @@ export class Pair implements Recipient {
     return this.#options.name;
   }
 
-  /** Has calls go over a line from now on. */
-  useLine(line: Channel): void {
+  /** Has calls go over a line from now on, or over the relay. */
+  useLine(line: Channel | undefined): void {
     this.#line = line;
   }
 

@@ -28,6 +28,7 @@ import { Slot } from "./slot.ts";
 import type { SlotServices } from "./slot-services.ts";
 import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
 import { LogFile, logPath } from "./workers/log-file.ts";
+import { pssOf } from "./workers/memory.ts";
 import { workerVariables } from "./workers/variables.ts";
 import { workerSpawner } from "./workers/worker-process.ts";
 
@@ -221,6 +222,7 @@ class RunningServer implements Server {
       ask: (worker, method, withinMs) => router.ask(worker, method, withinMs),
       callsOf: (worker) => router.callsOf(worker),
       joinByLine: (host, worker, peer, number) => Line.join(libc, host, worker, peer, number),
+      pssOf,
       stampOf,
     };
   }

@@ -17,6 +17,7 @@ import type { Call, OpenPack, Session } from "./session.ts";
 import { packHeld, startFailed, tooMuchWaits, workerDied } from "./slot-errors.ts";
 import { SlotLines } from "./slot-lines.ts";
 import type { SlotPack, SlotServices } from "./slot-services.ts";
+import { callsOf, workerStatus } from "./slot-status.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 import { HealthWatch } from "./workers/health.ts";
 import { IdleWatch, isUnused } from "./workers/idle-watch.ts";
@@ -32,7 +33,12 @@ interface Current {
   readonly manifest: PackManifest;
   health: HealthWatch | undefined;
   idle: IdleWatch | undefined;
+  /** Bytes, when it was last looked at. */
+  pss: number | null;
 }
+
+/** How long somebody who wants to know how all workers are waits for one that does not say. */
+const lookMsMax = 1_000;
 
 export class Slot implements OpenPack {
   readonly peer: number;
@@ -104,39 +110,28 @@ export class Slot implements OpenPack {
 
   /** How the slot and its worker are; of calls over a line, what the worker said last. */
   status(): WorkerStatus {
-    const { clock } = this.#services;
     const current = this.#current;
     const session = current?.worker.session;
-    const said = current?.health?.latest;
     const relayed = session === undefined ? 0 : this.#services.callsOf(session);
-    const calls = Math.max(relayed, said?.health.calls ?? 0);
-    this.#step({ type: "loaded", calls });
-    return {
-      peer: this.peer,
-      state: this.#life.state,
-      pid: current?.worker.pid ?? 0,
-      calls,
-      relayed,
-      age_ms: current === undefined ? 0 : clock.nowMs() - current.worker.bornAtMs,
-      restarts: Math.max(0, this.#lastNumber - 1),
-      deaths: this.#deaths,
-      last_exit: this.#lastExit ?? null,
-      log: this.log.path,
-      answer_ms: said?.answerMs ?? null,
-      silent_ms: current?.health?.silentMs ?? 0,
-      health: said?.health ?? null,
-    };
+    this.#step({ type: "loaded", calls: callsOf(relayed, current?.health) });
+    const ageMs = this.#services.clock.nowMs() - (current?.worker.bornAtMs ?? 0);
+    return workerStatus({
+      ...{ peer: this.peer, state: this.#life.state, relayed, health: current?.health },
+      worker: current && { pid: current.worker.pid, ageMs, pss: current.pss },
+      ...{ workers: this.#lastNumber, deaths: this.#deaths, lastExit: this.#lastExit, log: this.log.path },
+    });
   }
 
   /** Asks the worker how it is, for the next status; settles when it has said so, or was given long enough to. */
   async look(): Promise<void> {
-    const { clock, limits } = this.#services;
-    const health = this.#current?.health;
-    if (health === undefined) return;
+    const { clock, pssOf } = this.#services;
+    const current = this.#current;
+    if (current?.health === undefined) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = clock.after(Math.min(1_000, limits.questionMsMax), resolve);
-    await Promise.race([health.look(), promise]);
+    const timer = clock.after(lookMsMax, resolve);
+    const [pss] = await Promise.all([pssOf(current.worker.pid), Promise.race([current.health.look(), promise])]);
     timer.cancel();
+    current.pss = pss;
   }
 
   /** Passes a call on to the worker, starting one where there is none. */
@@ -265,6 +260,7 @@ export class Slot implements OpenPack {
         manifest: this.manifest,
         health: undefined,
         idle: undefined,
+        pss: null,
       };
       this.#current = current;
       this.#lastEnded = ended.then((exit) => this.#workerEnded(current, exit));

@@ -141,6 +141,8 @@ const workerStatusSchema = v.object({
   /** How the last one ended, once one has. */
   last_exit: v.nullable(v.string()),
   log: v.string(),
+  /** Memory that would be free without it (PSS); null where there is none, or the system does not say. */
+  pss_bytes: v.nullable(v.number()),
   /** Milliseconds that it took to say how it is: long where native code holds the interpreter's lock. */
   answer_ms: v.nullable(v.number()),
   /** Milliseconds for which it has owed that answer by now. */

@@ -268,8 +268,12 @@ export class ModelRelay implements Disposable {
         this.#pass("worker", buildFrame({ kind: FrameKind.cancel, peer: packPeer, call: id }));
       }
     }
-    const value = { pack: packPeer, number: running.number };
-    const body = encode(["worker_ended", value]);
+    this.tellHost("worker_ended", { pack: packPeer, number: running.number });
+  }
+
+  /** Sends the host an event of the server's own. */
+  tellHost(name: string, value: object): void {
+    const body = encode([name, value]);
     this.#connection?.send(buildFrame({ kind: FrameKind.event, peer: 0, call: 0, body }));
   }
 

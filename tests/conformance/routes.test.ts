@@ -5,7 +5,7 @@ import { connect, type RemoteFunction } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
 import { until } from "../support/until.ts";
-import { ModelRelay, type RelayOptions } from "./model-relay.ts";
+import { ModelRelay, packPeer, type RelayOptions } from "./model-relay.ts";
 
 const newFolder = temporaryFolders();
 
@@ -97,6 +97,54 @@ describe("with a line", () => {
     await ended.promise;
     expect(await pack.call("Echo", { value: 3 })).toBe(3);
     expect(relay.asked.map(([method]) => method)).toEqual(["open"]);
+  });
+
+  test("a line that the server wants left takes no more calls, and the server hears when those on it are over", async () => {
+    await using made = await opened({ line: true });
+    const { relay, pack } = made;
+    await onLine(made);
+    const { promise: held, resolve: letGo } = Promise.withResolvers<string>();
+    const begun = Promise.withResolvers<void>();
+    relay.nodes.set("Wait", async ({ f }) => {
+      begun.resolve();
+      await held;
+      // Made for a call that came over the line, and so part of what is finished there.
+      return await (f as RemoteFunction)("deep");
+    });
+    const waiting = pack.call("Wait", { f: (word: string) => `${word} down` });
+    await begun.promise;
+    const before = relay.hostCalls;
+    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+    await until(async () => (await pack.call("Echo", { value: 1 })) === 1 && relay.hostCalls > before, "it is left");
+    expect(relay.asked.map(([method]) => method)).toEqual(["open"]);
+    letGo("");
+    expect(await waiting).toBe("deep down");
+    await until(() => relay.asked.length > 1, "the server hears of it");
+    expect(relay.asked[1]).toEqual(["left_line", { pack: packPeer, line: 1 }]);
+  });
+
+  test("a line that was left is used again when the server says so", async () => {
+    await using made = await opened({ line: true });
+    const { relay } = made;
+    await onLine(made);
+    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+    await until(() => relay.asked.length > 1, "it is left");
+    relay.tellHost("use_line", { pack: packPeer, line: 1 });
+    await onLine(made);
+  });
+
+  test("a worker that ends after its line was left takes none of the calls along that were made since", async () => {
+    await using made = await opened({ line: true });
+    const { relay, pack } = made;
+    await onLine(made);
+    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+    await until(() => relay.asked.length > 1, "it is left");
+    relay.endWorker();
+    const f = () => "still here";
+    relay.nodes.set("Call", async ({ f }) => await (f as RemoteFunction)());
+    expect(await pack.call("Call", { f })).toBe("still here");
+    await onLine(made);
+    expect(relay.asked.filter(([method]) => method === "ending")).toEqual([]);
   });
 
   test("a pack that this host has closed says so to calls under way", async () => {

@@ -199,11 +199,11 @@ test("a worker is not ended for a line that is not there, or that is another hos
   const host = await RawHost.join(world);
   const pack = await host.open("probe");
   host.send("call", pack, 1, ["run", ["Sleep"], { seconds: 600 }]);
-  await until(async () => workerOf(await host.control("status", {})) === "ready", "it has its worker");
+  await until(async () => workerOf(await host.control("status", {})) === "busy", "it has its worker");
   // This host takes no descriptors, so there is no line.
   expect((await host.control("overdue", { pack, line: 1 })).body).toBeNull();
   expect(codeIn(await host.control("overdue", { pack: 4000, line: 1 }))).toBe("pack_not_open");
-  expect(workerOf(await host.control("status", {}))).toBe("ready");
+  expect(workerOf(await host.control("status", {}))).toBe("busy");
   host.hangUp();
 });
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from comfy_airlock import Airlock, connect
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded, Disconnected, ProtocolError, WorkerDied
+from comfy_airlock.wire.frame import build_frame
 from scripted_server import PACK, Peer, ScriptedServer, pair_of
 
 SECONDS_MAX = 20
@@ -204,3 +206,88 @@ def test_answers_to_coroutines_are_read_by_their_loop_itself(tmp_path: Path, mon
         asyncio.run(calls(airlock))
         # The keeper had the lead at first; on a slow machine it takes it again now and then.
         assert readers.count("MainThread") >= 40
+
+
+def until_left(airlock: Airlock) -> None:
+    link = airlock._lines.pack(PACK)
+    ends = time.monotonic() + SECONDS_MAX
+    while link.line is not None and time.monotonic() < ends:
+        time.sleep(0.001)
+    assert link.line is None
+
+
+def leaving(relay: Peer, event: str) -> None:
+    relay.send(frames.EVENT, 0, [event, {"pack": PACK, "line": 1}])
+
+
+def test_line_that_the_server_wants_left_takes_no_more_calls_and_the_server_hears_when_those_on_it_are_over(
+    tmp_path: Path,
+) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        first = line.read()
+        leaving(relay, "leave_line")
+        relay.result(relay.read(), "left")
+        relay.result(relay.read(), "over the relay")
+        line.result(first, "over the line")
+        # In whichever order: the host looks for itself whether the calls are over.
+        said = {relay.codec.decode(each.body)[0]: each for each in (relay.read(), relay.read())}
+        assert relay.codec.decode(said["left_line"].body) == ["left_line", [], {"pack": PACK, "line": 1}]
+        leaving(relay, "use_line")
+        relay.result(said["status"], "used")
+        line.result(line.read(), "over the line again")
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        outcomes: list[Any] = []
+        first = threading.Thread(target=lambda: outcomes.append(call(airlock, 1)))
+        first.start()
+        assert airlock.status() == "left"
+        assert call(airlock, 2) == "over the relay"
+        first.join(SECONDS_MAX)
+        assert outcomes == ["over the line"]
+        assert airlock.status() == "used"
+        assert call(airlock, 3) == "over the line again"
+
+
+def test_what_is_called_for_a_call_on_a_line_that_is_left_goes_over_it(tmp_path: Path) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        outer = line.read()
+        leaving(relay, "leave_line")
+        relay.result(relay.read(), "left")
+        line.send_bytes(build_frame(frames.CALL, PACK, 5, line.codec.encode(["ref_call", [1], {}]), parent=outer.call))
+        refused = line.read()
+        assert (refused.kind, refused.call) == (frames.ERROR, 5)
+        line.result(outer, "done")
+        assert relay.codec.decode(relay.read().body)[0] == "left_line"
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        outcomes: list[Any] = []
+        outer = threading.Thread(target=lambda: outcomes.append(call(airlock, 1)))
+        outer.start()
+        assert airlock.status() == "left"
+        outer.join(SECONDS_MAX)
+        assert outcomes == ["done"]
+
+
+def test_line_that_ends_after_it_was_left_harms_no_call_that_was_made_since(tmp_path: Path) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        leaving(relay, "leave_line")
+        said = relay.read()
+        assert relay.codec.decode(said.body)[0] == "left_line"
+        held = relay.read()
+        line.hang_up()
+        asked = relay.read()
+        assert relay.codec.decode(asked.body)[0] == "ending"
+        relay.send(frames.ERROR, asked.call, DIED, asked.peer)
+        relay.send(frames.EVENT, 0, ["worker_ended", {"pack": PACK, "number": 1}])
+        (number,) = pair_of(hosts[0]).references._exports
+        relay.send(frames.CALL, 9, ["ref_call", [number], {}], PACK)
+        relay.result(held, relay.codec.decode(relay.read().body))
+
+    hosts: list[Airlock] = []
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        hosts.append(airlock)
+        until_lined(airlock)
+        until_left(airlock)
+        assert call(airlock, lambda: "still here") == "still here"

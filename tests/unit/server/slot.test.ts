@@ -97,6 +97,7 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
       return await (said.health ?? new Promise<never>(() => undefined));
     },
     callsOf: () => said.relayed,
+    pssOf: async (pid) => pid * 1_000,
     stampOf: async () => files.stamp,
     spawn: (_, worker) => {
       if (spawnFailure !== undefined) throw spawnFailure;
@@ -626,6 +627,18 @@ describe("a worker that drains", () => {
 });
 
 describe("how a worker is", () => {
+  test("is asked for a status that is wanted now, and waited for a second at most", async () => {
+    const { clock, said, slot } = await ready();
+    said.health = { ...idle, held: 3 };
+    await slot.look();
+    expect(slot.status()).toMatchObject({ health: { held: 3 }, pss_bytes: 100_000 });
+    said.health = undefined;
+    const looking = slot.look();
+    clock.advance(1_000);
+    await looking;
+    expect(slot.status()).toMatchObject({ health: { held: 3 }, silent_ms: 1_000 });
+  });
+
   test("is asked at every heartbeat, and told with how long it took to say so", async () => {
     const { clock, said, slot } = await ready();
     said.health = { ...idle, calls: 2 };

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from comfy_airlock.wire.errors import Cancelled as Cancelled
     from comfy_airlock.wire.errors import DeadlineExceeded as DeadlineExceeded
     from comfy_airlock.wire.errors import Disconnected as Disconnected
+    from comfy_airlock.wire.errors import PackHeld as PackHeld
     from comfy_airlock.wire.errors import ReferenceGone as ReferenceGone
     from comfy_airlock.wire.errors import RemoteError as RemoteError
     from comfy_airlock.wire.errors import ValueUnsupported as ValueUnsupported
@@ -56,6 +57,7 @@ _HOMES = {
     "Cancelled": "comfy_airlock.wire.errors",
     "DeadlineExceeded": "comfy_airlock.wire.errors",
     "Disconnected": "comfy_airlock.wire.errors",
+    "PackHeld": "comfy_airlock.wire.errors",
     "ReferenceGone": "comfy_airlock.wire.errors",
     "RemoteError": "comfy_airlock.wire.errors",
     "ValueUnsupported": "comfy_airlock.wire.errors",
@@ -73,6 +75,7 @@ __all__ = [
     "Disconnected",
     "Opaque",
     "Pack",
+    "PackHeld",
     "Progress",
     "ReferenceGone",
     "RemoteError",

@@ -25,6 +25,13 @@ _KEEPER_NAME: Final = "airlock-line"
 
 WORKER_ENDED: Final = "worker_ended"
 """The event by which the server tells that a pack's worker has ended."""
+LEAVE_LINE: Final = "leave_line"
+"""The event by which it asks for no more calls over a line, whose worker it is about to end."""
+USE_LINE: Final = "use_line"
+"""The event by which it says that the worker goes on after all."""
+
+_LEAVING_SECONDS: Final = 0.02
+"""How often it is looked whether the calls over a line that was left are over."""
 
 
 class PackLink:
@@ -36,6 +43,7 @@ class PackLink:
         self._events = InOrder(servants)
         self.peer = peer
         self.line: Channel | None = None
+        self._left: Channel | None = None
         self.last_line = 0
         self.pair = Pair(self._route, (connection, peer), name=name, reveals=False)
 
@@ -53,6 +61,12 @@ class PackLink:
     def referring(self, frame: Frame) -> Body:
         return self.pair.references.hold(frame.body)
 
+    def close(self) -> None:
+        """Ends the line."""
+        for line in (self.line, self._left):
+            if line is not None:
+                line.close()
+
     def joined(self, line: Channel, number: int) -> None:
         """There is a line to the pack's worker of this number."""
         if self.line is not None:
@@ -60,11 +74,40 @@ class PackLink:
             self.pair.references.end()
         self.line, self.last_line = line, number
 
+    def leave(self, number: int) -> None:
+        """Makes no more calls over a line, and tells the server when those that were made are over: its worker may end.
+
+        Called on the thread that reads the connection.
+        """
+        line = self.line
+        if line is None or number != self.last_line:
+            return
+        self.line, self._left = None, line
+        line.leave()
+        threading.Thread(target=self._tell_when_left, args=(line, number), name="airlock-leave", daemon=True).start()
+
+    def _tell_when_left(self, line: Channel, number: int) -> None:
+        while line.calls_made and not line.has_ended:
+            time.sleep(_LEAVING_SECONDS)
+        if self._left is line:
+            _Question(self._connection, []).ask("left_line", self.peer, number)
+
+    def use(self, number: int) -> None:
+        """Makes calls over a line again that was left: its worker goes on."""
+        line = self._left
+        if line is not None and number == self.last_line and not line.has_ended:
+            self._left = None
+            line.use_again()
+            self.line = line
+
     def line_ended(self, line: Channel) -> None:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
         if self.line is line:
             self.line = None
             self.pair.references.end()
+        elif self._left is line:
+            # It held nothing: calls that were made since then wait for the next worker.
+            self._left = None
 
 
 class Lines:
@@ -107,14 +150,20 @@ class Lines:
 
     def _told(self, event: Any) -> None:
         """An event of the server's own."""
-        if not (
-            isinstance(event, list) and len(event) == 2 and event[0] == WORKER_ENDED and isinstance(event[1], dict)
-        ):
+        if not (isinstance(event, list) and len(event) == 2 and isinstance(event[1], dict)):
             return
-        link = self._packs.get(event[1].get("pack", SERVER_PEER))
-        # Where it had a line, the end of that has told already, and the next worker may be at work by now.
-        if link is not None and event[1].get("number") != link.last_line:
-            link.pair.references.end()
+        name, said = event
+        link = self._packs.get(said.get("pack", SERVER_PEER))
+        if link is None:
+            return
+        if name == WORKER_ENDED:
+            # Where it had a line, the end of that has told already, and the next worker may be at work by now.
+            if said.get("number") != link.last_line:
+                link.pair.references.end()
+        elif name == LEAVE_LINE:
+            link.leave(said.get("line", 0))
+        elif name == USE_LINE:
+            link.use(said.get("line", 0))
 
     def _joined(self, peer: int, number: int) -> None:
         """Takes the line that the server announces. Called on the thread that reads the connection."""
@@ -140,8 +189,7 @@ class Lines:
         """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""
         self._is_closed = True
         for link in list(self._packs.values()):
-            if link.line is not None:
-                link.line.close()
+            link.close()
         self._servants.close()
 
 

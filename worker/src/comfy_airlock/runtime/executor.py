@@ -8,6 +8,7 @@ A pack without coroutines never pays for asyncio.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -42,6 +43,9 @@ class Executor:
         self._seat = Seat()
         self._queue: deque[IncomingCall | Action | None] = deque()
         self._loop: Any = None
+        self._lag = 0.0
+        # Since when it is to say how late it is.
+        self._lag_asked: float | None = None
 
     def submit(self, item: IncomingCall | Action | None) -> None:
         """Queues a call, or something else to be done between calls. Called on the thread that reads."""
@@ -102,6 +106,28 @@ class Executor:
                 return
             else:
                 item()
+
+    def loop_lag_ms(self) -> float | None:
+        """How late the event loop was when it was last looked at, or is by now; None where there is none.
+
+        Looks at it again, for the next time. Called on the thread that reads.
+        """
+        loop = self._loop
+        if loop is None:
+            return None
+        asked = self._lag_asked
+        if asked is not None:
+            return max(self._lag, time.monotonic() - asked) * 1000
+        self._lag_asked = asked = time.monotonic()
+        try:
+            loop.call_soon_threadsafe(self._loop_ran, asked)
+        except RuntimeError:
+            pass  # The loop was closed: this process is about to end.
+        return self._lag * 1000
+
+    def _loop_ran(self, asked: float) -> None:
+        self._lag = time.monotonic() - asked
+        self._lag_asked = None
 
     def idle(self) -> Awaitable[None] | None:
         """A method that is answered when all calls that came before it are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ from comfy_airlock.wire.errors import AirlockError, BadRequest
 from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 
+HEALTH: Final = "health"
+"""The method by which the server asks how this worker is."""
+
 _LATEST: Final[dict[str, Pair]] = {}
 """The pair with this worker's host. One per process, as the worker is."""
 
@@ -31,16 +35,19 @@ class HostLink:
         pack: str,
         methods: dict[str, Method],
         inference: InferenceMode,
+        stateful: Callable[[], int],
     ) -> None:
         """
         Args:
             methods: what the host can call, besides the objects that it holds.
             inference: entered before each call.
+            stateful: how many nodes keep something between calls.
         """
         self._connection = connection
         self._streams = streams
         self._host = connection.welcome.get("host", SERVER_PEER)
         self._line: Channel | None = None
+        self._stateful = stateful
         methods = {**methods, "idle": lambda: self.executor.idle()}
         relay: Route = (connection, self._host)
         self.pair = Pair(self._route, relay, reveals=True, methods=methods, pack=pack, inference=inference)
@@ -56,7 +63,34 @@ class HostLink:
         return self._line or self._connection, self._host
 
     def called(self, call: IncomingCall) -> None:
-        self.executor.submit(call)
+        if call.peer == SERVER_PEER and self._method_of(call) == HEALTH:
+            # At once, whatever the thread that runs nodes is at.
+            call.channel.answer_aside(call, frames.RESULT, self._connection.codec.encode(self._health()))
+        else:
+            self.executor.submit(call)
+
+    def _method_of(self, call: IncomingCall) -> object:
+        try:
+            request = self._connection.codec.decode(call.body)
+        except AirlockError:
+            return None  # Whoever carries it out says so.
+        return request[0] if isinstance(request, list) and request else None
+
+    def _health(self) -> dict[str, Any]:
+        """How this worker is; PROTOCOL.md, "Methods of a worker", explains the fields."""
+        channels: list[Channel] = [self._connection] if self._line is None else [self._connection, self._line]
+        # This one is being answered.
+        calls = sum(each.calls_taken + each.calls_made for each in channels) - 1
+        held, holds = self.pair.references.counts
+        idle = 0.0 if calls else time.monotonic() - max(each.answered_at for each in channels)
+        return {
+            "calls": calls,
+            "held": held,
+            "holds": holds,
+            "stateful": self._stateful(),
+            "idle_ms": idle * 1000,
+            "loop_lag_ms": self.executor.loop_lag_ms(),
+        }
 
     def referring(self, frame: Frame) -> Body:
         return self.pair.references.hold(frame.body)

@@ -75,7 +75,7 @@ def main() -> None:
     inference = InferenceMode()
     worker = Worker(pack, inference)
     methods = {"run": worker.run, "describe": worker.describe}
-    host = HostLink(connection, streams, pack.name, methods, inference)
+    host = HostLink(connection, streams, pack.name, methods, inference, lambda: pack.stateful)
     host.attach()
     connection.keep("airlock-keeper")
     try:

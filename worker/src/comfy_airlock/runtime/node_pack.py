@@ -12,6 +12,7 @@ from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any, Final
 
+from comfy_airlock.runtime.node_state import NodeState
 from comfy_airlock.wire.errors import NodeInvalid, NodeNotFound
 from comfy_airlock.wire.exceptions import text_of
 from comfy_airlock.wire.optional import standard
@@ -32,6 +33,8 @@ class Node:
         """
         self.name = name
         self.cls = cls
+        # None as long as there is no instance.
+        self.state: NodeState | None = None
         function = getattr(cls, "FUNCTION", None)
         if not isinstance(function, str) or not callable(getattr(cls, function, None)):
             raise NodeInvalid(
@@ -47,7 +50,9 @@ class Node:
     @cached_property
     def function(self) -> Any:
         """The bound method that computes the node's outputs."""
-        return getattr(self.cls(), self.cls.FUNCTION)
+        instance = self.cls()
+        self.state = NodeState(instance)
+        return getattr(instance, self.cls.FUNCTION)
 
     def input_types(self) -> dict[str, dict[str, Any]]:
         """What INPUT_TYPES answers: inputs by name, below required, optional and hidden."""
@@ -150,6 +155,11 @@ class NodePack:
             )
         node = self.nodes[name] = Node(name, mappings[name], self.name)
         return node
+
+    @property
+    def stateful(self) -> int:
+        """How many nodes keep something between calls."""
+        return sum(node.state is not None and node.state.is_kept for node in list(self.nodes.values()))
 
     def describe(self) -> dict[str, Any]:
         """The pack's nodes; those that cannot be described are listed with the reason."""

@@ -115,7 +115,7 @@ class Channel:
         self._sender = Sender(link, self.lead.call_keeper)
         # What a connection that serves many peers may send to each.
         self._credit: Credit | None = None
-        self._answers_aside: deque[tuple[IncomingCall, bytes]] | None = None
+        self._answers_aside: deque[tuple[IncomingCall, int, bytes]] | None = None
         self._state = threading.Lock()
         self._pending: dict[int, PendingCall] = {}
         # Their numbers are not free before their answers have come, which somebody else's would be taken for.
@@ -124,6 +124,10 @@ class Channel:
         self._incoming: dict[int, IncomingCall] = {}
         self._incoming_bytes = 0
         self._reason: AirlockError | None = None
+        # Why no call is taken: the reason that it ended for, or that it was left.
+        self._refusal: AirlockError | None = None
+        # When a call was answered last, on the monotonic clock.
+        self.answered_at = time.monotonic()
         self.receiver = Receiver(link)
         self._owner: Owner | None = None
         self._called: Callable[[IncomingCall], object] = _nobody_called
@@ -201,6 +205,26 @@ class Channel:
     def has_ended(self) -> bool:
         """Whether nothing is sent or read any more."""
         return self._reason is not None
+
+    def leave(self) -> None:
+        """Takes no more calls of this side's, other than for those that came; those under way go on."""
+        with self._state:
+            self._refusal = self._refusal or Disconnected("the server asked for this line to be left")
+
+    def use_again(self) -> None:
+        """Takes calls again, after :meth:`leave`."""
+        with self._state:
+            self._refusal = self._reason
+
+    @property
+    def calls_made(self) -> int:
+        """How many calls of this side's wait for their answers."""
+        return len(self._pending)
+
+    @property
+    def calls_taken(self) -> int:
+        """How many calls of the other side's are to be answered."""
+        return len(self._incoming)
 
     def _hand_out(self, received: list[Frame]) -> None:
         for each in received:
@@ -291,6 +315,7 @@ class Channel:
         """
         if self._incoming.pop(call.number, None) is not call:
             return False
+        self.answered_at = time.monotonic()
         self.decoded(call)
         call.is_answered = True
         try:
@@ -311,12 +336,16 @@ class Channel:
         call.body = b""
 
     def fail_aside(self, call: IncomingCall, body: bytes) -> None:
-        """Answers a call with an error, for the thread that reads: it must not wait until the other side does."""
+        """As :meth:`answer_aside`, with an error."""
+        self.answer_aside(call, ERROR, body)
+
+    def answer_aside(self, call: IncomingCall, kind: int, body: bytes) -> None:
+        """Answers a call, for the thread that reads: it must not wait until the other side does."""
         with self._state:
             if self._answers_aside is not None:
-                self._answers_aside.append((call, body))
+                self._answers_aside.append((call, kind, body))
                 return
-            self._answers_aside = deque([(call, body)])
+            self._answers_aside = deque([(call, kind, body)])
         threading.Thread(target=self._answer_aside, name="airlock-aside", daemon=True).start()
 
     def _answer_aside(self) -> None:
@@ -325,14 +354,14 @@ class Channel:
                 if not self._answers_aside:
                     self._answers_aside = None
                     return
-                call, body = self._answers_aside.popleft()
-            self.answer(call, ERROR, body)
+                call, kind, body = self._answers_aside.popleft()
+            self.answer(call, kind, body)
 
     def _end(self, reason: AirlockError) -> None:
         with self._state:
             is_first = self._reason is None
             if self._reason is None:
-                self._reason = reason
+                self._reason = self._refusal = reason
             pending, self._pending = self._pending, {}
             incoming, self._incoming = self._incoming, {}
         if not is_first:
@@ -440,8 +469,10 @@ class Channel:
         if self._socket.fileno() < 0:
             self._check_process()
         with self._state:
-            if self._reason is not None:
-                raise self._reason.fresh() if type(self._reason) is not Disconnected else Unsent(self._reason.message)
+            refusal = self._refusal
+            # What is called on behalf of a call that came this way is part of what is finished here.
+            if refusal is not None and (parent is None or refusal is self._reason):
+                raise refusal.fresh() if type(refusal) is not Disconnected else Unsent(refusal.message)
             number = self._last_call % 0xFFFF_FFFF + 1
             while number in self._pending or number in self._given_up:
                 number = number % 0xFFFF_FFFF + 1
