@@ -20,13 +20,16 @@ import { AirlockError, toAirlockError } from "../transport/errors.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { PackTable } from "./pack-table.ts";
 import type { Call, Session } from "./session.ts";
+import { stoppingError } from "./slot-errors.ts";
 
 export interface ControlServices {
   readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "look" | "close">;
   loadManifest(folder: string): Promise<PackManifest>;
   status(): Status;
-  /** Stops the server, once this call was answered. */
+  /** Stops the server. */
   stop(drainMs: number | undefined): void;
+  /** Whether it stops: nothing is begun any more. */
+  isStopping(): boolean;
   answer(call: Call, value: unknown): void;
   fail(call: Call, error: AirlockError): void;
   progress(call: Call, progress: Progress): void;
@@ -55,6 +58,7 @@ export class ControlService {
       const known = Object.keys(controlParameters).join(", ");
       throw new AirlockError("bad_request", `the server has no method ${JSON.stringify(method)}; it has ${known}`);
     }
+    if (beginnings.has(method) && this.#services.isStopping()) throw stoppingError();
     switch (method) {
       case "open":
         return await this.#open(call, validate(controlParameters.open, keywords, method).folder);
@@ -146,6 +150,9 @@ export class ControlService {
     return null;
   }
 }
+
+/** Methods by which something begins that a server which stops would only have to end. */
+const beginnings: ReadonlySet<ControlMethod> = new Set(["open", "prepare", "restart"]);
 
 function isControlMethod(method: string): method is ControlMethod {
   return Object.hasOwn(controlParameters, method);

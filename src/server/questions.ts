@@ -58,6 +58,7 @@ export class Questions {
    * @throws AirlockError what the worker answers, `deadline_exceeded` where it doesn't in time, or why it is gone.
    */
   async ask(worker: Session, method: string, withinMs?: number, keywords: object = {}): Promise<unknown> {
+    if (worker.isGone) throw new AirlockError("disconnected", `peer ${worker.peer} is gone`);
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#lastAsked += 1;
     const call = this.#calls.add(this.#self, this.#lastAsked, worker.peer);

@@ -33,6 +33,7 @@ import { CallTable } from "./call-table.ts";
 import { type CreditWindow, creditFrame, type Flow } from "./flow.ts";
 import { Questions } from "./questions.ts";
 import { type Call, type OpenPack, Session } from "./session.ts";
+import { stoppingError } from "./slot-errors.ts";
 
 /** Carries out a call to the server itself; answers through {@link Router.answer} or {@link Router.fail}. */
 export type ControlHandler = (call: Call, body: Uint8Array) => void;
@@ -99,7 +100,7 @@ export class Router {
     return this.#calls.givenTo(worker).filter((call) => !this.#questions.isAsker(call)).length;
   }
 
-  /** Refuses new calls from now on; those under way go on, and so do those that are made for them. */
+  /** Refuses new calls of peers from now on; those under way go on, and so do those that are made for them. */
   stopTakingCalls(): void {
     this.#stopping = true;
   }
@@ -160,8 +161,7 @@ export class Router {
         "protocol_error",
         `call ${call.callerCall} is to the server, which made no call ${parent}`,
       );
-    if (this.#stopping) this.fail(call, stoppingError());
-    else this.#options.onControl(call, frameBody(frame));
+    this.#options.onControl(call, frameBody(frame));
   }
 
   /**
@@ -382,8 +382,4 @@ const lateCall = 0;
 function flowFrom(sender: Session, pack: OpenPack | undefined): Flow | undefined {
   if (pack === undefined) return undefined;
   return sender.pack === undefined ? pack.flow : sender.flow;
-}
-
-function stoppingError(): AirlockError {
-  return new AirlockError("server_stopping", "the server is stopping and takes no new calls");
 }

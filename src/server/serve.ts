@@ -174,6 +174,7 @@ class RunningServer implements Server {
       loadManifest,
       status: () => this.status(),
       stop: (drainMs) => void this.stop(drainMs),
+      isStopping: () => this.#stopped !== undefined,
       answer: (call, value) => router.answer(call, value),
       fail: (call, error) => router.fail(call, error),
       progress: (call, progress) => router.progress(call, progress),

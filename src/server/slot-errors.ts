@@ -1,4 +1,4 @@
-/** What callers of a slot are told where it can't serve them. Pure. */
+/** What callers are told where the server, or a slot of it, can't serve them. Pure. */
 import { AirlockError } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
 
@@ -6,6 +6,10 @@ import type { Limits } from "../transport/limits.ts";
 interface Log {
   readonly path: string;
   tail(): string;
+}
+
+export function stoppingError(): AirlockError {
+  return new AirlockError("server_stopping", "the server is stopping and takes no new calls");
 }
 
 export function tooMuchWaits(pack: string, limits: Limits): AirlockError {

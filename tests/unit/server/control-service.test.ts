@@ -102,6 +102,7 @@ function newService(packsPerHostMax = 3) {
     },
     status: () => status,
     stop: (drainMs) => void stops.push(drainMs),
+    isStopping: () => stops.length > 0,
     answer: (_, value) => void outcome.push({ value }),
     fail: (_, error) => void outcome.push({ error }),
     progress: (_, told) => void progress.push(told),
@@ -231,6 +232,21 @@ test("stop has the server stop, in the time that it is given", async () => {
 
 test("status tells how the server is", async () => {
   expect(await newService().ask("status")).toEqual({ value: status });
+});
+
+test("a server that stops begins nothing, and still hears what its hosts have to say", async () => {
+  const { ask } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  await ask("stop");
+  for (const [method, keywords] of [
+    ["open", { folder: "/packs/blur" }],
+    ["prepare", { pack: 100 }],
+    ["restart", { name: "blur" }],
+  ] as const) {
+    expect((await ask(method, keywords)).error?.code).toBe("server_stopping");
+  }
+  expect(await ask("left_line", { pack: 100, line: 1 })).toEqual({ value: null });
+  expect(await ask("status")).toEqual({ value: status });
 });
 
 test("a worker may not call the server", async () => {

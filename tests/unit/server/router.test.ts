@@ -80,11 +80,9 @@ describe("a call", () => {
     const { router, host, worker, peer, id } = withCall();
     router.stopTakingCalls();
     router.receive(host.session, frame("call", peer, 10, []));
-    router.receive(host.session, frame("call", 0, 11, []));
     router.receive(worker.session, frame("result", 0, id, 1));
     expect(host.link.take().map(({ call, body }) => [call, body])).toEqual([
       [10, "server_stopping"],
-      [11, "server_stopping"],
       [9, 1],
     ]);
     expect(router.callsWaitedFor).toBe(0);
@@ -232,6 +230,7 @@ describe("a question of the server's own to a worker", () => {
     router.receive(worker.session, frame("error", 0, 1, { code: "bad_request", message: "what?" }));
     router.leave(worker.session, new AirlockError("worker_died", "killed"));
     expect([(await asked)?.message, (await again)?.message]).toEqual(["what?", "killed"]);
+    expect((await rejectionOf(router.ask(worker.session, "idle"))).code).toBe("disconnected");
   });
 
   test("is given up after the time that it is given, and its late answer harms nobody", async () => {

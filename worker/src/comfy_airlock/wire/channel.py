@@ -126,7 +126,7 @@ class Channel:
         self._reason: AirlockError | None = None
         # Why no call is taken: the reason that it ended for, or that it was left.
         self._refusal: AirlockError | None = None
-        # When a call was answered last, on the monotonic clock.
+        # When a call of a peer's was answered last, on the monotonic clock.
         self.answered_at = time.monotonic()
         self.receiver = Receiver(link)
         self._owner: Owner | None = None
@@ -315,7 +315,9 @@ class Channel:
         """
         if self._incoming.pop(call.number, None) is not call:
             return False
-        self.answered_at = time.monotonic()
+        if call.peer:
+            # What the server asks is no work.
+            self.answered_at = time.monotonic()
         self.decoded(call)
         call.is_answered = True
         try:
