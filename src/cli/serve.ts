@@ -83,6 +83,8 @@ function describeEvent(event: ServerEvent): string {
       return `pack ${event.pack}: worker ${event.pid} does not say how it is; native code may hold the interpreter's lock`;
     case "worker_answers":
       return `pack ${event.pack}: worker ${event.pid} says how it is again`;
+    case "restore_failed":
+      return `pack ${event.pack}: worker ${event.pid} begins without its state: ${event.reason.describe()}`;
     case "pack_held":
       return event.reason.describe();
   }

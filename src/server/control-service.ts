@@ -114,17 +114,17 @@ export class ControlService {
 
   /** Throws what ended the worker on a line; a host asks when it finds the line at its end. */
   async #ending(host: Session, { pack, line }: { pack: number; line: number }): Promise<never> {
-    throw await this.#services.packs.get(host, pack).ending(line);
+    throw await this.#services.packs.get(host, pack).lines.ending(line);
   }
 
   /** Ends a worker that does not answer on a line, where the host alone knows of its calls. */
   #overdue(host: Session, { pack, line }: { pack: number; line: number }): null {
-    this.#services.packs.get(host, pack).endOverdue(line);
+    this.#services.packs.get(host, pack).lines.endOverdue(line);
     return null;
   }
 
   #leftLine(host: Session, { pack, line }: { pack: number; line: number }): null {
-    this.#services.packs.get(host, pack).leftLine(line);
+    this.#services.packs.get(host, pack).lines.left(line);
     return null;
   }
 

@@ -175,8 +175,11 @@ export class Door {
     if (visitor.session === undefined && kind !== FrameKind.hello) {
       throw new AirlockError("protocol_error", "the first frame is not a hello");
     }
-    const forServer = kind === FrameKind.hello || (kind === FrameKind.call && framePeer(header) === serverPeer);
-    if (forServer) checkFrameLength(frameLength(header), this.#options.limits.controlBytesMax);
+    const { controlBytesMax, checkpointBytesMax } = this.#options.limits;
+    const isForServer = framePeer(header) === serverPeer;
+    if (kind === FrameKind.hello || (kind === FrameKind.call && isForServer)) {
+      checkFrameLength(frameLength(header), controlBytesMax);
+    } else if (kind === FrameKind.event && isForServer) checkFrameLength(frameLength(header), checkpointBytesMax);
   }
 
   #receive(visitor: Visitor, frame: Frame): void {

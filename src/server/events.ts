@@ -31,6 +31,8 @@ export type ServerEvent =
   /** The worker has not said how it is for longer than a heartbeat; native code that holds the interpreter's lock can't. */
   | { readonly type: "worker_silent"; readonly pack: string; readonly pid: number }
   | { readonly type: "worker_answers"; readonly pack: string; readonly pid: number }
+  /** The state that the worker before has left could not be given to this one, which begins without. */
+  | { readonly type: "restore_failed"; readonly pack: string; readonly pid: number; readonly reason: AirlockError }
   /** Too many of its workers died: none is started until somebody says so, or the pack is edited. */
   | { readonly type: "pack_held"; readonly pack: string; readonly reason: AirlockError };
 

@@ -104,8 +104,7 @@ export class Pack implements SlotPack {
 
   /** Ends the workers as soon as they have answered what they were given, and forgets how often they died. */
   async restart(): Promise<void> {
-    this.release();
-    await Promise.all(this.#slots.map((slot) => slot.retire()));
+    await Promise.all(this.#slots.map((slot) => slot.restart()));
   }
 
   /** Finds or makes the pack's environment, telling `onProgress`. */

@@ -5,7 +5,7 @@
  * as a hang. Whoever asks decides what silence means.
  */
 import type { Clock } from "../transport/clock.ts";
-import { decode, encode } from "../transport/codec.ts";
+import { decode, encodeParts } from "../transport/codec.ts";
 import { type Hello, protocolVersions, serverPeer } from "../transport/control.ts";
 import { AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
 import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind } from "../transport/frame.ts";
@@ -59,12 +59,12 @@ export class Questions {
    */
   async ask(worker: Session, method: string, withinMs?: number, keywords: object = {}): Promise<unknown> {
     if (worker.isGone) throw new AirlockError("disconnected", `peer ${worker.peer} is gone`);
+    const body = encodeParts([method, [], keywords]);
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#lastAsked += 1;
     const call = this.#calls.add(this.#self, this.#lastAsked, worker.peer);
     this.#asked.set(call.callerCall, { resolve, reject });
     this.#calls.give(call, worker);
-    const body = encode([method, [], keywords]);
     const timer = withinMs === undefined ? undefined : this.#clock.after(withinMs, () => this.#giveUp(call, withinMs));
     worker.link.send(buildFrame({ kind: FrameKind.call, peer: serverPeer, call: call.id, body }));
     try {

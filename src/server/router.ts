@@ -254,6 +254,8 @@ export class Router {
   /** An event or a release: to be passed on if there is somebody to take it, and answered by nothing. */
   #receiveNews(from: Session, frame: Frame): void {
     const peer = framePeer(frame);
+    const isForServer = from.pack !== undefined && peer === serverPeer && frameKind(frame) === FrameKind.event;
+    if (isForServer && frameCall(frame) === 0) return from.pack?.told(from, frameBody(frame));
     const isLawful =
       frameCall(frame) === 0 && (from.pack === undefined ? peer !== serverPeer : peer === from.pack.host.peer);
     if (!isLawful) {

@@ -220,7 +220,7 @@ class RunningServer implements Server {
       progress: (call, progress) => router.progress(call, progress),
       notify: (host, name, value) => router.notify(host, name, value),
       leave: (session, cause) => router.leave(session, cause),
-      ask: (worker, method, withinMs) => router.ask(worker, method, withinMs),
+      ask: (worker, method, withinMs, keywords) => router.ask(worker, method, withinMs, keywords),
       callsOf: (worker) => router.callsOf(worker),
       joinByLine: (host, worker, peer, number) => Line.join(libc, host, worker, peer, number),
       pssOf,

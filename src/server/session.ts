@@ -48,6 +48,8 @@ export interface OpenPack {
   submit(call: Call, frame: Frame): void;
   /** Forgets a call that was submitted and not delivered. */
   withdraw(call: Call): void;
+  /** Takes what a worker tells the server of its own accord: an event's body, a view that is valid until this returns. */
+  told(worker: Session, body: Uint8Array): void;
   /** Ends the worker's process at once, if it is still this one; `verdict` says why, where others ask. */
   endWorker(worker: Session, verdict: string): void;
 }

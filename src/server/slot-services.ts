@@ -33,7 +33,7 @@ export interface SlotServices {
   /** A worker's session is over; its calls fail with `cause`. */
   leave(session: Session, cause: AirlockError): void;
   /** Calls a worker's method in the server's name. */
-  ask(worker: Session, method: string, withinMs?: number): Promise<unknown>;
+  ask(worker: Session, method: string, withinMs?: number, keywords?: object): Promise<unknown>;
   /** Calls that a worker was given over the relay and has not answered. */
   callsOf(worker: Session): number;
   /** Makes a line between the two, where both can take one. */

@@ -9,6 +9,7 @@ import type { Timer } from "../transport/clock.ts";
 import type { WorkerStatus } from "../transport/control.ts";
 import { type AirlockError, toAirlockError } from "../transport/errors.ts";
 import { type Frame, frameParent } from "../transport/frame.ts";
+import { Checkpoint } from "./checkpoint.ts";
 import type { Environment } from "./environments/environments.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { Flow } from "./flow.ts";
@@ -23,7 +24,8 @@ import { HealthWatch } from "./workers/health.ts";
 import { IdleWatch, isUnused } from "./workers/idle-watch.ts";
 import { hasWorker, type Life, type LifeEvent, startNotBeforeMs, step, takesCalls, unborn } from "./workers/life.ts";
 import type { LogFile } from "./workers/log-file.ts";
-import { Worker } from "./workers/worker.ts";
+import type { Worker } from "./workers/worker.ts";
+import { startWorker } from "./workers/worker-start.ts";
 
 /** The worker that a slot has, or is about to have. */
 interface Current {
@@ -47,9 +49,11 @@ export class Slot implements OpenPack {
   readonly log: LogFile;
   readonly #pack: SlotPack;
   readonly #services: SlotServices;
-  readonly #lines: SlotLines;
+  /** The lines of its workers to the host. */
+  readonly lines: SlotLines;
   readonly #waiting: WaitingCalls;
   readonly #files: FolderWatch;
+  readonly #checkpoint = new Checkpoint();
   #life: Life = unborn;
   #current: Current | undefined;
   /** Settles when the last worker is gone. */
@@ -68,7 +72,12 @@ export class Slot implements OpenPack {
     this.#pack = pack;
     this.#services = services;
     this.#waiting = new WaitingCalls(services.limits.outboxBytesMax);
-    this.#lines = new SlotLines(services.clock, (name, line) => services.notify(host, name, { pack: peer, line }));
+    this.lines = new SlotLines({
+      clock: services.clock,
+      lineEndMsMax: services.limits.lineEndMsMax,
+      pack: pack.name,
+      tell: (name, line) => services.notify(host, name, { pack: peer, line }),
+    });
     this.#files = new FolderWatch(() => services.stampOf(this.manifest.folder));
     this.flow = host.flowTo(peer, services.limits);
   }
@@ -178,6 +187,13 @@ export class Slot implements OpenPack {
     return packHeld(this.name, this.#lastExit ?? "unknown", this.log, this.#services.limits);
   }
 
+  /** Has the worker end once it has answered; the next one begins anew, however often the ones before died. */
+  async restart(): Promise<void> {
+    this.#checkpoint.drop();
+    this.release();
+    await this.retire();
+  }
+
   /** Forgets the deaths there were: the next call starts a worker again. */
   release(): void {
     this.#step({ type: "released" });
@@ -207,10 +223,13 @@ export class Slot implements OpenPack {
         for (const call of this.#waiting.calls) this.#services.progress(call, progress);
       });
       this.#pack.closing.throwIfAborted();
-      const current = await this.#startWorker(environment);
+      await this.#startWorker(environment);
       const elapsedMs = this.#services.clock.nowMs() - startMs;
+      const current = this.#current;
+      if (current === undefined) return;
       const { pid } = current.worker;
       this.#services.onEvent({ type: "worker_started", pack: this.name, pid, startMs: elapsedMs });
+      if (this.#checkpoint.isThere) await this.#restore(current);
       this.#begin(current);
     } catch (error) {
       // Where no process was started; else its end has been taken in.
@@ -235,44 +254,44 @@ export class Slot implements OpenPack {
       onSilent: (isSilent) => onEvent({ type: isSilent ? "worker_silent" : "worker_answers", pack, pid }),
     });
     const line = this.#services.joinByLine(this.host, session, this.peer, current.number);
-    if (line !== undefined) this.#lines.add(current.number, line);
+    if (line !== undefined) this.lines.add(current.number, line, current.worker);
     this.#deliverWaiting(session);
     this.#watchIdle(current);
+  }
+
+  /** Gives the worker the state that the one before has left, before any call. */
+  async #restore({ worker }: Current): Promise<void> {
+    const { ask, limits, onEvent } = this.#services;
+    const { ready, pid } = worker;
+    if (ready === undefined) return;
+    const reason = await this.#checkpoint.give((state) => ask(ready, "restore", limits.workerStartMsMax, { state }));
+    if (reason !== undefined) onEvent({ type: "restore_failed", pack: this.name, pid, reason });
   }
 
   #deliverWaiting(session: Session): void {
     for (const [call, frame] of this.#waiting.take()) this.#services.deliver(call, frame, session);
   }
 
-  async #startWorker(environment: Environment): Promise<Current> {
-    const { clock, limits } = this.#services;
-    const worker = new Worker(clock, () => this.#step({ type: "stopping" }));
-    this.#services.expect(worker, this);
-    const timer = clock.after(limits.workerStartMsMax, () => {
-      worker.kill(`no hello within ${limits.workerStartMsMax / 1000} s`);
+  async #startWorker(environment: Environment): Promise<void> {
+    const { clock, limits, expect, unexpect, spawn } = this.#services;
+    await startWorker({
+      clock,
+      limits,
+      expect: (worker) => expect(worker, this),
+      unexpect,
+      spawn: (worker) => spawn(this, worker, environment),
+      onSpawned: (worker, ended) => this.#spawned(worker, ended),
+      onDeaf: () => this.#step({ type: "stopping" }),
+      failure: (worker, exit) => startFailed(this.name, worker.pid, exit, this.log),
     });
-    try {
-      const ended = worker.supervise(this.#services.spawn(this, worker, environment));
-      this.#lastNumber += 1;
-      const current: Current = {
-        worker,
-        number: this.#lastNumber,
-        manifest: this.manifest,
-        health: undefined,
-        idle: undefined,
-        pss: null,
-      };
-      this.#current = current;
-      this.#lastEnded = ended.then((exit) => this.#workerEnded(current, exit));
-      const failed = ended.then((exit) => Promise.reject(startFailed(this.name, worker.pid, exit, this.log)));
-      // The race below may be over before the worker ends; that later rejection is nobody's surprise.
-      failed.catch(() => undefined);
-      await Promise.race([worker.admitted, failed]);
-      return current;
-    } finally {
-      timer.cancel();
-      this.#services.unexpect(worker);
-    }
+  }
+
+  #spawned(worker: Worker, ended: Promise<string>): void {
+    this.#lastNumber += 1;
+    const number = this.#lastNumber;
+    const current: Current = { worker, number, manifest: this.manifest, health: undefined, idle: undefined, pss: null };
+    this.#current = current;
+    this.#lastEnded = ended.then((exit) => this.#workerEnded(current, exit));
   }
 
   #workerEnded(current: Current, exit: string): void {
@@ -295,7 +314,7 @@ export class Slot implements OpenPack {
       const reason: AirlockError = this.#isClosed
         ? this.#pack.closing.reason
         : workerDied(this.name, pid, exit, this.log);
-      this.#lines.end(number, reason);
+      this.lines.end(number, reason);
       this.#services.leave(session, reason);
     }
     // After the errors of its calls: what the host still held for it can go now.
@@ -306,31 +325,12 @@ export class Slot implements OpenPack {
     else if (this.#waiting.count > 0) this.#want();
   }
 
-  /** Why the worker on this line ended; settles when it has, which is seen to. */
-  ending(number: number): Promise<AirlockError> {
-    if (this.#lines.has(number) && this.#current?.number === number) this.#endWithItsLine(this.#current.worker);
-    return this.#lines.ending(number, this.name);
-  }
-
-  /** A worker that lives on without the line that it had, by its own doing or a breach of the protocol, is ended. */
-  #endWithItsLine(worker: Worker): void {
-    const verdict = "ended by the server: its line to the host had ended, and it had not";
-    this.#services.clock.after(this.#services.limits.lineEndMsMax, () => worker.kill(verdict));
-  }
-
-  /** Ends the worker on this line, whose host says that it does not answer. It may have ended already. */
-  endOverdue(number: number): void {
-    const verdict = "ended by its host: it had not answered a call long after that was cancelled or overdue";
-    if (this.#lines.has(number) && this.#current?.number === number) this.#current.worker.dismiss(verdict);
+  told(worker: Session, body: Uint8Array): void {
+    if (this.#current?.worker.session === worker) this.#checkpoint.take(body);
   }
 
   endWorker(worker: Session, verdict: string): void {
     if (this.#current?.worker.session === worker) this.#current.worker.dismiss(verdict);
-  }
-
-  /** The host says that it makes no more calls over a line. */
-  leftLine(number: number): void {
-    this.#lines.left(number);
   }
 
   /** Ends the worker once it has answered what it was given; what comes meanwhile is the next one's. */
@@ -354,7 +354,7 @@ export class Slot implements OpenPack {
     const session = current.worker.ready;
     if (session === undefined) return;
     // Of calls over a line only the two on it know: the host that it makes no more, the worker that it has answered.
-    await this.#lines.leave(current.number, withinMs);
+    await this.lines.leave(current.number, withinMs);
     await this.#services.ask(session, "idle", withinMs).catch(() => undefined);
   }
 
@@ -379,7 +379,7 @@ export class Slot implements OpenPack {
   /** Ends a worker that nothing needs; lets it go on where that is no longer so when its host has left the line. */
   async #endedUnused(current: Current): Promise<boolean> {
     this.#step({ type: "draining" });
-    const hasLeft = await this.#lines.leave(current.number, this.#services.limits.questionMsMax);
+    const hasLeft = await this.lines.leave(current.number, this.#services.limits.questionMsMax);
     const health = hasLeft && this.#mayBeIdle(current) ? await current.health?.look() : undefined;
     if (this.#current !== current || this.#life.state !== "draining") return true;
     if (health !== undefined && isUnused(health)) {
@@ -387,7 +387,7 @@ export class Slot implements OpenPack {
       return true;
     }
     this.#step({ type: "resumed" });
-    this.#lines.use(current.number);
+    this.lines.use(current.number);
     const session = current.worker.ready;
     if (session !== undefined) this.#deliverWaiting(session);
     return false;

@@ -40,6 +40,8 @@ export interface Limits {
   /** Deaths of a pack's workers within `deathsWindowMs` that have it held: bounds what a pack that can't live costs. */
   readonly deathsMax: number;
   readonly deathsWindowMs: number;
+  /** Bytes of a pack's state that the server keeps for its next worker: bounds what a worker can have it hold. */
+  readonly checkpointBytesMax: number;
   /** Milliseconds between two looks at how workers are. */
   readonly heartbeatMs: number;
   /** Milliseconds that a worker, or a host that is to leave a line, has to answer a question of the server's. */
@@ -71,6 +73,7 @@ export const defaultLimits: Limits = {
   backoffMsMax: 10_000,
   deathsMax: 5,
   deathsWindowMs: 60_000,
+  checkpointBytesMax: 16 * MiB,
   heartbeatMs: 10_000,
   questionMsMax: 5_000,
 };

@@ -62,6 +62,7 @@ const packPeer = 5;
 
 /** A host, a router and a pack of one worker at a time, which the first call starts. */
 class RoutedPack implements OpenPack {
+  readonly told = (): void => undefined;
   readonly peer = packPeer;
   readonly name = "blur";
   readonly host: Session;

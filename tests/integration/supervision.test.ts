@@ -156,6 +156,67 @@ describe("a worker without work", () => {
   }, 60_000);
 });
 
+describe("a pack that offers its state", () => {
+  async function remember(events: ServerEvent[] = []) {
+    const server = await world.serve({ onEvent: (event) => events.push(event) });
+    const airlock = await world.connect(server);
+    return { server, pack: await airlock.open(join(packs, "remember")) };
+  }
+
+  test("has it back after a crash, as it was after the last call", async () => {
+    const { pack } = await remember();
+    for (const value of [1, 20, 300]) await pack.call("Add", { value });
+    await pack.call("AddLater", { value: 4000 });
+    expect((await rejectionOf(pack.call("End"))).code).toBe("worker_died");
+    const [sum, pids] = (await pack.call("Add", { value: 50_000 })) as [number, number[]];
+    expect([sum, new Set(pids).size]).toEqual([54_321, 2]);
+  });
+
+  test("is ended for want of work though it keeps something, and has that back", async () => {
+    const { server, pack } = await remember();
+    await pack.call("Add", { value: 1 });
+    await until(() => firstOf(server)?.pid === 0, "its worker has ended");
+    expect(((await pack.call("Add", { value: 1 })) as number[])[0]).toBe(2);
+  });
+
+  test("begins anew where it refuses its state, and is told why", async () => {
+    const events: ServerEvent[] = [];
+    const { pack } = await remember(events);
+    await pack.call("Add", { value: 1 });
+    await pack.call("Poison", { how: "refuse" });
+    await rejectionOf(pack.call("End"));
+    expect(((await pack.call("Add", { value: 5 })) as number[])[0]).toBe(5);
+    const [failed] = events.filter((event) => event.type === "restore_failed");
+    expect(failed?.reason.message).toBe("pack remember: ValueError: this is not what I left");
+  });
+
+  test("begins anew where a worker dies of its state, and no call is lost", async () => {
+    const { server, pack } = await remember();
+    await pack.call("Add", { value: 1 });
+    await pack.call("Poison", { how: "die" });
+    await rejectionOf(pack.call("End"));
+    expect(((await pack.call("Add", { value: 5 })) as number[])[0]).toBe(5);
+    expect(firstOf(server)).toMatchObject({ deaths: 2, restarts: 2 });
+  });
+
+  test("keeps the state before one that it can't tell", async () => {
+    const { pack } = await remember();
+    await pack.call("Add", { value: 1 });
+    await pack.call("Poison", { how: "untellable" });
+    await pack.call("Add", { value: 1 });
+    await rejectionOf(pack.call("End"));
+    expect(((await pack.call("Add", { value: 5 })) as number[])[0]).toBe(6);
+  });
+
+  test("begins anew when it is restarted", async () => {
+    const { server, pack } = await remember();
+    await pack.call("Add", { value: 1 });
+    expect((await runAirlock(["restart", "remember", "--socket", world.socket], world)).code).toBe(0);
+    expect(((await pack.call("Add", { value: 5 })) as number[])[0]).toBe(5);
+    expect(firstOf(server)).toMatchObject({ deaths: 0 });
+  });
+});
+
 describe("how workers are", () => {
   test("is listed by airlock ps, and told whole by airlock stats", async () => {
     const { pack } = await world.probe();

@@ -2,6 +2,7 @@
 import { Router } from "../../src/server/router.ts";
 import type { Call, OpenPack, Session } from "../../src/server/session.ts";
 import { ManualClock } from "../../src/transport/clock.ts";
+import { decode } from "../../src/transport/codec.ts";
 import type { Hello } from "../../src/transport/control.ts";
 import { AirlockError } from "../../src/transport/errors.ts";
 import type { Frame } from "../../src/transport/frame.ts";
@@ -18,6 +19,8 @@ export class FakePack implements OpenPack {
   waiting: { call: Call; frame: Frame }[] = [];
   /** Why workers were ended. */
   readonly verdicts: string[] = [];
+  /** What workers told the server. */
+  readonly heard: unknown[] = [];
   readonly #router: Router;
 
   constructor(router: Router, host: Session, limits: Limits) {
@@ -40,6 +43,10 @@ export class FakePack implements OpenPack {
   start(worker: Session): void {
     this.worker = worker;
     for (const { call, frame: sent } of this.waiting.splice(0)) this.#router.deliver(call, sent, worker);
+  }
+
+  told(_: Session, body: Uint8Array): void {
+    this.heard.push(decode(body));
   }
 
   endWorker(worker: Session, verdict: string): void {

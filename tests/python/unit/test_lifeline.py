@@ -69,3 +69,41 @@ def test_process_whose_server_is_gone_already_never_gets_far() -> None:
         assert child.stdout is not None
         assert child.stdout.read() == ""
         assert child.wait(SECONDS_MAX) == -signal.SIGKILL
+
+
+PARENT = f"""
+import os, subprocess, sys, time
+sys.path.insert(0, {str(SOURCE)!r})
+child = os.fork()
+if child == 0:
+    os.setsid()
+    from comfy_airlock.runtime.lifeline import die_with
+    die_with(os.getppid() if sys.argv[1] == "parent" else os.getpid())
+    print("lives", flush=True)
+    time.sleep({SECONDS_MAX})
+    os._exit(0)
+print("forked", flush=True)
+time.sleep({SECONDS_MAX})
+"""
+
+
+def start_parent(whose: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-I", "-c", PARENT, whose]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def test_process_ends_with_its_parent_though_no_socket_tells() -> None:
+    with start_parent("parent") as parent:
+        assert parent.stdout is not None
+        assert {parent.stdout.readline(), parent.stdout.readline()} == {"forked\n", "lives\n"}
+        parent.kill()
+        # As above: the child held the pipe.
+        assert parent.stdout.read() == ""
+
+
+def test_process_whose_parent_is_another_by_now_never_gets_far() -> None:
+    with start_parent("stranger") as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "forked\n"
+        parent.kill()
+        assert parent.stdout.read() == ""

@@ -51,8 +51,10 @@ class FakePack {
   get slots(): unknown[] {
     return this.peers.map((peer) => ({
       peer,
-      endOverdue: (line: number) => this.said.push(`${peer} overdue ${line}`),
-      leftLine: (line: number) => this.said.push(`${peer} left ${line}`),
+      lines: {
+        endOverdue: (line: number) => this.said.push(`${peer} overdue ${line}`),
+        left: (line: number) => this.said.push(`${peer} left ${line}`),
+      },
       retire: async () => this.said.push(`${peer} retire`),
       look: async () => this.said.push(`${peer} look`),
     }));

@@ -28,19 +28,26 @@ describe.each(["event", "release"] as const)("a frame of the kind %s", (kind) =>
     expect(worker.link.take()).toEqual([]);
   });
 
-  test("is out of place at the server, at anybody but a worker's host, and with a call's number", () => {
+  test("is out of place at a host's server, at anybody but a worker's host, and with a call's number", () => {
     const { router, host, worker, peer, join } = newRouterWithPair();
     const other = join();
     const faults = [
       () => router.receive(host.session, frame(kind, 0, 0, [])),
       () => router.receive(host.session, frame(kind, peer, 7, [])),
-      () => router.receive(worker.session, frame(kind, 0, 0, [])),
+      () => router.receive(worker.session, frame(kind, 0, 7, [])),
       () => router.receive(worker.session, frame(kind, other.session.peer, 0, [])),
       () => router.receive(worker.session, frame(kind, peer, 0, [])),
     ];
     for (const fault of faults) expect(thrownBy(fault).code).toBe("protocol_error");
     expect([host, worker, other].map(({ link }) => link.take())).toEqual([[], [], []]);
   });
+});
+
+test("a worker's event to the server is its slot's to hear, and takes no credit", () => {
+  const { router, host, worker, pack } = newRouterWithPair();
+  router.receive(worker.session, frame("event", 0, 0, ["checkpoint", 1]));
+  expect([pack.heard, host.link.take(), worker.link.take()]).toEqual([[["checkpoint", 1]], [], []]);
+  expect(thrownBy(() => router.receive(worker.session, frame("release", 0, 0, []))).code).toBe("protocol_error");
 });
 
 test.each(["credit", "line", "welcome", "hello"] as const)("a frame of the kind %s is the server's alone", (kind) => {

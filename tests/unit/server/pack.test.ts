@@ -22,7 +22,7 @@ function newPack(workers = 1) {
           return running.get(index);
         },
         release: () => asked.push(`release ${index}`),
-        retire: async () => asked.push(`retire ${index}`),
+        restart: async () => asked.push(`restart ${index}`),
         close: () => asked.push(`close ${index}`),
         status: () => ({ peer: 10 * index }),
       }) as unknown as Slot,
@@ -55,10 +55,10 @@ describe("a pack", () => {
     expect(((await preparing.catch((error) => error)) as AirlockError).code).toBe("server_stopping");
   });
 
-  test("that is restarted has its workers retired and their deaths forgotten", async () => {
-    const { pack, asked } = newPack(1);
+  test("that is restarted restarts its slots", async () => {
+    const { pack, asked } = newPack(2);
     await pack.restart();
-    expect(asked).toEqual(["release 1", "retire 1"]);
+    expect(asked).toEqual(["restart 1", "restart 2"]);
   });
 });
 

@@ -11,9 +11,11 @@ import type { ProcessExit } from "../../../src/server/workers/exit.ts";
 import { LogFile } from "../../../src/server/workers/log-file.ts";
 import type { Worker } from "../../../src/server/workers/worker.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
+import { decode, encode } from "../../../src/transport/codec.ts";
 import type { Health, Progress } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
+import type { RawValue } from "../../../src/transport/values.ts";
 import { temporaryFolders } from "../../support/folders.ts";
 import { type FakeLink, frame, manifestOf, settled, workerHello } from "../../support/peers.ts";
 import { newCall, newSession } from "../../support/sessions.ts";
@@ -69,7 +71,13 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
   const reasons: AirlockError[] = [];
   let spawnFailure: AirlockError | undefined;
   /** How the worker is, what asks it, and what it has over the relay. */
-  const said: { health: Health | undefined; asked: string[]; relayed: number } = {
+  const said: {
+    restore: (state: RawValue) => Promise<void>;
+    health: Health | undefined;
+    asked: string[];
+    relayed: number;
+  } = {
+    restore: async () => undefined,
     health: idle,
     asked: [],
     relayed: 0,
@@ -91,8 +99,9 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
     clock,
     limits: { ...defaultLimits, ...limits },
     onEvent: (event) => events.push(event.type),
-    ask: async (_, method) => {
+    ask: async (_, method, __, keywords) => {
       said.asked.push(method);
+      if (method === "restore") await said.restore((keywords as { state: RawValue }).state);
       if (method !== "health") return null;
       return await (said.health ?? new Promise<never>(() => undefined));
     },
@@ -383,7 +392,7 @@ describe("closing", () => {
 describe("a line to the worker", () => {
   test("is made when the worker is ready, and ended when it has ended", async () => {
     const { clock, slot, worker, told, submit, made, admit } = await ready(true);
-    const ending = slot.ending(1);
+    const ending = slot.lines.ending(1);
     worker.process.exit({ signal: "SIGKILL" });
     worker.worker.connectionClosed(undefined);
     await settled();
@@ -394,12 +403,12 @@ describe("a line to the worker", () => {
     await made();
     await admit();
     expect(told).toContain("join 12 to 2 by line 2");
-    expect((await slot.ending(1)).code).toBe("worker_died");
+    expect((await slot.lines.ending(1)).code).toBe("worker_died");
   });
 
   test("that has ended ends its worker, where that lives on", async () => {
     const { slot, worker, clock, reasons } = await ready(true);
-    const ending = slot.ending(1);
+    const ending = slot.lines.ending(1);
     clock.advance(defaultLimits.lineEndMsMax - 1);
     expect(worker.process.killed).toBe(0);
     clock.advance(1);
@@ -412,7 +421,7 @@ describe("a line to the worker", () => {
 
   test("that was never there, or was forgotten, ended with its worker", async () => {
     const { slot } = await ready(true);
-    expect((await slot.ending(7)).message).toContain("line 7 has ended");
+    expect((await slot.lines.ending(7)).message).toContain("line 7 has ended");
   });
 
   test("that cannot be made leaves the relay", async () => {
@@ -427,7 +436,7 @@ describe("a worker that does not answer", () => {
 
   test("on its line is ended when its host says so, and the reason is told", async () => {
     const { slot, worker, reasons } = await ready(true);
-    slot.endOverdue(1);
+    slot.lines.endOverdue(1);
     expect(worker.process.killed).toBeGreaterThan(0);
     worker.worker.connectionClosed(undefined);
     await settled();
@@ -436,9 +445,9 @@ describe("a worker that does not answer", () => {
 
   test("is not ended for a line that was another worker's, or never there", async () => {
     const { slot, worker } = await ready(true);
-    for (const line of [0, 2]) slot.endOverdue(line);
+    for (const line of [0, 2]) slot.lines.endOverdue(line);
     const relayed = await ready(false);
-    relayed.slot.endOverdue(1);
+    relayed.slot.lines.endOverdue(1);
     expect([worker.process.killed, relayed.worker.process.killed]).toEqual([0, 0]);
   });
 
@@ -510,7 +519,7 @@ describe("a worker that died", () => {
 
   test("because its host had it ended is followed by another at once", async () => {
     const { slot, worker, submit, state } = await ready(true);
-    slot.endOverdue(1);
+    slot.lines.endOverdue(1);
     worker.worker.connectionClosed(undefined);
     await settled();
     submit(2);
@@ -545,7 +554,7 @@ describe("a worker without work", () => {
     expect([told, state()]).toEqual([['notify 1 leave_line {"pack":2,"line":1}'], "draining"]);
     expect(worker.link.closedBy).toBeUndefined();
     submit(2);
-    slot.leftLine(1);
+    slot.lines.left(1);
     await settled();
     expect([worker.link.closedBy, state()]).toEqual(["end", "stopping"]);
     worker.process.exit({ code: 0 });
@@ -586,7 +595,7 @@ describe("a worker without work", () => {
     const { slot, said, told, submit, state } = await idleFor(5_000);
     submit(2);
     said.health = { ...idle, calls: 1 };
-    slot.leftLine(1);
+    slot.lines.left(1);
     await settled();
     expect(told.slice(1)).toEqual(['notify 1 use_line {"pack":2,"line":1}', "deliver 2 to 11"]);
     expect(state()).toBe("busy");
@@ -623,6 +632,69 @@ describe("a worker that drains", () => {
     const { slot, worker, state } = await ready();
     await slot.retire();
     expect([worker.link.closedBy, state()]).toEqual(["end", "stopping"]);
+  });
+});
+
+describe("the state that a worker leaves behind", () => {
+  /** A slot whose first worker has told its state and died, and whose next one is about to be admitted. */
+  async function afterDeath() {
+    const made = await ready();
+    const { slot, worker, clock, submit } = made;
+    slot.told(worker.session, encode(["checkpoint", { sum: 7 }]));
+    worker.process.exit({ code: 1 });
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    submit(2);
+    clock.advance(defaultLimits.backoffMsMin);
+    await made.made();
+    made.told.length = 0;
+    return made;
+  }
+
+  test("is given to the next one before any call", async () => {
+    const { said, told, admit } = await afterDeath();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const states: unknown[] = [];
+    said.restore = async (state) => {
+      states.push(decode(state.bytes));
+      await promise;
+    };
+    await admit();
+    expect([states, told]).toEqual([[{ sum: 7 }], []]);
+    resolve();
+    await settled();
+    expect(told).toEqual(["deliver 2 to 12"]);
+  });
+
+  test("is told of where it could not be given, and the calls go on without", async () => {
+    const { said, told, events, admit } = await afterDeath();
+    said.restore = () => Promise.reject(new AirlockError("remote_exception", "not mine"));
+    await admit();
+    expect([told, events.at(-1)]).toEqual([["deliver 2 to 12"], "restore_failed"]);
+  });
+
+  test("is given to nobody where one died of it, and the calls wait for the one after that", async () => {
+    const { said, told, admit, clock, made } = await afterDeath();
+    const { promise, reject } = Promise.withResolvers<void>();
+    said.restore = () => promise;
+    const second = await admit();
+    second.process.exit({ code: 4 });
+    second.worker.connectionClosed(undefined);
+    reject(new AirlockError("worker_died", "died"));
+    await settled();
+    clock.advance(2 * defaultLimits.backoffMsMin);
+    await made();
+    await admit();
+    expect(told.at(-1)).toBe("deliver 2 to 13");
+    expect(said.asked.filter((method) => method === "restore")).toHaveLength(1);
+  });
+
+  test("is forgotten where the slot is restarted, and not taken of a worker that is gone", async () => {
+    const { slot, worker, said, admit } = await afterDeath();
+    await slot.restart();
+    slot.told(worker.session, encode(["checkpoint", 1]));
+    await admit();
+    expect(said.asked).not.toContain("restore");
   });
 });
 

@@ -57,6 +57,12 @@ class Executor:
             except RuntimeError:
                 pass  # The loop was closed: this process is about to end.
 
+    def submit_next(self, action: Action) -> None:
+        """Queues what is to be done before any other call. Called on the thread that runs them."""
+        self._queue.appendleft(action)
+        if self._loop is not None:
+            self._loop.call_soon(self._drain)
+
     def stop(self) -> None:
         """Makes :meth:`run` return once the call that it is at is done. Called on the thread that reads."""
         self.submit(None)

@@ -13,11 +13,14 @@ import select
 import signal
 import socket
 import sys
-from typing import Final
+from typing import Any, Final
+
+from comfy_airlock.wire.optional import standard
 
 LIFELINE_DESCRIPTOR: Final = 3
 _F_SETSIG: Final = 10
 """Linux: which signal announces I/O. The fcntl module has no name for it."""
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def hold() -> socket.socket | None:
@@ -33,3 +36,18 @@ def hold() -> socket.socket | None:
     if select.select([line], [], [], 0)[0]:
         os.killpg(os.getpgrp(), signal.SIGKILL)
     return line
+
+
+def die_with(parent: int) -> None:
+    """Has the kernel end this process when its parent ends, too: for a kernel, or a sandbox, that signals no sockets.
+
+    Args:
+        parent: the server's process id.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    # ctypes takes longer to import than most that a worker imports: not before the server has let it in.
+    libc: Any = standard("ctypes").CDLL(None)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0 and os.getppid() != parent:
+        # It ended before the kernel was asked.
+        os.killpg(os.getpgrp(), signal.SIGKILL)

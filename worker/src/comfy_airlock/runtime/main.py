@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.runtime.host_link import HostLink
-from comfy_airlock.runtime.lifeline import hold
+from comfy_airlock.runtime.lifeline import die_with, hold
 from comfy_airlock.runtime.node_pack import Node, NodePack
 from comfy_airlock.runtime.node_values import inputs_for, outputs_of
+from comfy_airlock.runtime.recovery import Recovery
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.connection import Connection
+from comfy_airlock.wire.connection import SERVER_PEER, Connection
+from comfy_airlock.wire.frame import EVENT
 from comfy_airlock.wire.optional import loaded, standard
 
 _REPORTED_MODULES: Final = ("numpy", "torch")
@@ -27,22 +29,33 @@ class Worker:
     def __init__(self, pack: NodePack, inference: InferenceMode) -> None:
         self._pack = pack
         self._inference = inference
+        #: Told that a node has run, where the pack's state is kept.
+        self.on_run: Callable[[], object] | None = None
+        #: Told that the pack was imported, or tried to.
+        self.on_loaded: Callable[[], object] | None = None
 
     def run(self, node_name: str, /, **inputs: Any) -> Any:
         """Calls a node's function; returns what it returned, or an awaitable of that."""
         node = self._pack.nodes.get(node_name)
         if node is None:
             node = self._pack.node(node_name)
+            if self.on_loaded is not None:
+                self.on_loaded()
             # The pack may have been imported just now, and torch by it.
             self._inference.enter()
         # Arrays there are only where numpy is.
         result = node.function(**(inputs_for(node, inputs) if "numpy" in sys.modules else inputs))
+        if self.on_run is not None:
+            self.on_run()
         if hasattr(result, "__await__"):
             return self._awaited(node, result)
         return outputs_of(node, result) if "numpy" in sys.modules else result
 
     async def _awaited(self, node: Node, result: Awaitable[Any]) -> Any:
-        return outputs_of(node, await result)
+        outputs = outputs_of(node, await result)
+        if self.on_run is not None:
+            self.on_run()
+        return outputs
 
     def describe(self) -> dict[str, Any]:
         """This process, and the pack's nodes."""
@@ -74,10 +87,23 @@ def main() -> None:
     pack = NodePack(connection.welcome["pack"]["name"], connection.welcome["pack"]["folder"])
     inference = InferenceMode()
     worker = Worker(pack, inference)
-    methods = {"run": worker.run, "describe": worker.describe}
-    host = HostLink(connection, streams, pack.name, methods, inference, lambda: pack.stateful)
+    recovery = Recovery(pack, codec, lambda body: connection.send(EVENT, SERVER_PEER, 0, body))
+
+    def stateful() -> int:
+        # What can be had back does not keep a worker that nothing else needs.
+        return 0 if recovery.is_offered else pack.stateful
+
+    methods = {"run": worker.run, "describe": worker.describe, "restore": recovery.restore}
+    host = HostLink(connection, streams, pack.name, methods, inference, stateful)
+
+    def loaded() -> None:
+        if recovery.is_offered:
+            worker.on_run = lambda: host.executor.submit_next(recovery.keep)
+
+    worker.on_loaded = loaded
     host.attach()
     connection.keep("airlock-keeper")
+    die_with(connection.welcome["server"]["pid"])
     try:
         host.executor.run()
     finally:

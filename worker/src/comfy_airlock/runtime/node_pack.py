@@ -88,12 +88,14 @@ class NodePack:
 
     Attributes:
         nodes: those that were used so far, by class name.
+        module: the pack's own, None before it is imported.
     """
 
     def __init__(self, name: str, folder: str) -> None:
         self.name = name
         self.folder = folder
         self.nodes: dict[str, Node] = {}
+        self.module: Any = None
         self._mappings: dict[str, Any] | None = None
         self._display_names: dict[str, str] = {}
 
@@ -113,6 +115,7 @@ class NodePack:
                     pack=self.name,
                     hint="a pack of V1 nodes maps class names to classes in NODE_CLASS_MAPPINGS",
                 )
+            self.module = module
             self._mappings = {str(name): cls for name, cls in mappings.items()}
             names = getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {}
             self._display_names = {str(name): str(shown) for name, shown in names.items()}
