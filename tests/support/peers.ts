@@ -122,5 +122,14 @@ export async function settled(): Promise<void> {
 }
 
 export function manifestOf(name: string, folder = `/packs/${name}`): PackManifest {
-  return { name, folder, file: `${folder}/pyproject.toml`, dependencies: [], shareTorch: false, env: {}, warnings: [] };
+  return {
+    name,
+    folder,
+    file: `${folder}/pyproject.toml`,
+    dependencies: [],
+    shareTorch: false,
+    env: {},
+    limits: {},
+    warnings: [],
+  };
 }

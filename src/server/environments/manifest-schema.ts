@@ -5,17 +5,11 @@
  * problems of a table are found at once. Pure: tables in, settings and problems out.
  */
 import * as v from "valibot";
-import { nearest } from "./nearest.ts";
+import type { LimitValues } from "../workers/limits/resource-limits.ts";
+import { checkLimits } from "./limits-schema.ts";
+import { describe, type ManifestProblem, toProblems, unknownKeys } from "./manifest-problems.ts";
 import { requirementRefusal } from "./requirement.ts";
 import { parseSpecifier } from "./version-specifier.ts";
-
-/** One thing that is wrong with a manifest. */
-export interface ManifestProblem {
-  /** The key as the file's author would write it, e.g. `tool.comfy.isolation.dependencies[2]`. */
-  readonly key: string;
-  /** The end of a sentence that starts with the key. */
-  readonly reason: string;
-}
 
 /** What a table of settings asks for, keys of both kinds of file alike. */
 export interface IsolationSettings {
@@ -26,6 +20,7 @@ export interface IsolationSettings {
   readonly requiresPython?: string | undefined;
   readonly shareTorch: boolean;
   readonly env: Record<string, string>;
+  readonly limits: LimitValues;
 }
 
 export interface CheckedTable<Settings> {
@@ -48,8 +43,9 @@ export function checkIsolation(
   flavour: { readonly prefix: string; readonly askKey: "isolated" | "can_isolate" },
 ): CheckedTable<IsolationSettings> {
   const { prefix, askKey } = flavour;
-  const known = [askKey, ...Object.keys(carriedOut), ...Object.keys(notCarriedOut)];
-  const problems = unknownKeys(table, known, prefix);
+  const known = [askKey, ...Object.keys(carriedOut), "limits", ...Object.keys(notCarriedOut)];
+  const limits = checkLimits(table["limits"], `${prefix}limits`);
+  const problems = [...unknownKeys(table, known, prefix), ...limits.problems];
   const warnings: string[] = [];
   for (const [key, judge] of Object.entries(notCarriedOut)) {
     const value = table[key];
@@ -69,6 +65,7 @@ export function checkIsolation(
     requiresPython: requires_python ?? (python === undefined ? undefined : fromBareVersion(python)),
     shareTorch: share_torch ?? false,
     env: env ?? {},
+    limits: limits.values,
   };
   return { settings, problems, warnings };
 }
@@ -202,16 +199,6 @@ function unlessEmpty(verdict: Verdict): (value: unknown) => Verdict | undefined 
   };
 }
 
-function unknownKeys(table: Record<string, unknown>, known: readonly string[], prefix: string): ManifestProblem[] {
-  return Object.keys(table)
-    .filter((key) => !known.includes(key))
-    .map((key) => {
-      const meant = nearest(key, known);
-      const suggestion = meant === undefined ? `the keys are ${known.join(", ")}` : `did you mean ${prefix}${meant}?`;
-      return { key: prefix + key, reason: `is not a known key; ${suggestion}` };
-    });
-}
-
 /** A valibot action that reports what `refusal` returns. */
 function refusedWith(refusal: (value: string) => string | undefined) {
   return v.rawCheck<string>(({ dataset, addIssue }) => {
@@ -220,24 +207,9 @@ function refusedWith(refusal: (value: string) => string | undefined) {
   });
 }
 
-function toProblems(issues: readonly v.BaseIssue<unknown>[] | undefined, prefix: string): ManifestProblem[] {
-  return (issues ?? []).map((issue) => {
-    const path = (issue.path ?? []).map(({ key }) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`));
-    return { key: prefix + path.join("").slice(1), reason: issue.message };
-  });
-}
-
 /** `python: "3.12"` means any 3.12, as everywhere but in PEP 440. */
 function fromBareVersion(value: string): string {
   const version = value.trim();
   if (!/^\d+(?:\.\d+)*$/.test(version)) return version;
   return version.split(".").length < 3 ? `==${version}.*` : `==${version}`;
-}
-
-function describe(value: unknown): string {
-  if (value === null || value === undefined) return "empty";
-  if (Array.isArray(value)) return "a list";
-  if (typeof value === "object") return "a table";
-  const shown = JSON.stringify(value) ?? String(value);
-  return shown.length > 60 ? `${shown.slice(0, 57)}…` : shown;
 }

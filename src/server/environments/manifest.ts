@@ -8,7 +8,9 @@ import { constants } from "node:fs";
 import { open, realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { AirlockError, toAirlockError } from "../../transport/errors.ts";
-import { checkIsolation, checkProject, type ManifestProblem } from "./manifest-schema.ts";
+import type { Limit, LimitValues, ResourceLimits } from "../workers/limits/resource-limits.ts";
+import { isTable, type ManifestProblem } from "./manifest-problems.ts";
+import { checkIsolation, checkProject } from "./manifest-schema.ts";
 
 /** What a pack asks for. */
 export interface PackManifest {
@@ -25,6 +27,8 @@ export interface PackManifest {
   readonly shareTorch: boolean;
   /** Variables added to the environment of the pack's process. */
   readonly env: Record<string, string>;
+  /** What the pack may use, each with where that is set. */
+  readonly limits: ResourceLimits;
   /** What the file says that has no effect, a sentence each. */
   readonly warnings: readonly string[];
 }
@@ -127,7 +131,7 @@ function fromYaml(table: Record<string, unknown>, file: string, folder: string):
   const { settings, problems, warnings } = checkIsolation(table, { prefix: "", askKey: "isolated" });
   if (settings === undefined) throw withProblems(file, basename(folder), problems);
   if (settings.isolate === false) throw doesNotAsk(`${file} says "isolated: false"`, basename(folder));
-  const { name, requiresPython, shareTorch, env } = settings;
+  const { name, requiresPython, shareTorch, env, limits } = settings;
   return {
     name: name ?? basename(folder),
     folder,
@@ -136,6 +140,7 @@ function fromYaml(table: Record<string, unknown>, file: string, folder: string):
     ...(requiresPython !== undefined && { requiresPython }),
     shareTorch,
     env,
+    limits: limitsFrom(limits, "limits", file),
     warnings,
   };
 }
@@ -160,7 +165,7 @@ function fromPyproject(
   if (isolation.settings.isolate !== true) {
     throw doesNotAsk(`[tool.comfy.isolation] in ${file} does not say "can_isolate = true"`, pack);
   }
-  const { shareTorch, env } = isolation.settings;
+  const { shareTorch, env, limits } = isolation.settings;
   const requiresPython = isolation.settings.requiresPython ?? project.settings.requiresPython;
   return {
     name: isolation.settings.name ?? project.settings.name ?? pack,
@@ -170,8 +175,18 @@ function fromPyproject(
     ...(requiresPython !== undefined && { requiresPython }),
     shareTorch,
     env,
+    limits: limitsFrom(limits, "tool.comfy.isolation.limits", file),
     warnings: isolation.warnings,
   };
+}
+
+/** The limits that a file sets, each with the key that sets it. */
+function limitsFrom(values: LimitValues, table: string, file: string): ResourceLimits {
+  const sourced = ([name, value]: [string, number]): [string, Limit] => [
+    name,
+    { value, source: `${table}.${name} in ${file}` },
+  ];
+  return Object.fromEntries(Object.entries(values).map(sourced));
 }
 
 /** A pack that relies on requirements.txt would otherwise fail much later, at its first import. */
@@ -185,10 +200,6 @@ async function warnOfIgnoredRequirements(manifest: PackManifest): Promise<PackMa
 
 function at(table: unknown, key: string): unknown {
   return isTable(table) && Object.hasOwn(table, key) ? table[key] : undefined;
-}
-
-function isTable(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
 }
 
 function withProblems(file: string, pack: string, problems: readonly ManifestProblem[]): AirlockError {
