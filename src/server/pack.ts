@@ -6,7 +6,7 @@
  * never by itself, and no call is ever sent twice.
  */
 import type { Clock } from "../transport/clock.ts";
-import type { PackStatus, Progress } from "../transport/control.ts";
+import type { CallTimeout, LimitStatus, PackStatus, Progress } from "../transport/control.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
 import type { Frame } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
@@ -17,6 +17,7 @@ import type { Flow } from "./flow.ts";
 import type { Line } from "./line.ts";
 import type { Call, OpenPack, Session } from "./session.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
+import type { ResourceLimits } from "./workers/limits/resource-limits.ts";
 import type { LogFile } from "./workers/log-file.ts";
 import { Worker } from "./workers/worker.ts";
 import type { WorkerProcess } from "./workers/worker-process.ts";
@@ -42,6 +43,8 @@ export interface PackServices {
   leave(session: Session, cause: AirlockError): void;
   /** Makes a line between the two, where both can take one. */
   joinByLine(host: Session, worker: Session, pack: number, number: number): Line | undefined;
+  /** How each limit is held. */
+  describeLimits(limits: ResourceLimits): LimitStatus[];
 }
 
 /** A worker's line to the host, and why it ended, once it has. */
@@ -96,6 +99,11 @@ export class Pack implements OpenPack {
     return this.#manifest;
   }
 
+  get callTimeout(): CallTimeout | undefined {
+    const { call_timeout: limit } = this.#manifest.limits;
+    return limit && { ms: limit.value, source: limit.source };
+  }
+
   /** What the host should know of the manifest, a sentence each. */
   get warnings(): readonly string[] {
     const running = this.#worker === undefined ? undefined : this.#workerManifest;
@@ -133,6 +141,7 @@ export class Pack implements OpenPack {
       folder,
       host: { name: this.host.hello.name, pid: this.host.hello.pid },
       log: this.log.path,
+      limits: this.#services.describeLimits(this.manifest.limits),
       worker: this.#worker === undefined ? null : { pid, state, calls },
     };
   }
@@ -259,7 +268,9 @@ export class Pack implements OpenPack {
 
   #startFailed(worker: Worker, exit: string): AirlockError {
     const message = `pack ${this.name}: its worker (pid ${worker.pid}) ended before it was ready: ${exit}`;
-    return new AirlockError("worker_start_failed", message, { pack: this.name, exit, log: this.log.tail() });
+    const hint = raiseHint(worker);
+    const details = { pack: this.name, exit, log: this.log.tail(), ...(hint !== undefined && { hint }) };
+    return new AirlockError("worker_start_failed", message, details);
   }
 
   #workerEnded(worker: Worker, number: number, exit: string): void {
@@ -279,8 +290,15 @@ export class Pack implements OpenPack {
 
   #died(worker: Worker, exit: string): AirlockError {
     const pack = this.name;
-    const message = `pack ${pack}: its worker (pid ${worker.pid}) ended during the call: ${exit}`;
-    const hint = `the next call starts a fresh worker; its log is ${this.log.path}`;
+    const how = worker.exceeded === undefined ? `ended during the call: ${exit}` : `was ended: ${worker.exceeded.what}`;
+    const message = `pack ${pack}: its worker (pid ${worker.pid}) ${how}`;
+    const next = `the next call starts a fresh worker; its log is ${this.log.path}`;
+    const hint = [raiseHint(worker), next].filter((each) => each !== undefined).join("; ");
     return new AirlockError("worker_died", message, { pack, exit, log: this.log.tail(), hint });
   }
+}
+
+/** What to do about a worker that a limit has ended. */
+function raiseHint({ exceeded }: Worker): string | undefined {
+  return exceeded && `give the pack more by ${exceeded.source}, or have it take less`;
 }

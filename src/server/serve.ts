@@ -14,6 +14,7 @@ import { ControlService } from "./control-service.ts";
 import { Door, type ExpectedWorker } from "./door.ts";
 import { EnvironmentStore } from "./environments/environments.ts";
 import type { FileLock } from "./environments/file-lock.ts";
+import { type LimitsTable, limitPolicy } from "./environments/limits-schema.ts";
 import { loadManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
@@ -24,6 +25,9 @@ import { PackTable } from "./pack-table.ts";
 import { Router } from "./router.ts";
 import type { Session } from "./session.ts";
 import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
+import type { Confiner } from "./workers/limits/confiner.ts";
+import type { LimitPolicy } from "./workers/limits/resource-limits.ts";
+import { systemConfiner } from "./workers/limits/system-confiner.ts";
 import { LogFile, logPath } from "./workers/log-file.ts";
 import { workerVariables } from "./workers/variables.ts";
 import { workerSpawner } from "./workers/worker-process.ts";
@@ -44,6 +48,11 @@ export interface ServeOptions {
   readonly logs?: string;
   /** Limits that differ from the defaults. */
   readonly limits?: Partial<Limits>;
+  /**
+   * What packs may use: for those whose manifest doesn't say, and at most. The keys are those of a manifest's `limits`;
+   * docs/limits.md says how each is held.
+   */
+  readonly packLimits?: { readonly defaults?: LimitsTable; readonly max?: LimitsTable };
   /** Environment variables that every worker gets besides its own. */
   readonly workerVariables?: Readonly<Record<string, string>>;
   readonly onEvent?: OnServerEvent;
@@ -66,7 +75,7 @@ export interface Server extends AsyncDisposable {
 /**
  * Starts a server in this process.
  *
- * @throws AirlockError `bad_request` where a server runs at this socket already, `unauthorized` where its folder isn't
+ * @throws AirlockError `bad_request` where a server runs at this socket already or a limit is none, `unauthorized` where its folder isn't
  * safe, `environment_failed` where there is no uv.
  */
 export async function serve(options: ServeOptions = {}): Promise<Server> {
@@ -74,6 +83,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
   const uid = process.getuid?.() ?? 0;
   const socketPath =
     options.socket === undefined ? defaultSocketPath(variables, uid, tmpdir()) : checkSocketPath(options.socket);
+  const policy = limitPolicy(options.packLimits ?? {});
   const libc = loadLibc();
   const clock = systemClock;
   const lockFile = fileLocker(libc.tryLock, clock);
@@ -99,6 +109,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
       lockFile,
       environments,
       limits: { ...defaultLimits, ...options.limits },
+      policy,
       logs: options.logs ?? folders.logs,
       onEvent: guardedListener(options.onEvent ?? (() => undefined)),
       workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
@@ -116,6 +127,7 @@ interface Parts {
   readonly lockFile: FileLock;
   readonly environments: EnvironmentStore;
   readonly limits: Limits;
+  readonly policy: LimitPolicy;
   readonly logs: string;
   readonly onEvent: OnServerEvent;
   readonly workerVariables: { readonly inherited: Variables; readonly added: Readonly<Record<string, string>> };
@@ -129,6 +141,7 @@ class RunningServer implements Server {
   readonly #expected = new Map<string, ExpectedWorker>();
   readonly #packs: PackTable;
   readonly #inode: number;
+  readonly #confiner: Confiner;
   #stopped: Promise<void> | undefined;
 
   constructor(parts: Parts) {
@@ -153,7 +166,7 @@ class RunningServer implements Server {
     const services = this.#servicesForPacks();
     const control = new ControlService({
       packs,
-      loadManifest,
+      loadManifest: async (folder) => this.#confiner.resolve(await loadManifest(folder)),
       status: () => this.status(),
       answer: (call, value) => router.answer(call, value),
       fail: (call, error) => router.fail(call, error),
@@ -172,6 +185,8 @@ class RunningServer implements Server {
       onHostGone: (host) => this.#hostGone(host),
     });
     this.#inode = lstatSync(parts.socketPath).ino;
+    // Last: it may move this process to a cgroup of its own, which only a server that runs moves back.
+    this.#confiner = systemConfiner(libc, clock, parts.policy);
   }
 
   #servicesForPacks(): PackServices {
@@ -186,16 +201,22 @@ class RunningServer implements Server {
         const hostPython = pack.host.hello.python?.executable;
         return environments.ensure({ pack: pack.manifest, ...(hostPython && { hostPython }) }, { onProgress, signal });
       },
-      spawn: (pack, worker, environment) => {
+      spawn: (pack, { token }, environment) => {
         const { inherited, added } = this.#parts.workerVariables;
         const variables = workerVariables({
           inherited,
           added: { ...added, ...pack.manifest.env },
           socketPath: this.socketPath,
-          token: worker.token,
+          token,
           sharedTorch: environment.sharedTorch,
         });
-        return spawn({ python: environment.python, packFolder: pack.manifest.folder, log: pack.log, variables });
+        const worker = spawn({
+          python: environment.python,
+          packFolder: pack.manifest.folder,
+          log: pack.log,
+          variables,
+        });
+        return this.#confiner.confine(worker, pack.manifest.limits);
       },
       expect: (worker, pack) => void this.#expected.set(worker.token, { worker, pack }),
       unexpect: (worker) => void this.#expected.delete(worker.token),
@@ -205,6 +226,7 @@ class RunningServer implements Server {
       notify: (host, name, value) => router.notify(host, name, value),
       leave: (session, cause) => router.leave(session, cause),
       joinByLine: (host, worker, pack, number) => Line.join(libc, host, worker, pack, number),
+      describeLimits: (limits) => this.#confiner.describe(limits),
     };
   }
 
@@ -234,6 +256,7 @@ class RunningServer implements Server {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }
     await this.#packs.end(stopped);
+    this.#confiner.close();
     // An environment that was being made is given up by now; what it left on disk must be gone before this process is.
     await this.#parts.environments.settled();
     await this.#stopListening(stopped);

@@ -65,12 +65,18 @@ export const controlParameters = {
 } as const;
 export type ControlMethod = keyof typeof controlParameters;
 
+/** The time that every call to a pack has, whatever its caller gives it, and where that is set. */
+const callTimeoutSchema = v.object({ ms: u32, source: v.string() });
+export type CallTimeout = v.InferOutput<typeof callTimeoutSchema>;
+
 export const openResultSchema = v.object({
   /** The peer number to send this pack's calls to. */
   pack: u32,
   name: v.string(),
   folder: v.string(),
   warnings: v.array(v.string()),
+  /** On a line the caller keeps it. */
+  call_timeout: v.exactOptional(callTimeoutSchema),
 });
 export type OpenResult = v.InferOutput<typeof openResultSchema>;
 
@@ -85,12 +91,26 @@ export type PrepareResult = v.InferOutput<typeof prepareResultSchema>;
 
 const workerStatusSchema = v.object({ pid: u32, state: v.string(), calls: u32 });
 
+/** A limit of a pack's. */
+const limitStatusSchema = v.object({
+  name: v.string(),
+  /** As a person reads it: `8 GiB`. */
+  value: v.string(),
+  /** Where it is set. */
+  source: v.string(),
+  enforced: v.boolean(),
+  /** By what, or why not. */
+  how: v.string(),
+});
+export type LimitStatus = v.InferOutput<typeof limitStatusSchema>;
+
 const packStatusSchema = v.object({
   pack: u32,
   name: v.string(),
   folder: v.string(),
   host: v.object({ name: v.string(), pid: u32 }),
   log: v.string(),
+  limits: v.array(limitStatusSchema),
   worker: v.nullable(workerStatusSchema),
 });
 export type PackStatus = v.InferOutput<typeof packStatusSchema>;

@@ -95,6 +95,8 @@ function newPack(joins = false, limits: Partial<Limits> = {}) {
       told.push(`join ${worker.peer} to ${pack} by line ${number}`);
       return { end: () => told.push(`end line ${number}`) } as unknown as Line;
     },
+    describeLimits: (limits) =>
+      Object.keys(limits).map((name) => ({ name, value: "", source: "", enforced: true, how: "" })),
     leave: (session, error) => {
       reasons.push(error);
       told.push(`leave ${session.peer} ${error.code}`);
@@ -252,6 +254,28 @@ describe("a worker that ends", () => {
     expect(told.at(-1)).toBe("deliver 2 to 12");
   });
 
+  test("over a limit is told of with what it exceeded, and where that is set, also before it was ready", async () => {
+    const exceeded = { what: "memory 8.3 GiB of 8 GiB (PSS of 2 processes)", source: "limits.memory in /p.toml" };
+    const { reasons, worker, submit, made, spawned } = await ready();
+    worker.process.exit({ signal: "SIGKILL", exceeded });
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    submit(2);
+    await made();
+    spawned[1]?.process.exit({ signal: "SIGKILL", exceeded });
+    await settled();
+    expect(reasons.map(({ code, message }) => [code, message])).toEqual([
+      ["worker_died", `pack blur: its worker (pid 100) was ended: ${exceeded.what}`],
+      [
+        "worker_start_failed",
+        `pack blur: its worker (pid 101) ended before it was ready: over its limit: ${exceeded.what}`,
+      ],
+    ]);
+    for (const { details } of reasons) {
+      expect(details.hint).toStartWith("give the pack more by limits.memory in /p.toml, or have it take less");
+    }
+  });
+
   test("is told of to its host by which of the pack's workers it was", async () => {
     const { told, worker, submit, made, admit } = await ready();
     worker.process.exit({ code: 0 });
@@ -406,6 +430,15 @@ describe("a worker that does not answer", () => {
     await settled();
     expect(reasons[0]?.details.exit).toBe("its own fault");
   });
+});
+
+test("a pack's status says how its limits are held, and its call_timeout follows the manifest", () => {
+  const { pack } = newPack();
+  expect([pack.status().limits, pack.callTimeout]).toEqual([[], undefined]);
+  const limits = { call_timeout: { value: 1500, source: "s" } };
+  pack.reopen({ ...manifestOf("blur"), limits });
+  expect(pack.status().limits.map(({ name }) => name)).toEqual(["call_timeout"]);
+  expect(pack.callTimeout).toEqual({ ms: 1500, source: "s" });
 });
 
 describe("a manifest that changed", () => {
