@@ -76,7 +76,14 @@ export class ControlService {
     // The host may have gone meanwhile: a pack that is opened now would never be closed.
     if (call.abandoned) throw new AirlockError("cancelled", "the call was cancelled");
     const pack = this.#services.packs.open(call.caller, manifest);
-    return { pack: pack.peer, name: manifest.name, folder: manifest.folder, warnings: [...pack.warnings] };
+    const { callTimeout } = pack;
+    return {
+      pack: pack.peer,
+      name: manifest.name,
+      folder: manifest.folder,
+      warnings: [...pack.warnings],
+      ...(callTimeout && { call_timeout: callTimeout }),
+    };
   }
 
   async #prepare(call: Call, peer: number): Promise<PrepareResult> {
