@@ -38,6 +38,8 @@ export class FakeKernel implements Kernel {
   readonly serverPid: number;
   /** How often somebody looked at the processes, or into a cgroup. */
   looks = 0;
+  /** How often somebody had it count what takes long to count. */
+  counts = 0;
   readonly #options: FakeKernelOptions;
   readonly #processes = new Map<number, FakeProcess>();
   readonly #cgroups = new Map<string, Cgroup>();
@@ -137,6 +139,7 @@ export class FakeKernel implements Kernel {
   }
 
   async readLater(path: string): Promise<string> {
+    this.counts += 1;
     return this.read(path);
   }
 

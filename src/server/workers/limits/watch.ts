@@ -10,6 +10,12 @@ import type { Confinement, Exceeded, Means, Mechanism } from "./mechanism.ts";
 import { type ProcessEntry, ProcessTable, parseStat } from "./process-table.ts";
 import { formatBytes, type ResourceLimits, type WorkerLimitName } from "./resource-limits.ts";
 
+/**
+ * Looks that follow a PSS below the limit without another one, unless RSS has grown: the kernel takes some 20 ms a gigabyte to
+ * count, and the process can't map memory meanwhile.
+ */
+const looksAfterCount = 7;
+
 export interface WatchOptions {
   readonly kernel: Kernel;
   readonly pageBytes: number;
@@ -55,6 +61,8 @@ class Watched implements Confinement {
   readonly #options: WatchOptions;
   readonly #onEnd: () => void;
   #processes: readonly ProcessEntry[] = [];
+  /** What RSS was when PSS was last found to be below the limit, and the looks for which that will do. */
+  #counted = { residentBytes: 0, looksLeft: 0 };
   exceeded: Exceeded | undefined;
 
   constructor(limits: ResourceLimits, options: WatchOptions, onEnd: () => void) {
@@ -82,6 +90,11 @@ class Watched implements Confinement {
     const residentBytes = measured.reduce((sum, { residentPages }) => sum + residentPages, 0) * this.#options.pageBytes;
     // PSS is never more than RSS, which is read already; the kernel walks all pages of a process to tell its PSS.
     if (residentBytes <= limit.value) return undefined;
+    if (residentBytes <= this.#counted.residentBytes && this.#counted.looksLeft > 0) {
+      this.#counted.looksLeft -= 1;
+      return undefined;
+    }
+    this.#counted = { residentBytes, looksLeft: looksAfterCount };
     const shares = await Promise.all(measured.map(({ pid }) => this.#proportionalBytes(pid)));
     const known = shares.filter((share) => share !== undefined);
     const isKnown = known.length === shares.length;
