@@ -300,5 +300,5 @@ export class Pack implements OpenPack {
 
 /** What to do about a worker that a limit has ended. */
 function raiseHint({ exceeded }: Worker): string | undefined {
-  return exceeded && `give the pack more by ${exceeded.source}, or have it take less`;
+  return exceeded && `raise ${exceeded.source}, or have the pack take less`;
 }

@@ -272,7 +272,7 @@ describe("a worker that ends", () => {
       ],
     ]);
     for (const { details } of reasons) {
-      expect(details.hint).toStartWith("give the pack more by limits.memory in /p.toml, or have it take less");
+      expect(details.hint).toStartWith("raise limits.memory in /p.toml, or have the pack take less");
     }
   });
 

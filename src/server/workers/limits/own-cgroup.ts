@@ -41,7 +41,8 @@ export function cgroupPath(membership: string, mounts: string): string {
     if (!source.startsWith("cgroup2 ")) continue;
     const [, , , root = "/", mountPoint = ""] = fields.split(" ").map(unescaped);
     const isInside = root === "/" || path === root || path.startsWith(`${root}/`);
-    if (isInside && !path.startsWith("/..")) return join(mountPoint, root === "/" ? path : path.slice(root.length));
+    if (!isInside || path.startsWith("/..")) continue;
+    return join(mountPoint, root === "/" ? path : path.slice(root.length)).replace(/\/$/, "");
   }
   throw new NoCgroup("the server's cgroup is not mounted here");
 }

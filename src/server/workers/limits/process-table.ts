@@ -16,7 +16,7 @@ export interface ProcessEntry {
   readonly isZombie: boolean;
 }
 
-/** Rounds after which all processes are looked at anew: a number may be another process's by then. */
+/** Rounds in which every stranger is looked at anew once: its number may be another process's by then. */
 const roundsToForget = 64;
 
 /** Reads `/proc/PID/stat`; undefined where it is no such text. */
@@ -36,10 +36,9 @@ export function parseStat(text: string): ProcessEntry | undefined {
 export class ProcessTable {
   readonly #kernel: Kernel;
   /** Processes that are no worker's, and can't become one. */
-  #foreign = new Set<number>();
+  readonly #foreign = new Set<number>();
   /** The worker of each process that was one's when last looked. */
   #owners = new Map<number, number>();
-  #rounds = 0;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -47,8 +46,7 @@ export class ProcessTable {
 
   /** The processes of each worker that live, by the worker's number. */
   processesOf(workers: ReadonlySet<number>): Map<number, ProcessEntry[]> {
-    this.#rounds += 1;
-    if (this.#rounds % roundsToForget === 0) this.#foreign.clear();
+    this.#forgetSome();
     const entries = this.#read();
     const owners = new Map([...workers].map((pid) => [pid, pid]));
     const before = new Map([...this.#owners].filter(([, worker]) => workers.has(worker)));
@@ -74,6 +72,15 @@ export class ProcessTable {
     for (const { pid } of unowned) this.#foreign.add(pid);
     this.#owners = new Map(entries.flatMap(({ pid }) => (owners.has(pid) ? [[pid, owners.get(pid) ?? pid]] : [])));
     return grouped(entries, owners, workers);
+  }
+
+  /** A few strangers each round, those first that were looked at first: all at once would take long where there are many. */
+  #forgetSome(): void {
+    let count = Math.ceil(this.#foreign.size / roundsToForget);
+    for (const pid of this.#foreign) {
+      if (count-- === 0) return;
+      this.#foreign.delete(pid);
+    }
   }
 
   /** All processes but those that are known to be foreign. */

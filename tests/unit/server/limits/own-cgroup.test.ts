@@ -30,7 +30,7 @@ describe("the path of the server's cgroup", () => {
       unified,
       "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/run-u5.scope",
     ],
-    ["of a container with a namespace of its own", "0::/\n", unified, "/sys/fs/cgroup/"],
+    ["of a container with a namespace of its own", "0::/\n", unified, "/sys/fs/cgroup"],
     [
       "beside version 1",
       "4:memory:/job\n1:cpu:/\n0::/job\n",
@@ -122,7 +122,7 @@ describe("a cgroup is left alone", () => {
     [
       "that is the root",
       (kernel) => kernel.change(serverPid, { cgroup: "" }),
-      "the server's cgroup /sys/fs/cgroup/ is the root of the hierarchy, which is the whole machine's",
+      "the server's cgroup /sys/fs/cgroup is the root of the hierarchy, which is the whole machine's",
     ],
     [
       "that is not the server's to divide",

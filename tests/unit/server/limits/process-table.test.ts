@@ -69,14 +69,18 @@ describe("the processes of a worker", () => {
     expect(kernel.looks - looks).toBeLessThan(5);
   });
 
-  test("are found again under the number of a stranger that has ended", () => {
+  test.each([
+    ["that was seen to have ended", 1],
+    ["that has ended since, in a while", 64],
+  ])("are found again under the number of a stranger %s", (_, rounds) => {
     const kernel = new FakeKernel(50);
     const table = new ProcessTable(kernel);
     const [worker, stranger] = [kernel.spawn(), kernel.spawn()];
     table.processesOf(new Set([worker]));
     kernel.kill(stranger);
-    table.processesOf(new Set([worker]));
+    if (rounds === 1) table.processesOf(new Set([worker]));
     kernel.spawn({ pid: stranger, parent: worker });
+    for (let round = 1; round < rounds; round++) table.processesOf(new Set([worker]));
     expect(pidsOf(table, worker)).toEqual([[worker, stranger]]);
   });
 });
