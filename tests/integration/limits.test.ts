@@ -2,9 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { appendFileSync, cpSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { AirlockError, Pack, ServeOptions } from "../../src/index.ts";
+import { type AirlockError, connect, type Pack, type ServeOptions } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { newBystander } from "./bystander.ts";
+import { startServer } from "./processes.ts";
 import { isAlive, packs, until, useWorld } from "./support.ts";
 
 const world = useWorld();
@@ -124,6 +125,20 @@ describe("the server's own limits", () => {
     ]);
     const error = await rejectionOf(pack.call("Allocate", { size: 400 * 2 ** 20 }));
     expect(error.details.hint).toContain("the server's maximum memory");
+  });
+
+  test("are options of the command, too", async () => {
+    const options = ["--limit", "memory=1.5GiB", "--limit", "call_timeout=30", "--limit-max", "memory=1GiB"];
+    const server = await startServer(world, options);
+    await using airlock = await connect({ socket: world.socket });
+    await airlock.open(join(packs, "greedy"));
+    const [status] = (await airlock.status()).packs;
+    expect(status?.limits.map(({ value, source }) => [value, source])).toEqual([
+      ["30 s", "the server's default call_timeout"],
+      ["1 GiB", "the server's maximum memory"],
+    ]);
+    server.kill("SIGTERM");
+    expect(await server.exited).toBe(0);
   });
 
   test("that make no sense keep it from starting, by name", async () => {

@@ -113,9 +113,10 @@ export class Confiner {
   }
 
   async #ended(confined: Confined, exit: ProcessExit): Promise<ProcessExit> {
-    const found = await Promise.all(confined.parts.map((part) => part.end()));
+    // First: what is left of it is ended by its parts, and its numbers may be other processes' from now on.
     this.#confined.delete(confined);
     if (this.#confined.size === 0) this.#stopLooking();
+    const found = await Promise.all(confined.parts.map((part) => part.end()));
     const exceeded = confined.exceeded ?? found.find((each) => each !== undefined);
     return exceeded === undefined ? exit : { ...exit, exceeded };
   }

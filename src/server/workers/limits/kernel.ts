@@ -27,7 +27,7 @@ export const systemKernel: Kernel = {
   read: (path) => readFileSync(path, "latin1"),
   readLater: (path) => readFile(path, "latin1"),
   write: (path, text) => {
-    // Without O_CREAT, as a file that the kernel has not made means nothing to it; and not for reading, as some are closed to that.
+    // Not to be made, as a file that the kernel has not made means nothing to it; nor to be read, as some can't be.
     const file = openSync(path, constants.O_WRONLY);
     try {
       writeSync(file, text);

@@ -67,7 +67,7 @@ export function enterOwnCgroup(kernel: Kernel, pid: number): OwnCgroup {
   const path = isThere ? dirname(current) : current;
   if (!isThere) {
     const offered = checkOwn(kernel, path, pid);
-    removeLeftovers(kernel, path);
+    removeLeftovers(kernel, path, pid);
     moveToLeaf(kernel, path, join(path, leaf), pid, offered);
   }
   const enabled = words(tryRead(kernel, join(path, "cgroup.subtree_control")));
@@ -75,7 +75,11 @@ export function enterOwnCgroup(kernel: Kernel, pid: number): OwnCgroup {
 }
 
 /** Moves the server back out of its leaf, unless another server of this process still has workers there. */
-export function leaveOwnCgroup(kernel: Kernel, { path, prefix }: OwnCgroup, pid: number): void {
+export function leaveOwnCgroup(
+  kernel: Kernel,
+  { path, prefix }: Pick<OwnCgroup, "path" | "prefix">,
+  pid: number,
+): void {
   const leaf = `${prefix}server`;
   try {
     if (kernel.list(path).some((name) => name.startsWith(prefix) && name !== leaf)) return;
@@ -130,15 +134,16 @@ function moveToLeaf(kernel: Kernel, path: string, leaf: string, pid: number, off
     }
   }
   if (refusals.length < offered.length) return;
-  leaveOwnCgroup(kernel, { path, prefix: `airlock-${pid}-`, controllers: new Set() }, pid);
+  leaveOwnCgroup(kernel, { path, prefix: `airlock-${pid}-` }, pid);
   throw new NoCgroup(`the server's cgroup ${path} gives its children no controller: ${refusals.join(", ")}`);
 }
 
-/** Ends what is left in the cgroups of servers that are dead, and removes them. */
-function removeLeftovers(kernel: Kernel, path: string): void {
+/** Ends what is left in the cgroups of servers that are dead, one with this server's number among them, and removes them. */
+function removeLeftovers(kernel: Kernel, path: string, pid: number): void {
   for (const name of kernel.list(path)) {
-    const [, server] = ownName.exec(name) ?? [];
-    if (server === undefined || tryRead(kernel, `/proc/${server}/stat`) !== undefined) continue;
+    const server = Number(ownName.exec(name)?.[1]);
+    const isDead = server === pid || tryRead(kernel, `/proc/${server}/stat`) === undefined;
+    if (Number.isNaN(server) || !isDead) continue;
     const folder = join(path, name);
     killAll(kernel, folder);
     // What was just killed may take a moment: then the next server finds it empty.

@@ -101,7 +101,8 @@ describe("a cgroup of the server's own", () => {
   test("is rid of what a dead server left, and of nothing else", () => {
     const kernel = newKernel();
     const alive = kernel.spawn({ cgroup: "" });
-    for (const name of ["airlock-49-server", "airlock-49-worker-3", `airlock-${alive}-worker-1`, "somebody-else"]) {
+    const dead = ["airlock-49-server", "airlock-49-worker-3", "airlock-50-server", "airlock-50-worker-1"];
+    for (const name of [...dead, `airlock-${alive}-worker-1`, "somebody-else"]) {
       kernel.makeFolder(`/sys/fs/cgroup/own/${name}`);
     }
     const orphan = kernel.spawn({ parent: 1, cgroup: "/own/airlock-49-worker-3" });
