@@ -9,10 +9,11 @@ import type { RunOptions, Scenario } from "./scenario.ts";
 import { calls } from "./scenarios/calls.ts";
 import { codecs } from "./scenarios/codecs.ts";
 import { inflight } from "./scenarios/inflight.ts";
+import { limits } from "./scenarios/limits.ts";
 import { relay } from "./scenarios/relay.ts";
 import { spawn } from "./scenarios/spawn.ts";
 
-const scenarios: readonly Scenario[] = [spawn, calls, inflight, relay, codecs];
+const scenarios: readonly Scenario[] = [spawn, calls, inflight, relay, codecs, limits];
 
 const usage = `bun run bench [SCENARIO …] [options]
 

@@ -5,20 +5,27 @@ import type { ServerEvent } from "../server/events.ts";
 import { serve } from "../server/serve.ts";
 import { removeSocketFolder } from "../server/socket-file.ts";
 import { type Command, readArguments } from "./command.ts";
+import { readLimits } from "./limit-options.ts";
 
 export const serveCommand: Command = {
   name: "serve",
   summary: "Runs a server that hosts connect to.",
-  usage: "serve [--socket PATH] [--python PATH] [--quiet]",
+  usage: "serve [--socket PATH] [--python PATH] [--limit KEY=VALUE …] [--limit-max KEY=VALUE …] [--quiet]",
   options: [
     "  --socket PATH          the Unix socket (AIRLOCK_SOCKET, else the user's own)",
     "  --python PATH          the Python that packs run on unless they need another (AIRLOCK_PYTHON, else python3)",
+    "  --limit KEY=VALUE      for packs whose manifest does not say: call_timeout, memory, processes, open_files or cpus",
+    "  --limit-max KEY=VALUE  what no pack gets more than; both may be given several times",
     "  --quiet                say nothing of peers and workers that come and go",
     "  --announce             print the socket's path to standard output once listening",
     "  --until-stdin-closes   stop when standard input ends, and remove the socket's folder where it is left empty: for a",
     "                         program that starts a server of its own",
   ].join("\n"),
-  examples: ["airlock serve", "AIRLOCK_SOCKET=/tmp/me/air.sock airlock serve --python python3.12"],
+  examples: [
+    "airlock serve",
+    "AIRLOCK_SOCKET=/tmp/me/air.sock airlock serve --python python3.12",
+    "airlock serve --limit call_timeout=600 --limit-max memory=16GiB",
+  ],
   run: runServe,
 };
 
@@ -27,6 +34,8 @@ async function runServe(args: readonly string[]): Promise<number> {
     options: {
       socket: { type: "string" },
       python: { type: "string" },
+      limit: { type: "string", multiple: true },
+      "limit-max": { type: "string", multiple: true },
       quiet: { type: "boolean", default: false },
       announce: { type: "boolean", default: false },
       "until-stdin-closes": { type: "boolean", default: false },
@@ -38,6 +47,10 @@ async function runServe(args: readonly string[]): Promise<number> {
   const server = await serve({
     ...(values.socket !== undefined && { socket: values.socket }),
     ...(values.python !== undefined && { python: values.python }),
+    packLimits: {
+      defaults: readLimits("--limit", values.limit),
+      max: readLimits("--limit-max", values["limit-max"]),
+    },
     onEvent: (event) => {
       if (!quiet) console.error(describeEvent(event));
     },

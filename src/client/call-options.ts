@@ -6,7 +6,7 @@ import type { Progress } from "../transport/control.ts";
 export interface CallOptions {
   /** Ends the wait; the worker is told. */
   readonly signal?: AbortSignal;
-  /** Milliseconds after which the call ends with `deadline_exceeded`; none by default. */
+  /** Milliseconds after which the call ends with `deadline_exceeded`; by default, and at most, the pack's `call_timeout`. */
   readonly deadlineMs?: number;
   /** Told how the call goes, as where its environment is being made first. */
   readonly onProgress?: (progress: Progress) => void;

@@ -141,7 +141,9 @@ export class Airlock implements PackServer, AsyncDisposable {
   async open(folder: string): Promise<Pack> {
     const answer = await this.callServer("open", { folder: resolve(folder) });
     const opened = validate(openResultSchema, answer, "answer to open");
-    return new Pack(this, this.#packPeer(opened.pack, opened.name), opened);
+    const peer = this.#packPeer(opened.pack, opened.name);
+    peer.callTimeout = opened.call_timeout;
+    return new Pack(this, peer, opened);
   }
 
   #packPeer(peer: number, name: string): PackPeer {

@@ -6,8 +6,9 @@
  */
 import type { Clock, Timer } from "../transport/clock.ts";
 import { decode } from "../transport/codec.ts";
-import { progressSchema, validate } from "../transport/control.ts";
-import { AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
+import { type CallTimeout, progressSchema, validate } from "../transport/control.ts";
+import { bindingTimeout, deadlineExceeded } from "../transport/deadline.ts";
+import { type AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
   type Frame,
@@ -40,6 +41,8 @@ export interface CallRequest<T> {
   readonly within?: IncomingCall | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly deadlineMs?: number | undefined;
+  /** The time that the pack gives its calls, where nobody else keeps that. */
+  readonly callTimeout?: CallTimeout | undefined;
   readonly onProgress?: CallOptions["onProgress"] | undefined;
   /** Told once it can't be taken back any more. */
   readonly onLeft?: () => void;
@@ -139,7 +142,9 @@ export class OutgoingCalls {
     if (this.#ended !== undefined) throw this.#ended;
     const signals = [request.signal, request.within?.signal].filter((each) => each !== undefined);
     for (const signal of signals) signal.throwIfAborted();
-    const deadlineMs = this.#deadlineMs(request);
+    const ownMs = this.#deadlineMs(request);
+    const callTimeout = bindingTimeout(ownMs, request.callTimeout);
+    const deadlineMs = callTimeout?.ms ?? ownMs;
     const number = this.#freeNumber();
     const frame = frameOf(request, number, deadlineMs);
     const { promise, ...settle } = Promise.withResolvers<unknown>();
@@ -150,7 +155,10 @@ export class OutgoingCalls {
     const timer =
       deadlineMs === undefined
         ? undefined
-        : this.#clock.after(deadlineMs, () => this.#giveUp(call, this.#deadlineExceeded(request.pack, deadlineMs)));
+        : this.#clock.after(deadlineMs, () => {
+            const overdue = { pack: request.pack, deadlineMs, callTimeout, graceMs: this.#graceMs };
+            this.#giveUp(call, deadlineExceeded(overdue));
+          });
     this.#pending.set(number, call);
     this.#send(call, frame);
     try {
@@ -277,14 +285,6 @@ export class OutgoingCalls {
     this.#pending.clear();
     this.#onNone?.();
     for (const call of calls) this.#settle(call, reason);
-  }
-
-  /** In the server's words: callers need not know who looked at the clock. */
-  #deadlineExceeded(pack: string | undefined, deadlineMs: number): AirlockError {
-    const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
-    const hint = `give it more time; a worker that goes on for ${this.#graceMs / 1000} s more is ended`;
-    const message = `${whose} took longer than its deadline of ${deadlineMs} ms`;
-    return new AirlockError("deadline_exceeded", message, pack === undefined ? {} : { pack, hint });
   }
 }
 

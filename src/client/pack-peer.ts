@@ -5,6 +5,7 @@
  * call is never sent twice, but one of which nothing was sent goes to the next.
  */
 import type { Clock } from "../transport/clock.ts";
+import type { CallTimeout } from "../transport/control.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
 import type { Channel } from "./channel.ts";
@@ -40,6 +41,8 @@ export class PackPeer {
   #lastLine: number | undefined;
   readonly #listeners = new Map<string, Set<EventListener>>();
   readonly #endListeners = new Set<() => unknown>();
+  /** As it was told when the pack was last opened. */
+  callTimeout: CallTimeout | undefined;
   #isClosed = false;
   #ended: AirlockError | undefined;
 
@@ -64,6 +67,7 @@ export class PackPeer {
       limits,
       ids,
       methods: new Map(),
+      callTimeout: () => this.callTimeout,
       onEvent: (event, value) => notify(this.#listeners.get(event), value),
     });
   }

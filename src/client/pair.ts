@@ -6,7 +6,7 @@
  */
 import type { Clock } from "../transport/clock.ts";
 import { decode, encode, encodeParts } from "../transport/codec.ts";
-import { callBodySchema, eventBodySchema, validate } from "../transport/control.ts";
+import { type CallTimeout, callBodySchema, eventBodySchema, validate } from "../transport/control.ts";
 import { AirlockError } from "../transport/errors.ts";
 import { buildFrame, FrameKind } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
@@ -30,6 +30,8 @@ export interface PairOptions {
   readonly limits: Limits;
   readonly ids: ReferenceIds;
   readonly methods: Methods;
+  /** The time that calls to the other one have: on the relay the server keeps it, on a line this side. */
+  callTimeout?(): CallTimeout | undefined;
   onEvent(name: string, value: unknown): void;
 }
 
@@ -95,6 +97,7 @@ export class Pair implements Recipient {
         within,
         signal,
         deadlineMs,
+        callTimeout: channel === this.#options.relay ? undefined : this.#options.callTimeout?.(),
         onProgress,
         onLeft: () => draft.sent(),
         references: () => (channel === this.#options.relay ? this.#options.relayReferences() : this.references),

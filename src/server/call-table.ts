@@ -6,6 +6,8 @@
  * answer is dropped. Sends nothing itself.
  */
 import type { Clock } from "../transport/clock.ts";
+import type { CallTimeout } from "../transport/control.ts";
+import { bindingTimeout } from "../transport/deadline.ts";
 import { AirlockError } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
 import { CallSlots } from "./call-slots.ts";
@@ -64,6 +66,7 @@ export class CallTable {
       abandoned: false,
       deadlineMs,
       deadlineAtMs: deadlineMs === undefined ? undefined : this.#clock.nowMs() + deadlineMs,
+      callTimeout: undefined,
       timer: undefined,
     };
     if (deadlineMs !== undefined) call.timer = this.#clock.after(deadlineMs, () => this.#onOverdue(call));
@@ -76,6 +79,17 @@ export class CallTable {
   /** The call that has the server's number `id`. */
   find(id: number): Call | undefined {
     return this.#slots.find(id);
+  }
+
+  /** Gives a call no more than its pack's time from now on. */
+  bound(call: Call, callTimeout: CallTimeout): void {
+    const leftMs = call.deadlineAtMs === undefined ? undefined : call.deadlineAtMs - this.#clock.nowMs();
+    if (bindingTimeout(leftMs, callTimeout) === undefined) return;
+    call.timer?.cancel();
+    call.callTimeout = callTimeout;
+    call.deadlineMs = callTimeout.ms;
+    call.deadlineAtMs = this.#clock.nowMs() + callTimeout.ms;
+    call.timer = this.#clock.after(callTimeout.ms, () => this.#onOverdue(call));
   }
 
   /** The calls that a peer was given and has not answered. */

@@ -95,6 +95,7 @@ export class ControlService {
     // The host may have gone meanwhile: a pack that is opened now would never be closed.
     if (call.abandoned) throw new AirlockError("cancelled", "the call was cancelled");
     const pack = this.#services.packs.open(call.caller, manifest);
+    const { callTimeout } = pack;
     return {
       pack: pack.peer,
       workers: pack.peers,
@@ -103,6 +104,7 @@ export class ControlService {
       name: manifest.name,
       folder: manifest.folder,
       warnings: [...pack.warnings],
+      ...(callTimeout && { call_timeout: callTimeout }),
     };
   }
 

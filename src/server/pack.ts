@@ -3,13 +3,14 @@
  *
  * Which slot a call goes to is its host's choice, who alone knows what is under way over the lines: each slot has a number.
  */
-import type { NodeTraits, PackStatus, Progress } from "../transport/control.ts";
+import type { CallTimeout, LimitStatus, NodeTraits, PackStatus, Progress } from "../transport/control.ts";
 import { AirlockError } from "../transport/errors.ts";
 import type { Environment } from "./environments/environments.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { Session } from "./session.ts";
 import type { Slot } from "./slot.ts";
 import type { SlotPack } from "./slot-services.ts";
+import type { ResourceLimits } from "./workers/limits/resource-limits.ts";
 
 export interface PackOptions {
   readonly host: Session;
@@ -18,6 +19,8 @@ export interface PackOptions {
   newSlot(pack: Pack, index: number): Slot;
   /** Finds or makes the pack's environment. */
   prepareEnvironment(pack: Pack, onProgress: (progress: Progress) => void, signal: AbortSignal): Promise<Environment>;
+  /** How each limit is held. */
+  describeLimits(limits: ResourceLimits): LimitStatus[];
 }
 
 export class Pack implements SlotPack {
@@ -78,6 +81,11 @@ export class Pack implements SlotPack {
     return this.#manifest.nodes;
   }
 
+  get callTimeout(): CallTimeout | undefined {
+    const { call_timeout: limit } = this.#manifest.limits;
+    return limit && { ms: limit.value, source: limit.source };
+  }
+
   /** What the host should know of the manifest, a sentence each. */
   get warnings(): readonly string[] {
     const changed = this.#slots.flatMap(({ running }) => {
@@ -131,6 +139,7 @@ export class Pack implements SlotPack {
       name,
       folder,
       host: { name: hello.name, pid: hello.pid },
+      limits: this.#options.describeLimits(this.manifest.limits),
       waiting: this.#slots.reduce((sum, slot) => sum + slot.waiting, 0),
       workers: this.#slots.map((slot) => slot.status()),
     };

@@ -10,6 +10,7 @@ import type { Clock } from "../transport/clock.ts";
 import { encode } from "../transport/codec.ts";
 import type { FrameSink } from "../transport/connection.ts";
 import { type Hello, type Progress, progressToWire, serverPeer } from "../transport/control.ts";
+import { deadlineExceeded } from "../transport/deadline.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
@@ -288,10 +289,13 @@ export class Router {
     if (call.abandoned) return;
     if (callee.isGone) return this.fail(call, new AirlockError("disconnected", `peer ${call.destination} is gone`));
     this.#calls.give(call, callee);
+    if (callee.pack?.callTimeout !== undefined) this.#calls.bound(call, callee.pack.callTimeout);
     setFramePeer(frame, call.caller.knownAs);
     setFrameCall(frame, call.id);
-    // What it waited for its worker to start, the worker must not count again.
-    if (call.deadlineAtMs !== undefined) setFrameDeadlineMs(frame, call.deadlineAtMs - this.#options.clock.nowMs());
+    // What it waited for its worker to start, the worker must not count again. A frame that has no room for its pack's
+    // limit goes without: when time is up, its worker is told to cancel it, and what it has called ends with it.
+    if (call.deadlineAtMs !== undefined && frameDeadlineMs(frame) !== undefined)
+      setFrameDeadlineMs(frame, call.deadlineAtMs - this.#options.clock.nowMs());
     call.heldBytes = 0;
     callee.link.send(frame, flowFrom(call.caller, call.pack)?.window);
   }
@@ -338,18 +342,10 @@ export class Router {
 
   #overdue(call: Call): void {
     const pack = call.caller.pack === undefined ? call.pack?.name : undefined;
-    const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
-    const error = new AirlockError(
-      "deadline_exceeded",
-      `${whose} took longer than its deadline of ${call.deadlineMs} ms`,
-      pack === undefined ? {} : { pack, hint: this.#hintForOverdue() },
-    );
+    const { deadlineMs = 0, callTimeout } = call;
+    const error = deadlineExceeded({ pack, deadlineMs, callTimeout, graceMs: this.#options.limits.graceMs });
     this.#tell(call, FrameKind.error, encode(errorToWire(error)));
     this.#abandon(call);
-  }
-
-  #hintForOverdue(): string {
-    return `give it more time; a worker that goes on for ${this.#options.limits.graceMs / 1000} s more is ended`;
   }
 
   /** The caller no longer waits; the callee is told, so that it can stop. */

@@ -14,6 +14,7 @@ import { ControlService } from "./control-service.ts";
 import { Door, type ExpectedWorker } from "./door.ts";
 import { EnvironmentStore } from "./environments/environments.ts";
 import type { FileLock } from "./environments/file-lock.ts";
+import { type LimitsTable, limitPolicy } from "./environments/limits-schema.ts";
 import { loadManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
@@ -27,6 +28,9 @@ import type { Session } from "./session.ts";
 import { Slot } from "./slot.ts";
 import type { SlotServices } from "./slot-services.ts";
 import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
+import type { Confiner } from "./workers/limits/confiner.ts";
+import type { LimitPolicy } from "./workers/limits/resource-limits.ts";
+import { systemConfiner } from "./workers/limits/system-confiner.ts";
 import { LogFile, logPath } from "./workers/log-file.ts";
 import { pssOf } from "./workers/memory.ts";
 import { workerVariables } from "./workers/variables.ts";
@@ -48,6 +52,11 @@ export interface ServeOptions {
   readonly logs?: string;
   /** Limits that differ from the defaults. */
   readonly limits?: Partial<Limits>;
+  /**
+   * What packs may use: for those whose manifest doesn't say, and at most. The keys are those of a manifest's `limits`;
+   * docs/limits.md says how each is held.
+   */
+  readonly packLimits?: { readonly defaults?: LimitsTable; readonly max?: LimitsTable };
   /** Environment variables that every worker gets besides its own. */
   readonly workerVariables?: Readonly<Record<string, string>>;
   readonly onEvent?: OnServerEvent;
@@ -72,7 +81,7 @@ export interface Server extends AsyncDisposable {
 /**
  * Starts a server in this process.
  *
- * @throws AirlockError `bad_request` where a server runs at this socket already, `unauthorized` where its folder isn't
+ * @throws AirlockError `bad_request` where a server runs at this socket already or a limit is none, `unauthorized` where its folder isn't
  * safe, `environment_failed` where there is no uv.
  */
 export async function serve(options: ServeOptions = {}): Promise<Server> {
@@ -80,6 +89,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
   const uid = process.getuid?.() ?? 0;
   const socketPath =
     options.socket === undefined ? defaultSocketPath(variables, uid, tmpdir()) : checkSocketPath(options.socket);
+  const policy = limitPolicy(options.packLimits ?? {});
   const libc = loadLibc();
   const clock = systemClock;
   const lockFile = fileLocker(libc.tryLock, clock);
@@ -105,6 +115,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
       lockFile,
       environments,
       limits: { ...defaultLimits, ...options.limits },
+      policy,
       logs: options.logs ?? folders.logs,
       onEvent: guardedListener(options.onEvent ?? (() => undefined)),
       workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
@@ -122,6 +133,7 @@ interface Parts {
   readonly lockFile: FileLock;
   readonly environments: EnvironmentStore;
   readonly limits: Limits;
+  readonly policy: LimitPolicy;
   readonly logs: string;
   readonly onEvent: OnServerEvent;
   readonly workerVariables: { readonly inherited: Variables; readonly added: Readonly<Record<string, string>> };
@@ -135,6 +147,7 @@ class RunningServer implements Server {
   readonly #expected = new Map<string, ExpectedWorker>();
   readonly #packs: PackTable;
   readonly #inode: number;
+  readonly #confiner: Confiner;
   #stopped: Promise<void> | undefined;
   readonly #ended = Promise.withResolvers<void>();
 
@@ -157,6 +170,7 @@ class RunningServer implements Server {
             const request = { pack: pack.manifest, ...(hostPython && { hostPython }) };
             return parts.environments.ensure(request, { onProgress, signal });
           },
+          describeLimits: (limits) => this.#confiner.describe(limits),
         });
       },
     });
@@ -171,7 +185,7 @@ class RunningServer implements Server {
     const services = this.#servicesForSlots();
     const control = new ControlService({
       packs,
-      loadManifest,
+      loadManifest: async (folder) => this.#confiner.resolve(await loadManifest(folder)),
       status: () => this.status(),
       stop: (drainMs) => void this.stop(drainMs),
       isStopping: () => this.#stopped !== undefined,
@@ -192,6 +206,8 @@ class RunningServer implements Server {
       onHostGone: (host) => this.#hostGone(host),
     });
     this.#inode = lstatSync(parts.socketPath).ino;
+    // Last: it may move this process to a cgroup of its own, which only a server that runs moves back.
+    this.#confiner = systemConfiner(libc, clock, parts.policy);
   }
 
   #servicesForSlots(): SlotServices {
@@ -202,16 +218,22 @@ class RunningServer implements Server {
       clock,
       limits,
       onEvent,
-      spawn: (slot, worker, environment) => {
+      spawn: (slot, { token }, environment) => {
         const { inherited, added } = this.#parts.workerVariables;
         const variables = workerVariables({
           inherited,
           added: { ...added, ...slot.manifest.env },
           socketPath: this.socketPath,
-          token: worker.token,
+          token,
           sharedTorch: environment.sharedTorch,
         });
-        return spawn({ python: environment.python, packFolder: slot.manifest.folder, log: slot.log, variables });
+        const worker = spawn({
+          python: environment.python,
+          packFolder: slot.manifest.folder,
+          log: slot.log,
+          variables,
+        });
+        return this.#confiner.confine(worker, slot.manifest.limits);
       },
       expect: (worker, slot) => void this.#expected.set(worker.token, { worker, slot }),
       unexpect: (worker) => void this.#expected.delete(worker.token),
@@ -258,6 +280,7 @@ class RunningServer implements Server {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }
     await this.#packs.end(stopped);
+    this.#confiner.close();
     // An environment that was being made is given up by now; what it left on disk must be gone before this process is.
     await this.#parts.environments.settled();
     await this.#stopListening(stopped);

@@ -4,7 +4,7 @@
  */
 import type { Timer } from "../transport/clock.ts";
 import type { FrameSink } from "../transport/connection.ts";
-import { features, type Hello } from "../transport/control.ts";
+import { type CallTimeout, features, type Hello } from "../transport/control.ts";
 import type { DescriptorLane } from "../transport/descriptor-lane.ts";
 import type { Frame } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
@@ -28,8 +28,10 @@ export interface Call {
   /** Nobody waits for the answer any more. */
   abandoned: boolean;
   /** The time that it was given, and when that is up on the server's clock; missing where it has no deadline. */
-  readonly deadlineMs: number | undefined;
-  readonly deadlineAtMs: number | undefined;
+  deadlineMs: number | undefined;
+  deadlineAtMs: number | undefined;
+  /** The pack's limit, where that is what it was given. */
+  callTimeout: CallTimeout | undefined;
   /** Until it is overdue; once it is abandoned, until its worker must have answered. */
   timer: Timer | undefined;
 }
@@ -42,6 +44,8 @@ export interface OpenPack {
   readonly host: Session;
   /** What the host may have under way to it; missing where the host doesn't keep to credit. */
   readonly flow: Flow | undefined;
+  /** The time that every call to it has, from when its worker is there. */
+  readonly callTimeout: CallTimeout | undefined;
   /** The worker that takes frames now, if one does. */
   readonly worker: Session | undefined;
   /** Takes a call, to be delivered or failed sooner or later. The frame is a view that is valid until this returns. */

@@ -1,12 +1,16 @@
 /** What callers are told where the server, or a slot of it, can't serve them. Pure. */
 import { AirlockError } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
+import type { Worker } from "./workers/worker.ts";
 
 /** Where a pack's workers write, for errors. */
 interface Log {
   readonly path: string;
   tail(): string;
 }
+
+/** A worker that has ended. */
+type Ended = Pick<Worker, "pid" | "exceeded">;
 
 export function stoppingError(): AirlockError {
   return new AirlockError("server_stopping", "the server is stopping and takes no new calls");
@@ -17,15 +21,23 @@ export function tooMuchWaits(pack: string, limits: Limits): AirlockError {
   return new AirlockError("limit_exceeded", message, { pack, hint: "prepare the pack before calling it" });
 }
 
-export function startFailed(pack: string, pid: number, exit: string, log: Log): AirlockError {
-  const message = `pack ${pack}: its worker (pid ${pid}) ended before it was ready: ${exit}`;
-  return new AirlockError("worker_start_failed", message, { pack, exit, log: log.tail() });
+export function startFailed(pack: string, worker: Ended, exit: string, log: Log): AirlockError {
+  const message = `pack ${pack}: its worker (pid ${worker.pid}) ended before it was ready: ${exit}`;
+  const hint = raiseHint(worker);
+  return new AirlockError("worker_start_failed", message, { pack, exit, log: log.tail(), ...(hint && { hint }) });
 }
 
-export function workerDied(pack: string, pid: number, exit: string, log: Log): AirlockError {
-  const message = `pack ${pack}: its worker (pid ${pid}) ended during the call: ${exit}`;
-  const hint = `the next call starts a fresh worker; its log is ${log.path}`;
+export function workerDied(pack: string, worker: Ended, exit: string, log: Log): AirlockError {
+  const how = worker.exceeded === undefined ? `ended during the call: ${exit}` : `was ended: ${worker.exceeded.what}`;
+  const message = `pack ${pack}: its worker (pid ${worker.pid}) ${how}`;
+  const next = `the next call starts a fresh worker; its log is ${log.path}`;
+  const hint = [raiseHint(worker), next].filter((each) => each !== undefined).join("; ");
   return new AirlockError("worker_died", message, { pack, exit, log: log.tail(), hint });
+}
+
+/** What to do about a worker that a limit has ended. */
+function raiseHint({ exceeded }: Ended): string | undefined {
+  return exceeded && `raise ${exceeded.source}, or have the pack take less`;
 }
 
 /** @param lastExit how the last of its workers ended. */

@@ -2,7 +2,7 @@
  * What a {@link Slot} needs: of the server around it, and of the pack that it is of. No code, so that a test can be both.
  */
 import type { Clock } from "../transport/clock.ts";
-import type { Progress } from "../transport/control.ts";
+import type { CallTimeout, Progress } from "../transport/control.ts";
 import type { AirlockError } from "../transport/errors.ts";
 import type { Frame } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
@@ -49,6 +49,8 @@ export interface SlotPack {
   readonly name: string;
   /** The manifest as it is now: the next worker's. */
   readonly manifest: PackManifest;
+  /** The time that every call to it has, from when its worker is there. */
+  readonly callTimeout: CallTimeout | undefined;
   /** Aborted, with the reason, when the pack is closed. */
   readonly closing: AbortSignal;
   prepare(onProgress: (progress: Progress) => void): Promise<Environment>;

@@ -6,7 +6,7 @@
  * never by itself, and no call is ever sent twice. What may follow what is {@link step}'s to say.
  */
 import type { Timer } from "../transport/clock.ts";
-import type { WorkerStatus } from "../transport/control.ts";
+import type { CallTimeout, WorkerStatus } from "../transport/control.ts";
 import { type AirlockError, toAirlockError } from "../transport/errors.ts";
 import { type Frame, frameParent } from "../transport/frame.ts";
 import { Checkpoint } from "./checkpoint.ts";
@@ -88,6 +88,10 @@ export class Slot implements OpenPack {
 
   get manifest(): PackManifest {
     return this.#pack.manifest;
+  }
+
+  get callTimeout(): CallTimeout | undefined {
+    return this.#pack.callTimeout;
   }
 
   get worker(): Session | undefined {
@@ -282,7 +286,7 @@ export class Slot implements OpenPack {
       spawn: (worker) => spawn(this, worker, environment),
       onSpawned: (worker, ended) => this.#spawned(worker, ended),
       onDeaf: () => this.#step({ type: "stopping" }),
-      failure: (worker, exit) => startFailed(this.name, worker.pid, exit, this.log),
+      failure: (worker, exit) => startFailed(this.name, worker, exit, this.log),
     });
   }
 
@@ -313,7 +317,7 @@ export class Slot implements OpenPack {
     if (session !== undefined) {
       const reason: AirlockError = this.#isClosed
         ? this.#pack.closing.reason
-        : workerDied(this.name, pid, exit, this.log);
+        : workerDied(this.name, worker, exit, this.log);
       this.lines.end(number, reason);
       this.#services.leave(session, reason);
     }

@@ -78,6 +78,9 @@ const nodeTraitsSchema = v.object({
   sticky: v.boolean(),
 });
 export type NodeTraits = v.InferOutput<typeof nodeTraitsSchema>;
+/** The time that every call to a pack has, whatever its caller gives it, and where that is set. */
+const callTimeoutSchema = v.object({ ms: u32, source: v.string() });
+export type CallTimeout = v.InferOutput<typeof callTimeoutSchema>;
 
 export const openResultSchema = v.object({
   /** The peer number to send this pack's calls to. */
@@ -91,6 +94,8 @@ export const openResultSchema = v.object({
   name: v.string(),
   folder: v.string(),
   warnings: v.array(v.string()),
+  /** On a line the caller keeps it. */
+  call_timeout: v.exactOptional(callTimeoutSchema),
 });
 export type OpenResult = v.InferOutput<typeof openResultSchema>;
 
@@ -151,11 +156,25 @@ const workerStatusSchema = v.object({
 });
 export type WorkerStatus = v.InferOutput<typeof workerStatusSchema>;
 
+/** A limit of a pack's. */
+const limitStatusSchema = v.object({
+  name: v.string(),
+  /** As a person reads it: `8 GiB`. */
+  value: v.string(),
+  /** Where it is set. */
+  source: v.string(),
+  enforced: v.boolean(),
+  /** By what, or why not. */
+  how: v.string(),
+});
+export type LimitStatus = v.InferOutput<typeof limitStatusSchema>;
+
 const packStatusSchema = v.object({
   pack: u32,
   name: v.string(),
   folder: v.string(),
   host: v.object({ name: v.string(), pid: u32 }),
+  limits: v.array(limitStatusSchema),
   /** Calls that wait for a worker. */
   waiting: u32,
   workers: v.array(workerStatusSchema),

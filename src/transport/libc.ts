@@ -21,6 +21,9 @@ const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
+const RLIMIT_CORE = 4;
+const RLIMIT_NOFILE = 7;
+const ESRCH = 3;
 const EINTR = 4;
 const EAGAIN = 11;
 /** Room for one descriptor beside a message: CMSG_SPACE(sizeof(int)) on a 64-bit system. */
@@ -82,6 +85,14 @@ export interface Libc {
   close(descriptor: number): void;
   /** Tries to take an exclusive `flock`; false where another process holds it. Released by {@link close} or by death. */
   tryLock(descriptor: number): boolean;
+  /** Bounds the descriptors that a process, and what it starts, can have open. Does nothing once the process is gone. */
+  limitOpenFiles(pid: number, count: number): void;
+  /** Has a process, and what it starts, leave no core file unless it asks for one. */
+  forbidCoreFiles(pid: number): void;
+  /** Has a process that has one thread, and what it starts, run on these CPUs alone. */
+  setAffinity(pid: number, cpus: readonly number[]): void;
+  /** Bytes of a page of memory. */
+  pageBytes(): number;
 }
 
 /**
@@ -96,6 +107,15 @@ export function loadLibc(): Libc {
     return location === null ? 0 : read.i32(location, 0);
   };
   const failed = (call: string): Error => new Error(`${call} failed with errno ${errno()}`);
+  /** RLIMIT_NOFILE and RLIMIT_CORE of Linux; `hard` is left as it is where it is missing. */
+  const setLimit = (pid: number, resource: number, soft: number, hard?: number): void => {
+    const limit = new BigUint64Array(2);
+    if (symbols.prlimit(pid, resource, null, ptr(limit)) === 0) {
+      limit.set([BigInt(soft), hard === undefined ? (limit[1] ?? 0n) : BigInt(hard)]);
+      if (symbols.prlimit(pid, resource, ptr(limit), null) === 0) return;
+    }
+    if (errno() !== ESRCH) throw failed("prlimit");
+  };
   return {
     peerCredentials(descriptor) {
       const credentials = new Int32Array(3);
@@ -152,6 +172,15 @@ export function loadLibc(): Libc {
       if (errno() === EAGAIN) return false;
       throw failed("flock");
     },
+    limitOpenFiles: (pid, count) => setLimit(pid, RLIMIT_NOFILE, count, count),
+    forbidCoreFiles: (pid) => setLimit(pid, RLIMIT_CORE, 0),
+    setAffinity(pid, cpus) {
+      const mask = new Uint8Array(Math.ceil((Math.max(...cpus) + 1) / 64) * 8);
+      for (const cpu of cpus) mask[cpu >> 3] = (mask[cpu >> 3] ?? 0) | (1 << (cpu & 7));
+      if (symbols.sched_setaffinity(pid, mask.byteLength, ptr(mask)) === 0 || errno() === ESRCH) return;
+      throw failed("sched_setaffinity");
+    },
+    pageBytes: () => symbols.getpagesize(),
   };
 }
 
@@ -219,6 +248,9 @@ function openLibc() {
         shutdown: { args: ["i32", "i32"], returns: "i32" },
         close: { args: ["i32"], returns: "i32" },
         flock: { args: ["i32", "i32"], returns: "i32" },
+        prlimit: { args: ["i32", "i32", "ptr", "ptr"], returns: "i32" },
+        sched_setaffinity: { args: ["i32", "u64", "ptr"], returns: "i32" },
+        getpagesize: { args: [], returns: "i32" },
         __errno_location: { args: [], returns: "ptr" },
       });
     } catch (error) {

@@ -67,6 +67,7 @@ class RoutedPack implements OpenPack {
   readonly name = "blur";
   readonly host: Session;
   readonly flow: ReturnType<Session["flowTo"]>;
+  readonly callTimeout = undefined;
   readonly hostEnd: PeerEnd;
   readonly nodes: Nodes = new Map();
   readonly #router: Router;

@@ -35,6 +35,7 @@ describe("bench", () => {
     expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toStartWith("seed 7\n");
     expect(sectionOf(stdout, "spawn")).toContain("call after a crash");
+    expect(sectionOf(stdout, "limits")).toContain("64 workers");
     const calls = rowsOf(sectionOf(stdout, "calls"));
     for (const contender of ["stdout JSON", "socket pair", "airlock, line", "airlock, relay"]) {
       // Free, and on one core.

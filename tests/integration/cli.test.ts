@@ -36,6 +36,9 @@ describe("airlock", () => {
     [["run", "missing.json"], 2],
     [["logs", "nobody"], 1],
     [["serve", "--socket", `/tmp/${"x".repeat(200)}`], 2],
+    [["serve", "--limit", "memory"], 2],
+    [["serve", "--limit", "memory=8GiB", "--limit-max", "memroy=8GiB"], 2],
+    [["serve", "--limit-max", "cpus=many"], 2],
   ] as const)("%j is refused with exit code %d and a message", async (args, code) => {
     const outcome = await runAirlock(args, world);
     expect(outcome.code).toBe(code);

@@ -26,9 +26,15 @@ export async function runAirlock(args: readonly string[], world: World, env: Rec
   return { code: await child.exited, stdout, stderr };
 }
 
-/** A server in a process of its own, listening. */
-export async function startServer(world: World): Promise<Piped> {
-  const child = Bun.spawn([process.execPath, entry, "serve", "--socket", world.socket], {
+/**
+ * A server in a process of its own, listening.
+ *
+ * @param cgroup the folder of the cgroup that it is born in; this process's by default.
+ */
+export async function startServer(world: World, options: readonly string[] = [], cgroup?: string): Promise<Piped> {
+  const command = [process.execPath, entry, "serve", "--socket", world.socket, ...options];
+  const enter = cgroup === undefined ? [] : ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', cgroup];
+  const child = Bun.spawn([...enter, ...command], {
     env: world.variables(),
     stdio: ["pipe", "pipe", "pipe"],
   });

@@ -138,6 +138,7 @@ export function manifestOf(name: string, folder = `/packs/${name}`): PackManifes
     workers: 1,
     freshProcess: false,
     nodes: {},
+    limits: {},
     warnings: [],
   };
 }

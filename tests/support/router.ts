@@ -15,6 +15,7 @@ export class FakePack implements OpenPack {
   readonly name = "blur";
   readonly host: Session;
   readonly flow: OpenPack["flow"];
+  callTimeout: OpenPack["callTimeout"];
   worker: Session | undefined;
   waiting: { call: Call; frame: Frame }[] = [];
   /** Why workers were ended. */

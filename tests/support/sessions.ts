@@ -21,6 +21,7 @@ export function newCall(caller: Session, id: number, destination: number): Call 
     abandoned: false,
     deadlineMs: undefined,
     deadlineAtMs: undefined,
+    callTimeout: undefined,
     timer: undefined,
   };
 }

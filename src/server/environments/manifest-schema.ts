@@ -5,19 +5,12 @@
  * problems of a table are found at once. Pure: tables in, settings and problems out.
  */
 import * as v from "valibot";
-import { describe } from "./describe-value.ts";
-import { nearest } from "./nearest.ts";
+import type { LimitValues } from "../workers/limits/resource-limits.ts";
+import { checkLimits } from "./limits-schema.ts";
+import { describe, type ManifestProblem, toProblems, unknownKeys } from "./manifest-problems.ts";
 import { requirementRefusal } from "./requirement.ts";
 import { boolean, type RunningSettings, runningKeys, runningSettings } from "./running-schema.ts";
 import { parseSpecifier } from "./version-specifier.ts";
-
-/** One thing that is wrong with a manifest. */
-export interface ManifestProblem {
-  /** The key as the file's author would write it, e.g. `tool.comfy.isolation.dependencies[2]`. */
-  readonly key: string;
-  /** The end of a sentence that starts with the key. */
-  readonly reason: string;
-}
 
 /** What a table of settings asks for, keys of both kinds of file alike. */
 export interface IsolationSettings {
@@ -29,6 +22,7 @@ export interface IsolationSettings {
   readonly shareTorch: boolean;
   readonly env: Record<string, string>;
   readonly running: RunningSettings;
+  readonly limits: LimitValues;
 }
 
 export interface CheckedTable<Settings> {
@@ -51,8 +45,9 @@ export function checkIsolation(
   flavour: { readonly prefix: string; readonly askKey: "isolated" | "can_isolate" },
 ): CheckedTable<IsolationSettings> {
   const { prefix, askKey } = flavour;
-  const known = [askKey, ...Object.keys(carriedOut), ...Object.keys(notCarriedOut)];
-  const problems = unknownKeys(table, known, prefix);
+  const known = [askKey, ...Object.keys(carriedOut), "limits", ...Object.keys(notCarriedOut)];
+  const limits = checkLimits(table["limits"], `${prefix}limits`);
+  const problems = [...unknownKeys(table, known, prefix), ...limits.problems];
   const warnings: string[] = [];
   for (const [key, judge] of Object.entries(notCarriedOut)) {
     const value = table[key];
@@ -73,6 +68,7 @@ export function checkIsolation(
     shareTorch: share_torch ?? false,
     env: env ?? {},
     running: runningSettings(parsed.output),
+    limits: limits.values,
   };
   return { settings, problems, warnings };
 }
@@ -205,28 +201,11 @@ function unlessEmpty(verdict: Verdict): (value: unknown) => Verdict | undefined 
   };
 }
 
-function unknownKeys(table: Record<string, unknown>, known: readonly string[], prefix: string): ManifestProblem[] {
-  return Object.keys(table)
-    .filter((key) => !known.includes(key))
-    .map((key) => {
-      const meant = nearest(key, known);
-      const suggestion = meant === undefined ? `the keys are ${known.join(", ")}` : `did you mean ${prefix}${meant}?`;
-      return { key: prefix + key, reason: `is not a known key; ${suggestion}` };
-    });
-}
-
 /** A valibot action that reports what `refusal` returns. */
 function refusedWith(refusal: (value: string) => string | undefined) {
   return v.rawCheck<string>(({ dataset, addIssue }) => {
     const message = dataset.typed ? refusal(dataset.value) : undefined;
     if (message !== undefined) addIssue({ message });
-  });
-}
-
-function toProblems(issues: readonly v.BaseIssue<unknown>[] | undefined, prefix: string): ManifestProblem[] {
-  return (issues ?? []).map((issue) => {
-    const path = (issue.path ?? []).map(({ key }) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`));
-    return { key: prefix + path.join("").slice(1), reason: issue.message };
   });
 }
 

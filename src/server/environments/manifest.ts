@@ -9,7 +9,9 @@ import { open, realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { NodeTraits } from "../../transport/control.ts";
 import { AirlockError, toAirlockError } from "../../transport/errors.ts";
-import { checkIsolation, checkProject, type ManifestProblem } from "./manifest-schema.ts";
+import type { Limit, LimitValues, ResourceLimits } from "../workers/limits/resource-limits.ts";
+import { isTable, type ManifestProblem } from "./manifest-problems.ts";
+import { checkIsolation, checkProject } from "./manifest-schema.ts";
 
 /** What a pack asks for. */
 export interface PackManifest {
@@ -34,6 +36,8 @@ export interface PackManifest {
   readonly idleTimeoutMs?: number;
   /** What is to be known of some of its nodes, by their class names. */
   readonly nodes: Readonly<Record<string, NodeTraits>>;
+  /** What the pack may use, each with where that is set. */
+  readonly limits: ResourceLimits;
   /** What the file says that has no effect, a sentence each. */
   readonly warnings: readonly string[];
 }
@@ -136,7 +140,7 @@ function fromYaml(table: Record<string, unknown>, file: string, folder: string):
   const { settings, problems, warnings } = checkIsolation(table, { prefix: "", askKey: "isolated" });
   if (settings === undefined) throw withProblems(file, basename(folder), problems);
   if (settings.isolate === false) throw doesNotAsk(`${file} says "isolated: false"`, basename(folder));
-  const { name, requiresPython, shareTorch, env, running } = settings;
+  const { name, requiresPython, shareTorch, env, running, limits } = settings;
   return {
     name: name ?? basename(folder),
     folder,
@@ -146,6 +150,7 @@ function fromYaml(table: Record<string, unknown>, file: string, folder: string):
     shareTorch,
     env,
     ...running,
+    limits: limitsFrom(limits, "limits", file),
     warnings,
   };
 }
@@ -170,7 +175,7 @@ function fromPyproject(
   if (isolation.settings.isolate !== true) {
     throw doesNotAsk(`[tool.comfy.isolation] in ${file} does not say "can_isolate = true"`, pack);
   }
-  const { shareTorch, env, running } = isolation.settings;
+  const { shareTorch, env, running, limits } = isolation.settings;
   const requiresPython = isolation.settings.requiresPython ?? project.settings.requiresPython;
   return {
     name: isolation.settings.name ?? project.settings.name ?? pack,
@@ -181,8 +186,18 @@ function fromPyproject(
     shareTorch,
     env,
     ...running,
+    limits: limitsFrom(limits, "tool.comfy.isolation.limits", file),
     warnings: isolation.warnings,
   };
+}
+
+/** The limits that a file sets, each with the key that sets it. */
+function limitsFrom(values: LimitValues, table: string, file: string): ResourceLimits {
+  const sourced = ([name, value]: [string, number]): [string, Limit] => [
+    name,
+    { value, source: `${table}.${name} in ${file}` },
+  ];
+  return Object.fromEntries(Object.entries(values).map(sourced));
 }
 
 /** A pack that relies on requirements.txt would otherwise fail much later, at its first import. */
@@ -196,10 +211,6 @@ async function warnOfIgnoredRequirements(manifest: PackManifest): Promise<PackMa
 
 function at(table: unknown, key: string): unknown {
   return isTable(table) && Object.hasOwn(table, key) ? table[key] : undefined;
-}
-
-function isTable(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
 }
 
 function withProblems(file: string, pack: string, problems: readonly ManifestProblem[]): AirlockError {

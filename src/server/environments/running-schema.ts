@@ -3,7 +3,7 @@
  */
 import * as v from "valibot";
 import type { NodeTraits } from "../../transport/control.ts";
-import { describe } from "./describe-value.ts";
+import { describe } from "./manifest-problems.ts";
 
 /** As in the manifest; {@link PackManifest} explains each. */
 export interface RunningSettings {

@@ -2,10 +2,13 @@
  * How a process ended, in the words that a person looks up. Pure.
  */
 import { constants } from "node:os";
+import type { Exceeded } from "./limits/mechanism.ts";
 
 export interface ProcessExit {
   readonly code: number | null;
   readonly signal: string | null;
+  /** The limit that it was ended for, where it was one. */
+  readonly exceeded?: Exceeded;
 }
 
 /** What the common signals mean when they end a node pack. */
@@ -18,8 +21,9 @@ const signalMeanings: Readonly<Record<string, string>> = {
   SIGKILL: "killed, by hand or because memory ran out",
 };
 
-/** `exit code 3`, `killed by SIGSEGV (segmentation fault)`. */
+/** `exit code 3`, `killed by SIGSEGV (segmentation fault)`, `over its limit: memory 8.3 GiB of 8 GiB`. */
 export function describeExit(exit: ProcessExit): string {
+  if (exit.exceeded !== undefined) return `over its limit: ${exit.exceeded.what}`;
   // A shell's convention, which wrappers of an interpreter pass on: 128 + the signal's number.
   const signal = exit.signal ?? signalOfCode(exit.code);
   if (signal === undefined) return `exit code ${exit.code ?? "unknown"}`;

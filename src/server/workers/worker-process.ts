@@ -67,6 +67,8 @@ function spawnGroup(command: WorkerCommand, log: number, near: number, far: numb
     // A session, and with it a process group, of its own: terminal signals are the server's to handle.
     detached: true,
   });
+  // A core file is as large as the memory of the process, and would lie in the pack's folder.
+  libc.forbidCoreFiles(child.pid);
   let reaped = false;
   const kill = (): void => {
     if (reaped) return;

@@ -9,6 +9,7 @@ import type { Clock } from "../../transport/clock.ts";
 import type { AirlockError } from "../../transport/errors.ts";
 import type { Session } from "../session.ts";
 import { describeExit } from "./exit.ts";
+import type { Exceeded } from "./limits/mechanism.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 /** How long a worker may take to exit after its connection closed, or the reverse, before it is made to. */
@@ -28,6 +29,7 @@ export class Worker {
   readonly #admitted = Promise.withResolvers<Session>();
   #verdict: string | undefined;
   #isDismissed = false;
+  #exceeded: Exceeded | undefined;
 
   /** @param onDeaf called once it takes no more calls, though it has not ended. */
   constructor(clock: Clock, onDeaf: () => void = () => undefined) {
@@ -44,6 +46,11 @@ export class Worker {
 
   get session(): Session | undefined {
     return this.#session;
+  }
+
+  /** The limit that has ended it, where it was one. */
+  get exceeded(): Exceeded | undefined {
+    return this.#exceeded;
   }
 
   /** The session that takes calls now, if there is one. */
@@ -75,6 +82,7 @@ export class Worker {
       await this.#connectionClosed.promise;
       timer.cancel();
     }
+    if (this.#verdict === undefined) this.#exceeded = exit.exceeded;
     return this.#verdict ?? describeExit(exit);
   }
 

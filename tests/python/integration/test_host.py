@@ -321,3 +321,43 @@ def test_what_a_node_is_given_it_may_write_to_and_the_hosts_stays(arrays: Pack) 
     (edited,) = arrays.call("EditInPlace", value=array)
     assert edited.tolist() == [7.0] * 4
     assert array.tolist() == [1.0] * 4
+
+
+def _greedy_pack(airlock: Airlock, folder: Path, limits: str) -> Pack:
+    """A copy of the greedy pack with these limits, each a line of TOML."""
+    copy = folder / "greedy"
+    shutil.copytree(PACKS / "greedy", copy)
+    with (copy / "pyproject.toml").open("a") as manifest:
+        manifest.write(f"[tool.comfy.isolation.limits]\n{limits}\n")
+    return airlock.open(copy)
+
+
+def test_call_timeout_of_a_pack_holds_threads_and_tasks_and_gives_way_to_a_shorter_one(
+    airlock: Airlock, tmp_path: Path
+) -> None:
+    pack = _greedy_pack(airlock, tmp_path, "call_timeout = 1")
+    pack.describe()
+    where = f"tool.comfy.isolation.limits.call_timeout in {pack.folder}/pyproject.toml"
+    said = f"pack greedy: the call took longer than the pack's limit of 1000 ms ({where})"
+    for held in (pack, pack.options(timeout=60)):
+        with pytest.raises(DeadlineExceeded) as caught:
+            held.call("Sleep", seconds=2)
+        assert (caught.value.message, caught.value.hint) == (
+            said,
+            f"raise {where}; a worker that goes on for 10 s more is ended",
+        )
+    with pytest.raises(DeadlineExceeded, match="the pack's limit of 1000 ms"):
+        asyncio.run(pack.acall("Sleep", seconds=2))
+    with pytest.raises(DeadlineExceeded, match="its deadline of 100 ms"):
+        pack.options(timeout=0.1).call("Sleep", seconds=2)
+    pack.close()
+
+
+def test_worker_over_its_memory_says_so_and_the_next_call_has_a_fresh_one(airlock: Airlock, tmp_path: Path) -> None:
+    pack = _greedy_pack(airlock, tmp_path, 'memory = "200MiB"')
+    before = pack.describe()["pid"]
+    with pytest.raises(WorkerDied, match=rf"its worker \(pid {before}\) was ended: memory .* of 200 MiB") as caught:
+        pack.call("Allocate", size=400 * 2**20)
+    assert f"limits.memory in {pack.folder}/pyproject.toml" in (caught.value.hint or "")
+    assert pack.describe()["pid"] != before
+    pack.close()

@@ -58,6 +58,20 @@ const request = (more: Partial<CallRequest<unknown>> = {}): CallRequest<unknown>
 const answer = (call: number, value: unknown) => frame("result", 5, call, value);
 
 describe("a call over a line", () => {
+  test.each([
+    [undefined, 300, 300, "the pack's limit of 300 ms (limits.call_timeout)"],
+    [500, 300, 300, "the pack's limit of 300 ms (limits.call_timeout)"],
+    [200, 300, 200, "its deadline of 200 ms"],
+  ])("that is given %p ms, by a pack with %d, has %d", async (deadlineMs, ms, expected, reason) => {
+    const { clock, outlet, calls } = made();
+    const callTimeout = { ms, source: "limits.call_timeout" };
+    const failed = rejectionOf(calls.call(request({ deadlineMs, callTimeout })));
+    expect(outlet.sent.map((each) => frameDeadlineMs(each.frame))).toEqual([expected]);
+    clock.advance(expected);
+    const { code, message } = await failed;
+    expect([code, message]).toEqual(["deadline_exceeded", `pack blur: the call took longer than ${reason}`]);
+  });
+
   test("is cancelled at its deadline, and its callee reported if it doesn't answer that for ten seconds", async () => {
     const { clock, outlet, reports, calls } = made();
     const failed = rejectionOf(calls.call(request({ deadlineMs: 500 })));

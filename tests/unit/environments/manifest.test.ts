@@ -59,6 +59,7 @@ test("a pyproject.toml is read from both of its tables", async () => {
     workers: 1,
     freshProcess: false,
     nodes: {},
+    limits: {},
     warnings: [],
   });
 });
@@ -79,6 +80,7 @@ test("a pyisolate.yaml is read, and a pyproject.toml that does not ask is left a
     workers: 1,
     freshProcess: false,
     nodes: {},
+    limits: {},
     warnings: [],
   });
 });
@@ -129,6 +131,26 @@ test.each([
   expect([error?.code, error?.message]).toEqual(["manifest_invalid", expect.stringContaining(reason)]);
 });
 
+test("limits are read in the units that they are counted in, each with where it is set", async () => {
+  const yaml = await pack({
+    "pyisolate.yaml":
+      "isolated: true\nlimits: {call_timeout: 1.5, memory: 8GiB, processes: 4, open_files: 256, cpus: 2.5}\n",
+  });
+  const { limits } = await loadManifest(yaml);
+  expect(Object.entries(limits).map(([name, limit]) => [name, limit?.value])).toEqual([
+    ["memory", 8 * 2 ** 30],
+    ["processes", 4],
+    ["open_files", 256],
+    ["cpus", 2.5],
+    ["call_timeout", 1500],
+  ]);
+  expect(limits.memory?.source).toBe(`limits.memory in ${join(yaml, "pyisolate.yaml")}`);
+  const toml = await pack({ "pyproject.toml": `${asks}[tool.comfy.isolation.limits]\nmemory = "512 MB"\n` });
+  expect((await loadManifest(toml)).limits).toEqual({
+    memory: { value: 512e6, source: `tool.comfy.isolation.limits.memory in ${join(toml, "pyproject.toml")}` },
+  });
+});
+
 test("the folder is resolved, so that a pack is one whatever link leads to it", async () => {
   const folder = await pack({ "pyproject.toml": asks });
   const link = join(await pack({}), "link");
@@ -174,6 +196,26 @@ describe("a pack that does not ask is told how to", () => {
 
 describe("pyisolate.yaml is refused with key and reason:", () => {
   test.each([
+    ["a word for limits", "limits: 8GiB", 'limits must be a table of limits, not "8GiB"'],
+    ["memory in no unit", "limits: {memory: 8G}", 'limits.memory must be bytes or a text such as "8GiB", not "8G"'],
+    [
+      "memory in the wrong unit",
+      "limits: {memory: 8}",
+      "limits.memory is 8 B; a worker alone takes more: at least 32 MiB",
+    ],
+    ["memory beyond numbers", "limits: {memory: .inf}", "limits.memory must be bytes"],
+    ["a list for memory", "limits: {memory: [1]}", "limits.memory must be bytes"],
+    ["no time", "limits: {call_timeout: 0}", "limits.call_timeout must be a number of seconds, at most 4294967"],
+    ["too much time", "limits: {call_timeout: 1e9}", "limits.call_timeout must be a number of seconds"],
+    [
+      "time in words",
+      "limits: {call_timeout: 30s}",
+      'limits.call_timeout must be a number of seconds, at most 4294967, not "30s"',
+    ],
+    ["half a process", "limits: {processes: 1.5}", "limits.processes must be a whole number of processes, 1 to"],
+    ["too few files", "limits: {open_files: 3}", "limits.open_files must be a whole number of descriptors, 32 to"],
+    ["no CPU", "limits: {cpus: 0}", "limits.cpus must be a number of CPUs, 0.01 to"],
+    ["an unknown limit", "limits: {cpu: 1}", "limits.cpu is not a known key; did you mean limits.cpus?"],
     ["an option", "dependencies: [six, --index-url x]", "dependencies[1] is an option"],
     ["a number", "dependencies: [1.5]", "dependencies[0] must be a string, not 1.5; put it in quotes"],
     ["a string for a list", "dependencies: six", 'dependencies must be a list of requirements, not "six"'],
@@ -209,6 +251,7 @@ describe("pyproject.toml is refused with key and reason:", () => {
     ["a bad version", `[project]\nrequires-python = "3"\n${asks}`, 'project.requires-python holds "3"'],
     ["hidden dependencies", `[project]\ndynamic = ["dependencies"]\n${asks}`, "project.dynamic names"],
     ["a misspelt key", `${asks}share_troch = true\n`, "did you mean tool.comfy.isolation.share_torch?"],
+    ["a misspelt limit", `${asks}limits = { memroy = 1 }\n`, "did you mean tool.comfy.isolation.limits.memory?"],
     ["a word for a table", `[tool.comfy]\nisolation = "yes"\n`, "tool.comfy.isolation must be a table"],
     ["conda", `${asks}package_manager = "conda"\n`, 'tool.comfy.isolation.package_manager is "conda"'],
     ["broken syntax", "[project\n", "TOML"],

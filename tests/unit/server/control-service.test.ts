@@ -6,7 +6,7 @@ import type { Pack } from "../../../src/server/pack.ts";
 import { PackTable } from "../../../src/server/pack-table.ts";
 import type { Session } from "../../../src/server/session.ts";
 import { encode } from "../../../src/transport/codec.ts";
-import type { Progress, Status } from "../../../src/transport/control.ts";
+import type { CallTimeout, Progress, Status } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { bytesOf } from "../../support/bytes.ts";
 import { manifestOf, settled, workerHello } from "../../support/peers.ts";
@@ -27,6 +27,7 @@ class FakePack {
   readonly host: Session;
   manifest: PackManifest;
   readonly warnings: readonly string[] = [];
+  callTimeout: CallTimeout | undefined;
   readonly ended = Promise.resolve();
   readonly nodes = { Blur: { idempotent: true, sticky: false } };
   closes = 0;
@@ -144,6 +145,16 @@ describe("open", () => {
     expect(await ask("open", { folder: "/packs/blur" })).toEqual(opened);
     expect(await ask("open", { folder: "/link/blur" })).toEqual(opened);
     expect([packs.length, table.status().length]).toEqual([1, 1]);
+  });
+
+  test("tells the time that the pack gives its calls, as it is now", async () => {
+    const { ask, packs } = newService();
+    await ask("open", { folder: "/packs/blur" });
+    const [pack] = packs;
+    if (pack === undefined) return expect.unreachable();
+    pack.callTimeout = { ms: 1500, source: "limits.call_timeout" };
+    const { value } = await ask("open", { folder: "/packs/blur" });
+    expect(value).toMatchObject({ call_timeout: { ms: 1500, source: "limits.call_timeout" } });
   });
 
   test("twice at once gives one pack", async () => {

@@ -26,6 +26,8 @@ function newPack(workers = 1) {
         close: () => asked.push(`close ${index}`),
         status: () => ({ peer: 10 * index }),
       }) as unknown as Slot,
+    describeLimits: (limits) =>
+      Object.keys(limits).map((name) => ({ name, value: "", source: "", enforced: true, how: "" })),
     prepareEnvironment: (_, __, signal) =>
       new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
   });
@@ -60,6 +62,15 @@ describe("a pack", () => {
     await pack.restart();
     expect(asked).toEqual(["restart 1", "restart 2"]);
   });
+});
+
+test("a pack's status says how its limits are held, and its call_timeout follows the manifest", () => {
+  const { pack } = newPack();
+  expect([pack.status().limits, pack.callTimeout]).toEqual([[], undefined]);
+  const limits = { call_timeout: { value: 1500, source: "s" } };
+  pack.reopen({ ...manifestOf("blur"), limits });
+  expect(pack.status().limits.map(({ name }) => name)).toEqual(["call_timeout"]);
+  expect(pack.callTimeout).toEqual({ ms: 1500, source: "s" });
 });
 
 describe("a manifest that changed", () => {

@@ -87,6 +87,7 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
   const pack: SlotPack = {
     name: "blur",
     manifest: { ...manifestOf("blur"), ...manifest },
+    callTimeout: undefined,
     closing: closing.signal,
     prepare: (onProgress) => {
       const { promise, resolve, reject } = Promise.withResolvers<Environment>();
@@ -303,6 +304,29 @@ describe("a worker that ends", () => {
     await made();
     await admit();
     expect(told.at(-1)).toBe("deliver 2 to 12");
+  });
+
+  test("over a limit is told of with what it exceeded, and where that is set, also before it was ready", async () => {
+    const exceeded = { what: "memory 8.3 GiB of 8 GiB (PSS of 2 processes)", source: "limits.memory in /p.toml" };
+    const { clock, reasons, worker, submit, made, spawned } = await ready();
+    worker.process.exit({ signal: "SIGKILL", exceeded });
+    worker.worker.connectionClosed(undefined);
+    await settled();
+    submit(2);
+    clock.advance(defaultLimits.backoffMsMin);
+    await made();
+    spawned[1]?.process.exit({ signal: "SIGKILL", exceeded });
+    await settled();
+    expect(reasons.map(({ code, message }) => [code, message])).toEqual([
+      ["worker_died", `pack blur: its worker (pid 100) was ended: ${exceeded.what}`],
+      [
+        "worker_start_failed",
+        `pack blur: its worker (pid 101) ended before it was ready: over its limit: ${exceeded.what}`,
+      ],
+    ]);
+    for (const { details } of reasons) {
+      expect(details.hint).toStartWith("raise limits.memory in /p.toml, or have the pack take less");
+    }
   });
 
   test("is told of to its host by which of the pack's workers it was", async () => {

@@ -47,6 +47,17 @@ describe("a worker", () => {
     expect(ends).toEqual(["exit code 1"]);
   });
 
+  test("that a limit has ended says which, unless it was ended for something else first", async () => {
+    const exceeded = { what: "memory 8.3 GiB of 8 GiB", source: "limits.memory" };
+    const over = newWorker();
+    await over.exit({ signal: "SIGKILL", exceeded });
+    expect([over.ends, over.worker.exceeded]).toEqual([["over its limit: memory 8.3 GiB of 8 GiB"], exceeded]);
+    const overdue = newWorker();
+    overdue.worker.kill("it did not answer");
+    await overdue.exit({ signal: "SIGKILL", exceeded });
+    expect([overdue.ends, overdue.worker.exceeded]).toEqual([["it did not answer"], undefined]);
+  });
+
   test("ends once both its process and its connection have ended, so that its last answers arrive", async () => {
     const { worker, ends, admit, exit } = newWorker();
     admit();

@@ -16,7 +16,7 @@ from comfy_airlock.calls.objects import Objects
 from comfy_airlock.calls.references import References
 from comfy_airlock.calls.releases import process_releases
 from comfy_airlock.calls.service import Method, Service
-from comfy_airlock.calls.waiting import Deadline, LoopWaiter, OnProgress, ThreadWaiter
+from comfy_airlock.calls.waiting import CallTimeout, Deadline, LoopWaiter, OnProgress, ThreadWaiter
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
@@ -36,6 +36,7 @@ class Pair:
 
     Attributes:
         name: what it is called in errors: the pack's name.
+        call_timeout: the time that calls to it have; on the relay the server keeps it.
         codec: for values between the two, objects by reference among them.
     """
 
@@ -60,6 +61,7 @@ class Pair:
         self._route = route
         self._relay = relay
         self.name = name
+        self.call_timeout: CallTimeout | None = None
         self.references = References(self, reveals)
         self.codec = Codec(references=self.references)
         methods = {**Objects(self.references).methods, **(methods or {})}
@@ -164,10 +166,11 @@ class Pair:
         receipts = self.references.settle() if self.references.unsettled else None
         waiter.channel, waiter.peer = channel, peer = route
         deadline_ms = None
-        if timeout is not None:
+        if channel.is_direct and (timeout is not None or self.call_timeout is not None):
+            waiter.deadline = Deadline(timeout, self.name, self.call_timeout)
+            deadline_ms = waiter.deadline.seconds * 1000
+        elif timeout is not None:
             deadline_ms = timeout * 1000
-            if channel.is_direct:
-                waiter.deadline = Deadline(timeout, self.name)
         try:
             waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None)
         except BaseException as error:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.wire import frame as frames
@@ -48,12 +48,26 @@ class Asker(Protocol):
     def name(self) -> str | None: ...
 
 
+class CallTimeout(NamedTuple):
+    """The time that every call to a pack has, whatever its caller gives it."""
+
+    seconds: float
+    source: str
+    """Where it is set."""
+
+
 class Deadline:
     """When a call's time is up, for a channel on which nobody else looks at that."""
 
-    def __init__(self, seconds: float, pack: str | None) -> None:
-        self.until = time.monotonic() + seconds
-        self._seconds = seconds
+    def __init__(self, seconds: float | None, pack: str | None, limit: CallTimeout | None) -> None:
+        """
+        Args:
+            seconds: what its caller gives it.
+            limit: what the pack does; one of the two is there.
+        """
+        self._limit = limit if limit is not None and (seconds is None or limit.seconds < seconds) else None
+        self.seconds = self._limit.seconds if self._limit is not None else seconds or 0.0
+        self.until = time.monotonic() + self.seconds
         self._pack = pack
 
     def seconds_left(self) -> float:
@@ -63,11 +77,15 @@ class Deadline:
     def exceeded(self) -> DeadlineExceeded:
         """What the caller is told."""
         whose = "the call" if self._pack is None else f"pack {self._pack}: the call"
+        what, more = f"its deadline of {self.seconds * 1000:.0f} ms", "give it more time"
+        if self._limit is not None:
+            what = f"the pack's limit of {self.seconds * 1000:.0f} ms ({self._limit.source})"
+            more = f"raise {self._limit.source}"
         return DeadlineExceeded(
-            f"{whose} took longer than its deadline of {self._seconds * 1000:.0f} ms",
+            f"{whose} took longer than {what}",
             pack=self._pack,
             # In the server's words: callers need not know who looked at the clock.
-            hint=f"give it more time; a worker that goes on for {GRACE_SECONDS:.0f} s more is ended",
+            hint=f"{more}; a worker that goes on for {GRACE_SECONDS:.0f} s more is ended",
         )
 
 

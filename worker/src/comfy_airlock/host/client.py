@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from comfy_airlock.calls.pair import EventHandler, Pair
-from comfy_airlock.calls.waiting import OnProgress
+from comfy_airlock.calls.waiting import CallTimeout, OnProgress
 from comfy_airlock.host.lines import Lines, PackLink
 from comfy_airlock.host.server_process import ServerProcess
 from comfy_airlock.wire.address import check_socket_path, default_socket_path
@@ -86,6 +86,8 @@ class Airlock:
 
     def _opened(self, answer: dict[str, Any]) -> Pack:
         link = self._lines.pack(answer["pack"], answer["name"])
+        limit = answer.get("call_timeout")
+        link.pair.call_timeout = None if limit is None else CallTimeout(limit["ms"] / 1000, limit["source"])
         return Pack(self._control, link, answer["name"], answer["folder"], tuple(answer["warnings"]))
 
     def status(self) -> dict[str, Any]:
@@ -133,7 +135,8 @@ class Pack:
         """The same pack, with options for the calls made through it.
 
         Args:
-            timeout: seconds after which a call raises DeadlineExceeded; none by default.
+            timeout: seconds after which a call raises DeadlineExceeded; by default, and at most, the pack's
+                ``call_timeout``.
             on_progress: told how a call goes, in the calling thread or on the awaiting event loop. The first exception
                 that it raises is raised by the call, once that was answered.
         """
