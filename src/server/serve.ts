@@ -29,6 +29,7 @@ import { Slot } from "./slot.ts";
 import type { SlotServices } from "./slot-services.ts";
 import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
 import type { Confiner } from "./workers/limits/confiner.ts";
+import { systemKernel } from "./workers/limits/kernel.ts";
 import type { LimitPolicy } from "./workers/limits/resource-limits.ts";
 import { systemConfiner } from "./workers/limits/system-confiner.ts";
 import { LogFile, logPath } from "./workers/log-file.ts";
@@ -245,7 +246,7 @@ class RunningServer implements Server {
       ask: (worker, method, withinMs, keywords) => router.ask(worker, method, withinMs, keywords),
       callsOf: (worker) => router.callsOf(worker),
       joinByLine: (host, worker, peer, number) => Line.join(libc, host, worker, peer, number),
-      pssOf,
+      pssOf: (pid) => pssOf(systemKernel, pid),
       stampOf,
     };
   }

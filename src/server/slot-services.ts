@@ -38,8 +38,8 @@ export interface SlotServices {
   callsOf(worker: Session): number;
   /** Makes a line between the two, where both can take one. */
   joinByLine(host: Session, worker: Session, peer: number, number: number): Line | undefined;
-  /** Memory that would be free without a process, in bytes; null where that is not known. */
-  pssOf(pid: number): Promise<number | null>;
+  /** Memory that would be free without a process, in bytes; undefined where that is not known. */
+  pssOf(pid: number): Promise<number | undefined>;
   /** A text that changes when a file of the pack's does. */
   stampOf(folder: string): Promise<string>;
 }

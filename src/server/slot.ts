@@ -144,7 +144,7 @@ export class Slot implements OpenPack {
     const timer = clock.after(lookMsMax, resolve);
     const [pss] = await Promise.all([pssOf(current.worker.pid), Promise.race([current.health.look(), promise])]);
     timer.cancel();
-    current.pss = pss;
+    current.pss = pss ?? null;
   }
 
   /** Passes a call on to the worker, starting one where there is none. */

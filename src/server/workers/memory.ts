@@ -1,17 +1,9 @@
 /** What a process takes of this machine's memory, as the kernel tells. */
-import { readFile } from "node:fs/promises";
+import { type Kernel, numberAfter } from "./limits/kernel.ts";
 
-/** Bytes that would be free without the process (PSS); null where it is gone, or the kernel does not say. */
-export async function pssOf(pid: number): Promise<number | null> {
-  try {
-    return parsePss(await readFile(`/proc/${pid}/smaps_rollup`, "utf8"));
-  } catch {
-    return null;
-  }
-}
-
-/** The sum in a text such as `/proc/PID/smaps_rollup`. */
-export function parsePss(text: string): number | null {
-  const kibibytes = /^Pss:\s+(\d+) kB$/m.exec(text)?.[1];
-  return kibibytes === undefined ? null : Number(kibibytes) * 1024;
+/** Bytes that would be free without the process (PSS); undefined where it is gone, or the kernel does not say. */
+export async function pssOf(kernel: Kernel, pid: number): Promise<number | undefined> {
+  const rollup = await kernel.readLater(`/proc/${pid}/smaps_rollup`).catch(() => undefined);
+  const kibibytes = rollup === undefined ? undefined : numberAfter(rollup, "Pss");
+  return kibibytes === undefined ? undefined : kibibytes * 1024;
 }

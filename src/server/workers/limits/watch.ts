@@ -5,10 +5,11 @@
  * than its limit; nothing holds it back but the end that follows. Ends nothing itself but what {@link Confinement.kill}
  * is asked to.
  */
-import { type Kernel, numberAfter, tryRead } from "./kernel.ts";
+import { type Kernel, tryRead } from "./kernel.ts";
 import type { Confinement, Exceeded, Means, Mechanism } from "./mechanism.ts";
 import { type ProcessEntry, ProcessTable, parseStat } from "./process-table.ts";
 import { formatBytes, type ResourceLimits, type WorkerLimitName } from "./resource-limits.ts";
+import { pssOf } from "../memory.ts";
 
 /**
  * Looks that follow a PSS below the limit without another one, unless RSS has grown: the kernel takes some 20 ms a gigabyte to
@@ -107,9 +108,8 @@ class Watched implements Confinement {
   /** The PSS of a process, 0 where it has ended; undefined where this system doesn't tell. */
   async #proportionalBytes(pid: number): Promise<number | undefined> {
     const { kernel } = this.#options;
-    const rollup = await kernel.readLater(`/proc/${pid}/smaps_rollup`).catch(() => undefined);
-    const kilobytes = rollup === undefined ? undefined : numberAfter(rollup, "Pss");
-    if (kilobytes !== undefined) return kilobytes * 1024;
+    const bytes = await pssOf(kernel, pid);
+    if (bytes !== undefined) return bytes;
     // Also a process that has just ended has no such file.
     const stat = tryRead(kernel, `/proc/${pid}/stat`);
     return stat === undefined || parseStat(stat)?.isZombie === true ? 0 : undefined;
