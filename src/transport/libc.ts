@@ -5,6 +5,8 @@
  * and errno. Loading is deferred to {@link loadLibc}, so that importing this file does nothing.
  */
 import { dlopen, ptr, read } from "bun:ffi";
+import { getSystemErrorMap } from "node:util";
+import { AirlockError } from "./errors.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -106,7 +108,7 @@ export function loadLibc(): Libc {
     const location = symbols.__errno_location();
     return location === null ? 0 : read.i32(location, 0);
   };
-  const failed = (call: string): Error => new Error(`${call} failed with errno ${errno()}`);
+  const failed = (call: string): AirlockError => systemCallFailed(call, errno());
   /** RLIMIT_NOFILE and RLIMIT_CORE of Linux; `hard` is left as it is where it is missing. */
   const setLimit = (pid: number, resource: number, soft: number, hard?: number): void => {
     const limit = new BigUint64Array(2);
@@ -182,6 +184,15 @@ export function loadLibc(): Libc {
     },
     pageBytes: () => symbols.getpagesize(),
   };
+}
+
+/** A system call that failed, in words; who has used up a limit is told which. */
+function systemCallFailed(call: string, errno: number): AirlockError {
+  const [name, meaning] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, "unknown"];
+  const message = `${call} failed: ${meaning} (${name})`;
+  if (name !== "EMFILE" && name !== "ENFILE") return new AirlockError("internal_error", message);
+  const hint = "close what is not needed, or raise the limit (ulimit -n) of the process that says this";
+  return new AirlockError("limit_exceeded", message, { hint });
 }
 
 function mustTryAgain(errno: number): boolean {

@@ -18,6 +18,8 @@ describe("a worker that ends during a call", () => {
     ["SIGTERM", "killed by SIGTERM"],
     ["exit", "exit code 0"],
     ["_exit", "exit code 3"],
+    ["thread", "exit code 5"],
+    ["abort", "killed by SIGABRT"],
   ];
   test.each(ends)(
     "by %s: its caller is told how, with the log's last lines; the next call has a fresh one",

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ class SleepHoldingGil(_Node):
 
 
 class End(_Node):
-    """Ends the worker: by a signal, by exit, by os._exit, or by a fault in C."""
+    """Ends the worker: by a signal, by exit, by os._exit, here or in a thread, or by a fault or abort in C."""
 
     def run(self, how: str) -> tuple[()]:
         print(f"about to end by {how}")
@@ -105,6 +106,11 @@ class End(_Node):
             os._exit(3)
         if how == "fault":
             ctypes.string_at(0)
+        if how == "abort":
+            ctypes.CDLL(None).abort()
+        if how == "thread":
+            threading.Thread(target=os._exit, args=(5,)).start()
+            time.sleep(60)
         os.kill(os.getpid(), getattr(signal, how))
         time.sleep(60)
         return ()
@@ -116,6 +122,18 @@ class Fork(_Node):
     def run(self) -> tuple[int]:
         child = os.fork()
         if child == 0:
+            time.sleep(600)
+            os._exit(0)
+        return (child,)
+
+
+class Escape(_Node):
+    """Leaves a child behind that is in no group of the worker's; answers its process id."""
+
+    def run(self) -> tuple[int]:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
             time.sleep(600)
             os._exit(0)
         return (child,)
@@ -211,6 +229,7 @@ NODE_CLASS_MAPPINGS = {
         SleepHoldingGil,
         End,
         Fork,
+        Escape,
         ForkedSockets,
         Spawn,
         Print,

@@ -5,11 +5,12 @@
  * than its limit; nothing holds it back but the end that follows. Ends nothing itself but what {@link Confinement.kill}
  * is asked to.
  */
+
+import { pssOf } from "../memory.ts";
 import { type Kernel, tryRead } from "./kernel.ts";
 import type { Confinement, Exceeded, Means, Mechanism } from "./mechanism.ts";
 import { type ProcessEntry, ProcessTable, parseStat } from "./process-table.ts";
 import { formatBytes, type ResourceLimits, type WorkerLimitName } from "./resource-limits.ts";
-import { pssOf } from "../memory.ts";
 
 /**
  * Looks that follow a PSS below the limit without another one, unless RSS has grown: the kernel takes some 20 ms a gigabyte to
