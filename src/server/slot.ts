@@ -173,7 +173,8 @@ export class Slot implements OpenPack {
       if (!wasStarting) void this.#start();
     } else if (this.#life.state === "dead" && this.#backoff === undefined) {
       const nowMs = clock.nowMs();
-      this.#backoff = clock.after(startNotBeforeMs(this.#life, nowMs, limits) - nowMs, () => {
+      const waitMs = Math.max(0, startNotBeforeMs(this.#life, nowMs, limits) - nowMs);
+      this.#backoff = clock.after(waitMs, () => {
         this.#backoff = undefined;
         if (this.#isClosed) this.#failWaiting(this.#pack.closing.reason);
         else if (this.#waiting.count > 0) this.#want();

@@ -37,6 +37,14 @@ describe("a worker that ends during a call", () => {
     },
   );
 
+  test("by exit ends by itself, every time", async () => {
+    const { pack } = await world.probe({ limits: { backoffMsMin: 1, deathsMax: 100, drainMsMax: 200 } });
+    const exits: (string | undefined)[] = [];
+    for (let turn = 0; turn < 12; turn++)
+      exits.push((await rejectionOf(pack.call("End", { how: "exit" }))).details.exit);
+    expect(new Set(exits)).toEqual(new Set(["exit code 0"]));
+  });
+
   test("fails all its calls, and none of another pack's", async () => {
     const { server, pack } = await world.probe();
     await pack.describe();

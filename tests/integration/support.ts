@@ -2,7 +2,7 @@
  * A server and clients for tests with real processes, and the proof that nothing of them is left.
  */
 import { afterEach, beforeEach, expect } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -63,8 +63,17 @@ export async function untilLogged(
   await until(() => readFileSync(log, "utf8").split(text).length > times, `its log says ${text}`);
 }
 
+/** This process's descriptors, each with what it is of. */
 function descriptors(): string[] {
-  return readdirSync("/proc/self/fd");
+  return readdirSync("/proc/self/fd").map((number) => `${number} ${targetOf(number)}`);
+}
+
+function targetOf(descriptor: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`);
+  } catch {
+    return "closed";
+  }
 }
 
 export interface World {
@@ -83,16 +92,22 @@ export interface World {
 export function useWorld(): World {
   let folder = "";
   let open: (Server | Airlock)[] = [];
-  let before = 0;
+  let before: string[] = [];
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), "air-"));
     open = [];
-    before = descriptors().length;
+    before = descriptors();
   });
   afterEach(async () => {
     for (const each of open.reverse()) await each[Symbol.asyncDispose]();
-    await until(() => processesLeft().length === 0, `no process is left (${processesLeft().join(", ")})`);
-    await until(() => descriptors().length <= before, "no descriptor is left");
+    await until(
+      () => processesLeft().length === 0,
+      () => `no process is left (${processesLeft().join(", ")})`,
+    );
+    await until(
+      () => descriptors().length <= before.length,
+      () => `no descriptor is left (${descriptors().join(", ")}; before: ${before.join(", ")})`,
+    );
     expect(existsSync(join(folder, "server.sock"))).toBe(false);
     rmSync(folder, { recursive: true, force: true });
   });

@@ -13,7 +13,7 @@ import type { Exceeded } from "./limits/mechanism.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
 /** How long a worker may take to exit after its connection closed, or the reverse, before it is made to. */
-const lastWordsMs = 1_000;
+const lastWordsMs = 3_000;
 
 export class Worker {
   /** Its proof, in the hello, that it is the process that was spawned. Good for one use. */

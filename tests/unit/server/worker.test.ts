@@ -72,7 +72,7 @@ describe("a worker", () => {
     const { clock, worker, link, admit, exit, ends } = newWorker();
     admit();
     await exit({ code: 0 });
-    clock.advance(999);
+    clock.advance(2999);
     expect(link.closedBy).toBeUndefined();
     clock.advance(1);
     expect(link.closedBy).toBe("abort");
@@ -85,10 +85,10 @@ describe("a worker", () => {
     const { clock, worker, admit, killed } = newWorker();
     admit();
     worker.connectionClosed(undefined);
-    clock.advance(999);
+    clock.advance(2999);
     expect(killed).toEqual([]);
     clock.advance(1);
-    expect(killed).toEqual([1000]);
+    expect(killed).toEqual([3000]);
   });
 
   test("that broke the protocol is killed at once, and that is the reason told", async () => {

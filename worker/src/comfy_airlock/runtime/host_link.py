@@ -110,7 +110,7 @@ class HostLink:
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         """The server is gone, or ends this worker."""
-        self._streams.remove(self._connection)
+        # It is still polled, so that whoever is about to wait for something to read finds that there is nothing more.
         self._streams.lead.end()
         self.executor.stop()
         fail_all(unanswered, reason)
