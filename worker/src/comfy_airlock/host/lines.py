@@ -30,10 +30,10 @@ WORKER_ENDED: Final = "worker_ended"
 class PackLink:
     """One pack's worker as this host sees it: the pair with it, and the way to it."""
 
-    def __init__(self, connection: Connection, servants: Servants, peer: int, name: str | None) -> None:
+    def __init__(self, connection: Connection, peer: int, name: str | None) -> None:
         self._connection = connection
-        self._servants = servants
-        self._events = InOrder(servants)
+        self._servants = Servants()
+        self._events = InOrder(self._servants)
         self.peer = peer
         self.line: Channel | None = None
         self.last_line = 0
@@ -66,13 +66,18 @@ class PackLink:
             self.line = None
             self.pair.references.end()
 
+    def close(self) -> None:
+        """Ends the line, where there is one, and what serves the pack."""
+        if self.line is not None:
+            self.line.close()
+        self._servants.close()
+
 
 class Lines:
     """The owner of a host's connection, and the ways to all packs."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._servants = Servants()
         self._mutex = threading.Lock()
         self._packs: dict[int, PackLink] = {}
         self._is_closed = False
@@ -84,7 +89,7 @@ class Lines:
         with self._mutex:
             link = self._packs.get(peer)
             if link is None:
-                link = self._packs[peer] = PackLink(self._connection, self._servants, peer, name)
+                link = self._packs[peer] = PackLink(self._connection, peer, name)
             link.pair.name = name or link.pair.name
             return link
 
@@ -140,9 +145,7 @@ class Lines:
         """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""
         self._is_closed = True
         for link in list(self._packs.values()):
-            if link.line is not None:
-                link.line.close()
-        self._servants.close()
+            link.close()
 
 
 class _Line:

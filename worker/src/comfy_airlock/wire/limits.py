@@ -29,5 +29,8 @@ INCOMING_BYTES_READ_ON: Final = 64 * 1024 * 1024
 EVENT_BYTES_MAX: Final = 256 * 1024 * 1024
 """Bytes of events that may wait for their handlers: further ones are dropped."""
 
+SERVANTS_MAX: Final = 32
+"""Threads of a host that serve what one pack asks of it while nobody waits for that pack: further requests wait."""
+
 GRACE_SECONDS: Final = 10.0
 """How long a worker may take to answer a call that was given up, before it is ended."""
