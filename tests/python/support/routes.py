@@ -69,7 +69,7 @@ class _WorkerSide:
         self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
         self.executor = Executor(self.pair.service, lead)
         self.called = self.executor.submit
-        self.referring = lambda frame: self.pair.references.hold(frame.body)
+        self.referring = lambda frame: self.pair.references.undecoded.hold(frame.body)
         host_link._LATEST["host"] = self.pair
         self.channel.attach(self, [])
         self.streams.add(self.channel)

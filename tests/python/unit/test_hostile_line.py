@@ -44,7 +44,7 @@ class Side:
         self.pair.service.run(call)
 
     def referring(self, frame: Frame) -> Body:
-        return self.pair.references.hold(frame.body)
+        return self.pair.references.undecoded.hold(frame.body)
 
     def gave_up(self) -> None: ...
 

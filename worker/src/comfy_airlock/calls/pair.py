@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from comfy_airlock.calls.context import current_call
@@ -237,7 +238,8 @@ class Pair:
                 self.references.release(number, count)
 
         # Off the thread that reads: what is released may be garbage, and its finalizer may do anything.
-        process_releases.defer(self.references.undecoded(), release)
+        undecoded = self.references.undecoded
+        process_releases.defer(partial(undecoded.are_gone, undecoded.last), release)
 
     def _handle(self, frame: Frame) -> None:
         self._event_bytes -= len(frame.body)

@@ -51,7 +51,7 @@ class PackLink:
         self.pair.received(frame, self._events.submit)
 
     def referring(self, frame: Frame) -> Body:
-        return self.pair.references.hold(frame.body)
+        return self.pair.references.undecoded.hold(frame.body)
 
     def joined(self, line: Channel, number: int) -> None:
         """There is a line to the pack's worker of this number."""
