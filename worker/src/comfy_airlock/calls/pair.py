@@ -212,8 +212,12 @@ class Pair:
             self._happened(frame, later)
         elif frame.kind == RELEASE:
             self._released(frame)
-        elif frame.has_references:
-            # Nobody waits for it any more: what it holds is garbage as soon as it is decoded.
+        else:
+            self.drop(frame)
+
+    def drop(self, frame: Frame) -> None:
+        """Takes a frame that nobody waits for: what it holds is garbage as soon as it is decoded."""
+        if frame.has_references:
             self._decoded(frame)
 
     def _happened(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
@@ -221,8 +225,7 @@ class Pair:
             self._event_bytes += len(frame.body)
             later(lambda: self._handle(frame))
             return
-        if frame.has_references:
-            self._decoded(frame)
+        self.drop(frame)
         if not self._drops_events:
             self._drops_events = True
             said = "events are dropped: %d bytes of them wait for their handlers; peer %s"

@@ -13,6 +13,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from comfy_airlock.calls.loops import LoopInbox
+from comfy_airlock.calls.progress import WaitingProgress
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded
@@ -46,6 +47,9 @@ class Asker(Protocol):
 
     @property
     def name(self) -> str | None: ...
+
+    def drop(self, frame: Frame, /) -> None:
+        """Nobody will look at a frame that came: what it holds is given back."""
 
 
 class Deadline:
@@ -106,6 +110,7 @@ class _Waiter:
     deadline: Deadline | None = None
     context: IncomingCall | None = None
     _listener_error: Exception | None = None
+    _progress: WaitingProgress | None = None
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         self._asker = asker
@@ -126,6 +131,26 @@ class _Waiter:
                 self.channel.cancel(self.peer, self.number)
             except AirlockError:
                 pass
+
+    def progressed(self, frame: Frame) -> None:
+        """Called on the thread that reads."""
+        if self._on_progress is None:
+            self._asker.drop(frame)
+            return
+        if self._progress is None:
+            self._progress = WaitingProgress()
+        for dropped in self._progress.put(frame):
+            self._asker.drop(dropped)
+        self._has_progress()
+
+    def _has_progress(self) -> None:
+        """There is something for the listener. Called on the thread that reads."""
+        raise NotImplementedError
+
+    def _report_all(self, _: object = None) -> None:
+        if self._progress is not None:
+            for frame in self._progress.take():
+                self._report(frame)
 
     def _report(self, frame: Frame) -> None:
         """Tells the listener. What it raises is its own call's, not the connection's or the event loop's: kept."""
@@ -149,7 +174,7 @@ class ThreadWaiter(_Waiter, Seat):
     may_lead = True
     """Whether this thread may read, and so be beyond the reach of who would cancel its call."""
     _outcome: Outcome | None = None
-    _inbox: deque[Frame | IncomingCall] | None = None
+    _inbox: deque[IncomingCall] | None = None
 
     def answered(self, frame: Frame) -> None:
         self._outcome = frame
@@ -159,16 +184,13 @@ class ThreadWaiter(_Waiter, Seat):
         self._outcome = error
         self.call_back()
 
-    def progressed(self, frame: Frame) -> None:
-        self._put(frame)
+    def _has_progress(self) -> None:
+        self.call_back()
 
     def nested(self, call: IncomingCall) -> None:
-        self._put(call)
-
-    def _put(self, item: Frame | IncomingCall) -> None:
         if self._inbox is None:
             self._inbox = deque()
-        self._inbox.append(item)
+        self._inbox.append(call)
         self.call_back()
 
     def wait(self) -> Any:
@@ -191,7 +213,7 @@ class ThreadWaiter(_Waiter, Seat):
             # Before looking: what comes from here on calls again. The outcome first: nothing comes after it.
             self.taken_care_of = False
             outcome = self._outcome
-            if self._inbox:
+            if self._inbox or self._progress is not None:
                 self._empty_inbox()
             if outcome is not None:
                 return self._conclude(outcome)
@@ -215,15 +237,17 @@ class ThreadWaiter(_Waiter, Seat):
 
     def _empty_inbox(self) -> None:
         while self._inbox:
-            item = self._inbox.popleft()
-            if isinstance(item, IncomingCall):
-                self._asker.service.run(item)
-            else:
-                self._report(item)
+            call = self._inbox.popleft()
+            # What was said before it was made comes first.
+            self._report_all()
+            self._asker.service.run(call)
+        self._report_all()
 
 
 class LoopWaiter(_Waiter):
     """A coroutine that waits for one answer, on the loop that it runs on."""
+
+    _will_report = False
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         super().__init__(asker, on_progress)
@@ -237,8 +261,15 @@ class LoopWaiter(_Waiter):
     def failed(self, error: AirlockError) -> None:
         self._inbox.put(self._settle, error)
 
-    def progressed(self, frame: Frame) -> None:
-        self._inbox.put(self._report, frame)
+    def _has_progress(self) -> None:
+        if not self._will_report:
+            # Before it is put: what comes from now on is reported with it.
+            self._will_report = True
+            self._inbox.put(self._report_all, None)
+
+    def _report_all(self, _: object = None) -> None:
+        self._will_report = False
+        super()._report_all()
 
     def nested(self, call: IncomingCall) -> None:
         if not self._inbox.put(self._start, call):

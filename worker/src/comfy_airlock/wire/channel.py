@@ -256,6 +256,8 @@ class Channel:
             pending = self._pending.get(frame.call)
             if pending is not None:
                 pending.progressed(frame)
+            elif frame.has_references:
+                self._owner.received(frame)
         else:
             self._owner.received(frame)
 

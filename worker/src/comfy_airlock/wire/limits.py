@@ -32,5 +32,8 @@ EVENT_BYTES_MAX: Final = 256 * 1024 * 1024
 SERVANTS_MAX: Final = 32
 """Threads of a host that serve what one pack asks of it while nobody waits for that pack: further requests wait."""
 
+PROGRESS_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one call's progress that may wait for its caller: the oldest is dropped for what comes."""
+
 GRACE_SECONDS: Final = 10.0
 """How long a worker may take to answer a call that was given up, before it is ended."""
