@@ -81,7 +81,9 @@ class Rig:
     def decoded(self, call: IncomingCall) -> None:
         call.body = b""
 
-    def send(self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False) -> None:
+    def send(
+        self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False, turn: Any = None
+    ) -> None:
         raise AssertionError("only answers are sent here")
 
     def _run(self) -> None:

@@ -213,9 +213,9 @@ def test_queued_call_that_is_cancelled_is_answered_by_another_thread_than_reads(
     senders: list[str] = []
     send = Channel.send
 
-    def noted(channel: Channel, *args: Any, **options: Any) -> None:
+    def noted(channel: Channel, *args: Any, **options: Any) -> bool:
         senders.append(threading.current_thread().name)
-        send(channel, *args, **options)
+        return send(channel, *args, **options)
 
     monkeypatch.setattr(Channel, "send", noted)
     held: list[IncomingCall] = []

@@ -170,7 +170,7 @@ class Pair:
             if channel.is_direct:
                 waiter.deadline = Deadline(timeout, self.name)
         try:
-            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None)
+            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None, waiter)
         except BaseException as error:
             self.references.revert(receipts)
             if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
@@ -178,9 +178,13 @@ class Pair:
             # A line that ended a moment ago, and its worker with it: the relay starts a fresh one.
             waiter.deadline = None
             self._send_over(self._relay, waiter, request, timeout)
+            return
+        waiter.receipts = receipts
+        if not waiter.number:
+            waiter.hold(body, timeout, parent)
 
     def emit(self, name: str, value: Any) -> None:
-        """Sends an event, which nobody answers.
+        """Sends an event, which nobody answers. Blocks while the other side takes nothing, on an event loop too.
 
         Raises:
             ValueUnsupported, LimitExceeded: the value can't be sent.

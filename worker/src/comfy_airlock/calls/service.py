@@ -112,6 +112,7 @@ class Service:
 
     def start(self, call: IncomingCall) -> None:
         """Carries out a call on the event loop that runs in this thread."""
+        call.is_on_loop = True
         thread = threading.get_ident()
         self._busy_threads.add(thread)
         try:
@@ -137,6 +138,7 @@ class Service:
         """Awaits what :meth:`begin` left, and answers. Cancelled, once, when the call is."""
         asyncio = standard("asyncio")
         current_call.set(call)
+        call.is_on_loop = True
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         thread = threading.get_ident()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.calls.progress import WaitingProgress
+from comfy_airlock.calls.references import References
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from comfy_airlock.calls.service import Service
     from comfy_airlock.wire.channel import Channel
+    from comfy_airlock.wire.credit import Credit
 
 OnProgress = Callable[[Any], None]
 
@@ -44,6 +46,9 @@ class Asker(Protocol):
 
     @property
     def service(self) -> Service: ...
+
+    @property
+    def references(self) -> References: ...
 
     @property
     def name(self) -> str | None: ...
@@ -99,8 +104,9 @@ class _Waiter:
     Attributes:
         channel: where it went; None where it was not sent.
         peer, number: what it is known by there.
-        deadline: for channels on which nobody else keeps it.
+        deadline: where nobody else keeps it: on a direct channel, and as long as nothing was sent.
         context: the call on whose behalf it is made.
+        receipts: the references of ours in it, as :meth:`References.settle` gives them.
     """
 
     # One is made for each call: what most of them never set is a default of the class.
@@ -109,6 +115,9 @@ class _Waiter:
     number = 0
     deadline: Deadline | None = None
     context: IncomingCall | None = None
+    receipts: list[int] | None = None
+    # What waits for credit to be sent: the body, and the call that it is made for.
+    _held: tuple[bytes, int | None] | None = None
     _listener_error: Exception | None = None
     _progress: WaitingProgress | None = None
 
@@ -120,13 +129,57 @@ class _Waiter:
         """The call that this one is made for was cancelled."""
         self.failed(Cancelled("the call was cancelled, as the one that it was made for was"))
 
+    def answered(self, frame: Frame) -> None:
+        """As :class:`PendingCall` has it, and so the next two."""
+        raise NotImplementedError
+
     def failed(self, error: AirlockError) -> None:
-        """No answer will come, and why. Called on the thread that reads."""
+        raise NotImplementedError
+
+    def nested(self, call: IncomingCall) -> None:
+        raise NotImplementedError
+
+    def hold(self, body: bytes, timeout: float | None, parent: int | None) -> None:
+        """Nothing was sent, for want of credit: :meth:`wait` sends it once there is some."""
+        self._held = body, parent
+        self.deadline = None if timeout is None else Deadline(timeout, self._asker.name)
+        self._credit.enter(self.peer, self)
+
+    def _send_held(self) -> bool:
+        """Sends what waits for credit, where there is some."""
+        assert self.channel is not None and self._held is not None
+        body, parent = self._held
+        deadline_ms = None if self.deadline is None else self.deadline.seconds_left() * 1000
+        refers = self.receipts is not None
+        self.number = self.channel.call(self, self.peer, body, deadline_ms, parent, refers, self)
+        if not self.number:
+            return False
+        # From here on the server keeps it.
+        self._held = self.deadline = None
+        self._credit.leave(self.peer, self)
+        return True
+
+    @property
+    def _credit(self) -> Credit:
+        assert self.channel is not None and self.channel.credit is not None
+        return self.channel.credit
+
+    @property
+    def line(self) -> object:
+        """Who sends before and after it, where it waits for credit."""
+        raise NotImplementedError
+
+    def call_back(self) -> None:
+        """There is something for who waits here. Called on any thread."""
         raise NotImplementedError
 
     def give_up(self) -> None:
         """Cancels the call, if it was sent and has no answer; a channel that is gone has cancelled it already."""
-        if self.channel is not None:
+        if self._held is not None:
+            self._held = None
+            self._credit.leave(self.peer, self)
+            self._asker.references.revert(self.receipts)
+        elif self.channel is not None:
             try:
                 self.channel.cancel(self.peer, self.number)
             except AirlockError:
@@ -168,13 +221,18 @@ class _Waiter:
         return conclude(self._asker.codec, outcome)
 
 
-class ThreadWaiter(_Waiter, Seat):
+class ThreadWaiter(Seat, _Waiter):
     """A thread that waits for one answer, and reads for all others meanwhile where no other thread does."""
 
     may_lead = True
     """Whether this thread may read, and so be beyond the reach of who would cancel its call."""
     _outcome: Outcome | None = None
     _inbox: deque[IncomingCall] | None = None
+
+    @property
+    def line(self) -> object:
+        """What a loop's coroutines have waiting, which may be below this very thread, is not waited for."""
+        return self
 
     def answered(self, frame: Frame) -> None:
         self._outcome = frame
@@ -200,7 +258,7 @@ class ThreadWaiter(_Waiter, Seat):
         """
         assert self.channel is not None
         lead, deadline = self.channel.lead, self.deadline
-        if deadline is None and self.may_lead and self.channel.has_own_lead:
+        if deadline is None and self.may_lead and self.channel.has_own_lead and self._held is None:
             # Where calls follow one another, no other thread reads, and the result is what comes next.
             try:
                 if lead.take() and not self.taken_care_of:
@@ -219,6 +277,8 @@ class ThreadWaiter(_Waiter, Seat):
                 return self._conclude(outcome)
             if deadline is not None and deadline.seconds_left() <= 0:
                 raise deadline.exceeded()
+            if self._held is not None and self._send_held():
+                deadline = None
             if self.may_lead:
                 lead.wait(self, None if deadline is None else deadline.until)
             else:
@@ -248,6 +308,7 @@ class LoopWaiter(_Waiter):
     """A coroutine that waits for one answer, on the loop that it runs on."""
 
     _will_report = False
+    _turn: asyncio.Future[None] | None = None
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         super().__init__(asker, on_progress)
@@ -271,6 +332,18 @@ class LoopWaiter(_Waiter):
         self._will_report = False
         super()._report_all()
 
+    @property
+    def line(self) -> object:
+        return self._inbox
+
+    def call_back(self) -> None:
+        if not self._inbox.put(self._try_again, None):
+            self._credit.abandon(self.peer, self._inbox)
+
+    def _try_again(self, _: object) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
     def nested(self, call: IncomingCall) -> None:
         if not self._inbox.put(self._start, call):
             gone = Cancelled("whoever waited for the call that this one was made for is gone")
@@ -288,6 +361,8 @@ class LoopWaiter(_Waiter):
     async def wait(self) -> Any:
         """Waits for the answer; decodes it in the loop's thread. Raises as :meth:`ThreadWaiter.wait`."""
         assert self.channel is not None
+        if self._held is not None:
+            await self._send_when_there_is_credit()
         reader = self._inbox.reader(self.channel) if self.channel.has_own_lead else None
         if reader is not None:
             reader.waiting += 1
@@ -301,6 +376,25 @@ class LoopWaiter(_Waiter):
             return await self._wait()
         finally:
             self.channel.lead.dismiss(self)
+
+    async def _send_when_there_is_credit(self) -> None:
+        """Returns without having sent where it was cancelled, as the future tells."""
+        assert self.channel is not None
+        lead, wait = self.channel.lead, standard("asyncio").wait
+        lead.attend(self)
+        try:
+            while not self._future.done():
+                # Before looking: what comes from here on is for this one.
+                self._turn = self._inbox.loop.create_future()
+                if self.deadline is not None and self.deadline.seconds_left() <= 0:
+                    raise self.deadline.exceeded()
+                if self._send_held():
+                    return
+                timeout = None if self.deadline is None else self.deadline.seconds_left()
+                await wait([self._turn, self._future], timeout=timeout, return_when="FIRST_COMPLETED")
+        finally:
+            self._turn = None
+            lead.dismiss(self)
 
     async def _wait(self) -> Any:
         deadline = self.deadline
