@@ -7,7 +7,7 @@
 import type { Clock, Timer } from "../transport/clock.ts";
 import { decode } from "../transport/codec.ts";
 import { progressSchema, validate } from "../transport/control.ts";
-import { AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
+import { AirlockError, errorFromWire, isUndelivered, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
   type Frame,
@@ -43,6 +43,8 @@ export interface CallRequest<T> {
   readonly onProgress?: CallOptions["onProgress"] | undefined;
   /** Told once it can't be taken back any more. */
   readonly onLeft?: () => void;
+  /** Told where it left, and was given to nobody. */
+  readonly onUndelivered?: () => void;
   /** What answers the references in its answer, at the time of that; missing where there can be none. */
   readonly references: () => References | undefined;
   /** Reads a result as it arrives. */
@@ -214,10 +216,15 @@ export class OutgoingCalls {
     try {
       const references = request.references();
       if (isResult) call.resolve(request.read(body, references));
-      else call.reject(errorFromWire(decode(body, references)));
+      else this.#receiveError(call, decode(body, references));
     } catch (error) {
       call.reject(toAirlockError(error));
     }
+  }
+
+  #receiveError(call: OutgoingCall, body: unknown): void {
+    if (isUndelivered(body)) call.request.onUndelivered?.();
+    call.reject(errorFromWire(body));
   }
 
   /** Progress that makes no sense, or that its listener chokes on, ends that call and no other. */

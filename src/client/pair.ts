@@ -97,6 +97,7 @@ export class Pair implements Recipient {
         deadlineMs,
         onProgress,
         onLeft: () => draft.sent(),
+        onUndelivered: () => draft.returned(),
         references: () => (channel === this.#options.relay ? this.#options.relayReferences() : this.references),
         read,
         keep: [draft, keep],

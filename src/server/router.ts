@@ -309,7 +309,7 @@ export class Router {
 
   /** Answers a call with an error of the server's own. */
   fail(call: Call, error: AirlockError): void {
-    this.#reply(call, FrameKind.error, encode(errorToWire(error)));
+    this.#reply(call, FrameKind.error, ownErrorBody(call, error));
   }
 
   #reply(call: Call, kind: FrameKind, body: Uint8Array): void {
@@ -337,7 +337,7 @@ export class Router {
       `${whose} took longer than its deadline of ${call.deadlineMs} ms`,
       pack === undefined ? {} : { pack, hint: this.#hintForOverdue() },
     );
-    this.#tell(call, FrameKind.error, encode(errorToWire(error)));
+    this.#tell(call, FrameKind.error, ownErrorBody(call, error));
     this.#abandon(call);
   }
 
@@ -368,6 +368,12 @@ export class Router {
     for (const call of [...session.made.values()]) this.#abandon(call);
     for (const call of this.#calls.givenTo(session)) this.fail(call, cause);
   }
+}
+
+/** An error of the server's own; it says so where nobody was given the call, and so nothing that the call holds. */
+function ownErrorBody(call: Call, error: AirlockError): Uint8Array {
+  const isUndelivered = call.callee === undefined && call.destination !== serverPeer;
+  return encode({ ...errorToWire(error), ...(isUndelivered && { delivered: false }) });
 }
 
 /** What a frame that is an answer too late has in place of its call's number, which may be another call's by now. */

@@ -305,6 +305,15 @@ def test_hosts_objects_are_released_once_the_pack_drops_them(pack: Pack) -> None
     eventually(lambda: pair.references.counts[0] == 0)
 
 
+def test_references_in_a_call_that_reaches_no_worker_are_taken_back() -> None:
+    with connect_by("relay") as airlock:
+        pack = airlock.open(FOLDER)
+        # No process starts as fast.
+        with pytest.raises(DeadlineExceeded):
+            pack.options(timeout=0.001).call("Hold", value=Model())
+        assert pack._link.pair.references.counts == (0, 0)
+
+
 def test_value_that_can_be_no_reference_is_refused_and_nothing_leaks(pack: Pack) -> None:
     class Text(str):
         __slots__ = ()

@@ -7,7 +7,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +60,7 @@ class Jam:
 
 
 @contextmanager
-def jammed(folder: Path) -> Iterator[Jam]:
+def jammed(folder: Path) -> Generator[Jam]:
     peers: list[Peer] = []
     is_welcomed, is_over = threading.Event(), threading.Event()
 
@@ -98,7 +98,7 @@ def in_coroutine(jam: Jam, *args: Any, **options: Any) -> Any:
     return asyncio.run(acall(jam, *args, **options))
 
 
-def held_up(jam: Jam, action: Callable[[], None]) -> threading.Timer:
+def held_up(jam: Jam, action: Callable[[], object]) -> threading.Timer:
     """Has something done once somebody waits for credit; whoever else does, fails by the end of the test."""
 
     def wait() -> None:
@@ -339,11 +339,9 @@ def test_loop_that_is_closed_while_its_coroutines_wait_for_credit_leaves_nothing
         while credit.is_awaited:
             assert time.monotonic() < until
             time.sleep(0.001)
-        for each in tasks:
+        while tasks:
             # Left where they await, which is what this is about.
-            setattr(each, "_log_destroy_pending", False)
-        del each
-        tasks.clear()
+            setattr(tasks.pop(), "_log_destroy_pending", False)
         gc.collect()
         jam.pair.emit("event", 1)
         assert jam.peer.read().kind == frames.EVENT

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_airlock.calls.pair import Pair
+from comfy_airlock.calls.references import References
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.codec import Codec
@@ -227,6 +228,28 @@ def test_queued_call_that_is_cancelled_is_answered_by_another_thread_than_reads(
     assert {CODEC.decode(each.body)["code"] for each in answers} == {"cancelled"}
     # The one that reads would wait for the other side to read, and read nothing meanwhile.
     assert set(senders) == {"airlock-aside"}
+
+
+def test_references_of_a_call_that_is_cancelled_before_its_turn_are_given_back(side: Side) -> None:
+    held: list[IncomingCall] = []
+    side.channel._called = held.append
+    theirs = References(side.pair, reveals=True)
+    body = Codec(references=theirs).encode(["wait", [call], {}])
+    (number,) = theirs.settle() or [0]
+    sent = [build_frame(frames.CALL, 1, each, body, has_references=True) for each in (1, 2)]
+    side.hostile.sendall(sent[0] + build_frame(frames.CANCEL, 1, 1))
+    answers = [side.read(), side.read()]
+    assert sorted(each.kind for each in answers) == [frames.ERROR, frames.RELEASE]
+    assert [CODEC.decode(each.body) for each in answers if each.kind == frames.RELEASE] == [[number, 1]]
+    # As one that finds so itself when its turn comes.
+    side.hostile.sendall(sent[1] + build_frame(frames.CALL, 1, 3, b"\xc0"))
+    until = time.monotonic() + SECONDS_MAX
+    while len(held) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    held[1].cancel()
+    side.pair.service.run(held[1])
+    assert sorted(side.read().kind for _ in range(2)) == [frames.ERROR, frames.RELEASE]
 
 
 def test_flood_of_bytes_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,24 +80,6 @@ class Deadline:
         )
 
 
-def conclude(codec: Codec, outcome: Outcome) -> Any:
-    """The value that a call returned.
-
-    Raises:
-        Exception: whatever the callee raised.
-        AirlockError: the call did not come to an end.
-    """
-    if isinstance(outcome, AirlockError):
-        raise outcome
-    body = codec.decode(outcome.body)
-    if outcome.kind == frames.RESULT:
-        return body
-    remote = body.get("exception") if isinstance(body, dict) else None
-    if isinstance(remote, dict):
-        raise rebuild(remote)
-    raise AirlockError.from_wire(body)
-
-
 class _Waiter:
     """What the two ways of waiting share: where the call went, and its listener.
 
@@ -215,10 +197,26 @@ class _Waiter:
             self._listener_error = self._listener_error or error
 
     def _conclude(self, outcome: Outcome) -> Any:
-        """As :func:`conclude`; and raises the first exception that the listener raised."""
+        """The value that the call returned.
+
+        Raises:
+            Exception: whatever the callee raised; the first that the listener raised before that.
+            AirlockError: the call did not come to an end.
+        """
+        if isinstance(outcome, AirlockError):
+            raise self._listener_error or outcome
+        body = self._asker.codec.decode(outcome.body)
+        fields = body if outcome.kind == frames.ERROR and isinstance(body, dict) else {}
+        if fields.get("delivered") is False:
+            # Nobody was given the call, and so none of what it holds.
+            self._asker.references.revert(self.receipts)
         if self._listener_error is not None:
             raise self._listener_error
-        return conclude(self._asker.codec, outcome)
+        if outcome.kind == frames.RESULT:
+            return body
+        if isinstance(fields.get("exception"), dict):
+            raise rebuild(fields["exception"])
+        raise AirlockError.from_wire(body)
 
 
 class ThreadWaiter(Seat, _Waiter):

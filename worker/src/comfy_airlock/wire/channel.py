@@ -66,7 +66,10 @@ class Owner(Protocol):
         """A call was given up whose answer the other side owes, on a direct channel. Called on any thread."""
 
     def received(self, frame: Frame, /) -> None:
-        """A frame of another kind: an event, a release, news of the server's; or an answer that nobody waits for."""
+        """A frame of another kind: an event, a release, news of the server's; or what nobody looks at, with references.
+
+        Called on the thread that reads; for a call that was not decoded, on the one that answers it.
+        """
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall], /) -> None:
         """The channel ended. Comes once, and last; the calls are the owner's to fail."""
@@ -215,7 +218,8 @@ class Channel:
             elif kind == CALL:
                 if number == 0 or number in self._incoming or self._is_crowded:
                     raise self._refused(number)
-                call = self._incoming[number] = IncomingCall(self, peer, number, body, deadline_ms)
+                call = IncomingCall(self, peer, number, body, deadline_ms, frame.has_references)
+                self._incoming[number] = call
                 self._incoming_bytes += call.size
                 if parent is None:
                     self._called(call)
@@ -295,6 +299,9 @@ class Channel:
         """
         if self._incoming.pop(call.number, None) is not call:
             return False
+        if call.has_references and self._owner is not None:
+            # It was never decoded, as one that is cancelled before its turn: what it holds is given back all the same.
+            self._owner.received(Frame(CALL, call.peer, call.number, call.body, has_references=True))
         self.decoded(call)
         call.is_answered = True
         try:
@@ -317,7 +324,7 @@ class Channel:
         size, call.size = call.size, 0
         self._incoming_bytes -= size
         # It may hold back releases for as long as it is there, and what is called may take long.
-        call.body = b""
+        call.body, call.has_references = b"", False
 
     def fail_aside(self, call: IncomingCall, body: bytes) -> None:
         """Answers a call with an error, for the thread that reads: it must not wait until the other side does."""

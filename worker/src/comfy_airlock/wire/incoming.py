@@ -41,6 +41,7 @@ class IncomingCall:
         body: method and arguments, encoded; empty once they were decoded.
         size: how many bytes those were.
         until: time of the monotonic clock at which its caller waits no longer; None for ever.
+        has_references: whether the body holds references, and was not decoded.
         is_cancelled: whether its caller has given it up.
         is_answered: whether its answer is on its way.
         is_on_loop: whether it is carried out on an event loop, which is not to wait for credit.
@@ -52,6 +53,7 @@ class IncomingCall:
         "_on_cancel",
         "body",
         "channel",
+        "has_references",
         "is_answered",
         "is_cancelled",
         "is_on_loop",
@@ -63,13 +65,22 @@ class IncomingCall:
         "until",
     )
 
-    def __init__(self, channel: Source, peer: int, number: int, body: Body, deadline_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        channel: Source,
+        peer: int,
+        number: int,
+        body: Body,
+        deadline_ms: int | None = None,
+        has_references: bool = False,
+    ) -> None:
         self.channel = channel
         self.peer = peer
         self.number = number
         self.body = body
         self.size = len(body)
         self.until = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
+        self.has_references = has_references
         self.is_cancelled = False
         self.is_answered = False
         self.is_on_loop = False
