@@ -282,6 +282,14 @@ def test_what_would_only_be_queued_is_left_to_the_kernel(side: Side, monkeypatch
         time.sleep(0.01)
 
 
+def test_flood_of_events_without_a_body_is_dropped_too(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_airlock.calls.pair.EVENT_BYTES_MAX", 1000)
+    waiting: list[object] = []
+    for _ in range(1000):
+        side.pair.received(Frame(frames.EVENT, 1, 0, b""), waiting.append)
+    assert len(waiting) <= 1000 // frames.HEADER_BYTES + 1
+
+
 def test_peer_that_never_reads_blocks_whoever_sends_to_it_and_nobody_else() -> None:
     stuck, well = Side(), Side()
     try:

@@ -21,7 +21,7 @@ from comfy_airlock.calls.waiting import Deadline, LoopWaiter, OnProgress, Thread
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
-from comfy_airlock.wire.frame import EVENT, RELEASE, Frame
+from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RELEASE, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.limits import EVENT_BYTES_MAX
 from comfy_airlock.wire.optional import standard
@@ -226,7 +226,8 @@ class Pair:
 
     def _happened(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
         if self._event_bytes < EVENT_BYTES_MAX:
-            self._event_bytes += len(frame.body)
+            # With the header: of those without a body there are to be no more.
+            self._event_bytes += HEADER_BYTES + len(frame.body)
             later(lambda: self._handle(frame))
             return
         self.drop(frame)
@@ -249,7 +250,7 @@ class Pair:
         process_releases.defer(partial(undecoded.are_gone, undecoded.last), release)
 
     def _handle(self, frame: Frame) -> None:
-        self._event_bytes -= len(frame.body)
+        self._event_bytes -= HEADER_BYTES + len(frame.body)
         self._drops_events = False
         event = self._decoded(frame)
         if not (isinstance(event, list) and len(event) == 2 and isinstance(event[0], str)):
