@@ -22,6 +22,7 @@ from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
 from comfy_airlock.wire.frame import Body, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.reference import Reference
 
 SECONDS_MAX = 20
 CODEC = Codec()
@@ -250,6 +251,20 @@ def test_references_of_a_call_that_is_cancelled_before_its_turn_are_given_back(s
     held[1].cancel()
     side.pair.service.run(held[1])
     assert sorted(side.read().kind for _ in range(2)) == [frames.ERROR, frames.RELEASE]
+
+
+def test_references_of_a_call_that_cannot_be_decoded_are_given_back_once(side: Side) -> None:
+    class WithOneThatIsGone(References):
+        def describe(self, value: Any) -> Reference | None:
+            return Reference(12345) if value is side else super().describe(value)
+
+    theirs = WithOneThatIsGone(side.pair, reveals=True)
+    body = Codec(references=theirs).encode(["add", [call, side], {}])
+    (number,) = theirs.settle() or [0]
+    side.hostile.sendall(build_frame(frames.CALL, 1, 1, body, has_references=True))
+    answer, release = side.read(), side.read()
+    assert (answer.kind, CODEC.decode(answer.body)["code"]) == (frames.ERROR, "reference_gone")
+    assert (release.kind, CODEC.decode(release.body)) == (frames.RELEASE, [number, 1])
 
 
 def test_flood_of_bytes_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:

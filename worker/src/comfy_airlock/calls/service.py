@@ -63,6 +63,8 @@ class Service:
         try:
             if self._inference is not None and "torch" in sys.modules:
                 self._inference.enter()
+            # Be it in vain: what was read before that fails is counted as received.
+            call.has_references = False
             name, args, keywords = self._codec.decode(call.body)
             call.channel.decoded(call)
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)

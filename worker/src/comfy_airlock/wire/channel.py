@@ -300,7 +300,8 @@ class Channel:
         if self._incoming.pop(call.number, None) is not call:
             return False
         if call.has_references and self._owner is not None:
-            # It was never decoded, as one that is cancelled before its turn: what it holds is given back all the same.
+            # Nobody decoded it, as one that is cancelled before its turn: what it holds is given back all the same.
+            call.has_references = False
             self._owner.received(Frame(CALL, call.peer, call.number, call.body, has_references=True))
         self.decoded(call)
         call.is_answered = True
@@ -324,7 +325,7 @@ class Channel:
         size, call.size = call.size, 0
         self._incoming_bytes -= size
         # It may hold back releases for as long as it is there, and what is called may take long.
-        call.body, call.has_references = b"", False
+        call.body = b""
 
     def fail_aside(self, call: IncomingCall, body: bytes) -> None:
         """Answers a call with an error, for the thread that reads: it must not wait until the other side does."""

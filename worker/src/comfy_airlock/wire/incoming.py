@@ -41,7 +41,7 @@ class IncomingCall:
         body: method and arguments, encoded; empty once they were decoded.
         size: how many bytes those were.
         until: time of the monotonic clock at which its caller waits no longer; None for ever.
-        has_references: whether the body holds references, and was not decoded.
+        has_references: whether the body holds references that nobody has begun to decode.
         is_cancelled: whether its caller has given it up.
         is_answered: whether its answer is on its way.
         is_on_loop: whether it is carried out on an event loop, which is not to wait for credit.
