@@ -8,7 +8,7 @@ import type { Clock, Timer } from "../transport/clock.ts";
 import { decode } from "../transport/codec.ts";
 import { type CallTimeout, progressSchema, validate } from "../transport/control.ts";
 import { bindingTimeout, deadlineExceeded } from "../transport/deadline.ts";
-import { type AirlockError, errorFromWire, toAirlockError } from "../transport/errors.ts";
+import { type AirlockError, errorFromWire, isUndelivered, toAirlockError } from "../transport/errors.ts";
 import {
   buildFrame,
   type Frame,
@@ -46,6 +46,8 @@ export interface CallRequest<T> {
   readonly onProgress?: CallOptions["onProgress"] | undefined;
   /** Told once it can't be taken back any more. */
   readonly onLeft?: () => void;
+  /** Told where it left, and was given to nobody. */
+  readonly onUndelivered?: () => void;
   /** What answers the references in its answer, at the time of that; missing where there can be none. */
   readonly references: () => References | undefined;
   /** Reads a result as it arrives. */
@@ -239,10 +241,15 @@ export class OutgoingCalls {
     try {
       const references = request.references();
       if (isResult) call.resolve(request.read(body, references));
-      else call.reject(errorFromWire(decode(body, references)));
+      else this.#receiveError(call, decode(body, references));
     } catch (error) {
       call.reject(toAirlockError(error));
     }
+  }
+
+  #receiveError(call: OutgoingCall, body: unknown): void {
+    if (isUndelivered(body)) call.request.onUndelivered?.();
+    call.reject(errorFromWire(body));
   }
 
   /** Progress that makes no sense, or that its listener chokes on, ends that call and no other. */

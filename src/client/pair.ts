@@ -100,6 +100,7 @@ export class Pair implements Recipient {
         callTimeout: channel === this.#options.relay ? undefined : this.#options.callTimeout?.(),
         onProgress,
         onLeft: () => draft.sent(),
+        onUndelivered: () => draft.returned(),
         references: () => (channel === this.#options.relay ? this.#options.relayReferences() : this.references),
         read,
         keep: [draft, keep],

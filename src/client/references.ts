@@ -269,7 +269,8 @@ export class References implements ReferenceReceiver {
 
 /**
  * The references of one message that is being written. They count from when they are written, so that nothing is dropped
- * that waits to be sent; a message that is never sent is undone. What goes home is reachable as long as this is.
+ * that waits to be sent; a message that is never sent, or reached nobody, is undone. What goes home is reachable as long
+ * as this is.
  */
 export class Draft implements ReferenceSender {
   readonly #references: References;
@@ -277,6 +278,7 @@ export class Draft implements ReferenceSender {
   readonly #undo: (() => void)[] = [];
   readonly #kept: object[] = [];
   #hasReferences = false;
+  #hasLeft = false;
 
   constructor(references: References, route: object) {
     this.#references = references;
@@ -298,11 +300,16 @@ export class Draft implements ReferenceSender {
 
   /** The message has left. */
   sent(): void {
-    this.#undo.length = 0;
+    this.#hasLeft = true;
   }
 
   /** The message will not be sent; nothing happens where it has left. */
   undo(): void {
+    if (!this.#hasLeft) this.returned();
+  }
+
+  /** The message has reached nobody. */
+  returned(): void {
     for (const undo of this.#undo.splice(0)) undo();
   }
 }

@@ -320,7 +320,7 @@ export class Router {
 
   /** Answers a call with an error of the server's own. */
   fail(call: Call, error: AirlockError): void {
-    this.#reply(call, FrameKind.error, encode(errorToWire(error)));
+    this.#reply(call, FrameKind.error, ownErrorBody(call, error));
   }
 
   #reply(call: Call, kind: FrameKind, body: Uint8Array): void {
@@ -344,7 +344,7 @@ export class Router {
     const pack = call.caller.pack === undefined ? call.pack?.name : undefined;
     const { deadlineMs = 0, callTimeout } = call;
     const error = deadlineExceeded({ pack, deadlineMs, callTimeout, graceMs: this.#options.limits.graceMs });
-    this.#tell(call, FrameKind.error, encode(errorToWire(error)));
+    this.#tell(call, FrameKind.error, ownErrorBody(call, error));
     this.#abandon(call);
   }
 
@@ -371,6 +371,12 @@ export class Router {
     for (const call of [...session.made.values()]) this.#abandon(call);
     for (const call of this.#calls.givenTo(session)) this.fail(call, cause);
   }
+}
+
+/** An error of the server's own; it says so where nobody was given the call, and so nothing that the call holds. */
+function ownErrorBody(call: Call, error: AirlockError): Uint8Array {
+  const isUndelivered = call.callee === undefined && call.destination !== serverPeer;
+  return encode({ ...errorToWire(error), ...(isUndelivered && { delivered: false }) });
 }
 
 /** What a frame that is an answer too late has in place of its call's number, which may be another call's by now. */

@@ -122,6 +122,11 @@ export function errorFromWire(body: unknown): AirlockError {
   return new AirlockError(code as ErrorCode, message, details);
 }
 
+/** Whether an ERROR frame's decoded body says that the call reached nobody: what it holds is its sender's alone. */
+export function isUndelivered(body: unknown): boolean {
+  return typeof body === "object" && body !== null && (body as Record<string, unknown>)["delivered"] === false;
+}
+
 function isRemoteException(value: unknown): value is RemoteException {
   if (typeof value !== "object" || value === null) return false;
   const fields = value as Partial<Record<keyof RemoteException, unknown>>;

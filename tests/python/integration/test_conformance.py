@@ -305,6 +305,15 @@ def test_hosts_objects_are_released_once_the_pack_drops_them(pack: Pack) -> None
     eventually(lambda: pair.references.counts[0] == 0)
 
 
+def test_references_in_a_call_that_reaches_no_worker_are_taken_back() -> None:
+    with connect_by("relay") as airlock:
+        pack = airlock.open(FOLDER)
+        # No process starts as fast.
+        with pytest.raises(DeadlineExceeded):
+            pack.options(timeout=0.001).call("Hold", value=Model())
+        assert pack._link.pair.references.counts == (0, 0)
+
+
 def test_value_that_can_be_no_reference_is_refused_and_nothing_leaks(pack: Pack) -> None:
     class Text(str):
         __slots__ = ()
@@ -534,13 +543,21 @@ def test_worker_that_stalls_holds_up_nobody_but_its_own_callers(route: str) -> N
         assert len(waits.result(SECONDS_MAX)[0]) == 16 * MIB
 
 
+def is_given_a_call(pack: Pack) -> bool:
+    """Whether a call is under way to a worker that reads nothing."""
+    if pack._link.line is not None:
+        return pack._link.line._sender._mutex.locked()
+    workers = [each["worker"] for each in pack._server.call("status", (), {})["packs"]]
+    return any(each is not None and each["calls"] > 0 for each in workers)
+
+
 @pytest.mark.parametrize("route", ["line", "relay"])
 def test_worker_that_is_killed_while_it_stalls_fails_what_was_being_sent(route: str) -> None:
     with route_to_pack(route) as pack, ThreadPoolExecutor(2, "airlock-test") as pool:
         pid = pack.describe()["pid"]
         os.kill(pid, signal.SIGSTOP)
         sent = [pool.submit(pack.call, "Echo", value=bytes(16 * MIB)) for _ in range(2)]
-        time.sleep(0.2)
+        eventually(lambda: is_given_a_call(pack))
         os.kill(pid, signal.SIGKILL)
         # One of which nothing had been sent goes to the next worker.
         errors = [each.exception(60) for each in sent]

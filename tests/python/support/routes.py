@@ -15,7 +15,6 @@ from comfy_airlock import Airlock, Pack, connect
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair
 from comfy_airlock.host.lines import PackLink
-from comfy_airlock.host.servants import Servants
 from comfy_airlock.runtime import host_link
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.main import Worker
@@ -70,7 +69,7 @@ class _WorkerSide:
         self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
         self.executor = Executor(self.pair.service, lead)
         self.called = self.executor.submit
-        self.referring = lambda frame: self.pair.references.hold(frame.body)
+        self.referring = lambda frame: self.pair.references.undecoded.hold(frame.body)
         host_link._LATEST["host"] = self.pair
         self.channel.attach(self, [])
         self.streams.add(self.channel)
@@ -93,9 +92,9 @@ class _WorkerSide:
 class _HostSide:
     """What a host's line does."""
 
-    def __init__(self, link: MemoryLink, servants: Servants) -> None:
+    def __init__(self, link: MemoryLink) -> None:
         self.channel = Channel(link, Codec(), "the worker")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-        self.link = PackLink(self.channel, servants, 1, "calls")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.link = PackLink(self.channel, 1, "calls")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.link.line = self.channel
         self.referring = self.link.referring
         self.channel.attach(self, [])
@@ -117,15 +116,13 @@ class _HostSide:
 @contextmanager
 def _in_memory() -> Generator[Pack]:
     near, far = MemoryLink.pair()
-    servants = Servants()
-    worker, host = _WorkerSide(far), _HostSide(near, servants)
+    worker, host = _WorkerSide(far), _HostSide(near)
     nobody: Any = None
     try:
         yield Pack(nobody, host.link, "calls", str(FOLDER), ())
     finally:
-        for channel in (host.channel, worker.channel):
-            channel.close()
-        servants.close()
+        host.link.close()
+        worker.channel.close()
         worker.thread.join(20)
         assert not worker.thread.is_alive()
         del host_link._LATEST["host"]

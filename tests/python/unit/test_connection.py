@@ -721,6 +721,30 @@ class _Nobody:
     def failed(self, error: AirlockError) -> None: ...
 
 
+@pytest.mark.parametrize(
+    ("more", "is_held"), [({"delivered": False}, False), ({"delivered": True}, True), ({}, True)], ids=repr
+)
+@pytest.mark.parametrize("is_async", [False, True], ids=["call", "acall"])
+def test_references_in_a_call_are_taken_back_where_it_reached_nobody_and_only_there(
+    tmp_path: Path, more: dict[str, Any], is_held: bool, is_async: bool
+) -> None:
+    def script(peer: Peer) -> None:
+        own = peer.read()
+        assert own.has_references
+        peer.send(frames.ERROR, own.call, {"code": "worker_start_failed", "message": "no worker", **more}, own.peer)
+        until_gone(peer)
+
+    def held() -> str:
+        return "held by nobody"
+
+    with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
+        with pytest.raises(AirlockError, match="no worker") as caught:
+            asyncio.run(acall_peer(airlock, held)) if is_async else call(airlock, held)
+        # A call that this one is made for did reach its callee.
+        assert "delivered" not in caught.value.to_wire()
+        assert pair_of(airlock).references.counts[0] == int(is_held)
+
+
 def test_cancelled_error_of_the_server_is_raised_as_such(tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.send(frames.ERROR, peer.read().call, {"code": "cancelled", "message": "stopped"})

@@ -81,7 +81,9 @@ class Rig:
     def decoded(self, call: IncomingCall) -> None:
         call.body = b""
 
-    def send(self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False) -> None:
+    def send(
+        self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False, turn: Any = None
+    ) -> None:
         raise AssertionError("only answers are sent here")
 
     def _run(self) -> None:
@@ -210,6 +212,61 @@ def test_waiting_coroutine_is_cancelled_and_can_clean_up() -> None:
     rig.end()
     assert error_of(answer)["code"] == "cancelled"
     assert cleaned == ["up"]
+
+
+def test_cancelled_coroutine_cleans_up_before_its_answer_though_other_threads_are_at_work() -> None:
+    rig = Rig()
+    methods = rig.service._methods
+    let_go, waiting = threading.Event(), threading.Event()
+    cleaned: list[list[Frame]] = []
+
+    async def forever() -> None:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            cleaned.append([each for each in rig.sent if each.call == 2])
+
+    methods.update(block=lambda: let_go.wait(SECONDS_MAX), forever=forever)
+    calls = {number: IncomingCall(rig, 9, number, CODEC.encode([method, [], {}])) for number, method in
+             [(1, "block"), (2, "forever")]}  # fmt: skip
+    rig.calls.update(calls)
+    # As in a host, whose calls run on as many threads.
+    threads = [threading.Thread(target=rig.service.run, args=(each,), name="airlock-test") for each in calls.values()]
+    for each in threads:
+        each.start()
+    assert waiting.wait(SECONDS_MAX)
+    rig.cancel(2)
+    (answer,) = rig.wait(1)
+    let_go.set()
+    for each in threads:
+        each.join(SECONDS_MAX)
+    assert (answer.call, error_of(answer)["code"], cleaned) == (2, "cancelled", [[]])
+
+
+def test_coroutine_that_is_cancelled_while_its_loop_is_kept_is_answered_at_once() -> None:
+    waiting, blocked, let_go = threading.Event(), threading.Event(), threading.Event()
+
+    async def forever() -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    def block() -> None:
+        blocked.set()
+        assert let_go.wait(SECONDS_MAX)
+
+    rig = Rig(forever=forever, block=block).start()
+    rig.call(1, "forever")
+    assert waiting.wait(SECONDS_MAX)
+    rig.call(2, "block")
+    assert blocked.wait(SECONDS_MAX)
+    rig.cancel(1)
+    (answer,) = rig.wait(1)
+    assert (answer.call, error_of(answer)["code"]) == (1, "cancelled")
+    let_go.set()
+    rig.wait(2)
+    rig.end()
 
 
 @pytest.mark.parametrize("loop_runs", [False, True], ids=["before the loop exists", "on a running loop"])

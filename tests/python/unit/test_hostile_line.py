@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_airlock.calls.pair import Pair
+from comfy_airlock.calls.references import References
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
 from comfy_airlock.wire.frame import Body, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.reference import Reference
 
 SECONDS_MAX = 20
 CODEC = Codec()
@@ -44,7 +46,7 @@ class Side:
         self.pair.service.run(call)
 
     def referring(self, frame: Frame) -> Body:
-        return self.pair.references.hold(frame.body)
+        return self.pair.references.undecoded.hold(frame.body)
 
     def gave_up(self) -> None: ...
 
@@ -213,9 +215,9 @@ def test_queued_call_that_is_cancelled_is_answered_by_another_thread_than_reads(
     senders: list[str] = []
     send = Channel.send
 
-    def noted(channel: Channel, *args: Any, **options: Any) -> None:
+    def noted(channel: Channel, *args: Any, **options: Any) -> bool:
         senders.append(threading.current_thread().name)
-        send(channel, *args, **options)
+        return send(channel, *args, **options)
 
     monkeypatch.setattr(Channel, "send", noted)
     held: list[IncomingCall] = []
@@ -227,6 +229,42 @@ def test_queued_call_that_is_cancelled_is_answered_by_another_thread_than_reads(
     assert {CODEC.decode(each.body)["code"] for each in answers} == {"cancelled"}
     # The one that reads would wait for the other side to read, and read nothing meanwhile.
     assert set(senders) == {"airlock-aside"}
+
+
+def test_references_of_a_call_that_is_cancelled_before_its_turn_are_given_back(side: Side) -> None:
+    held: list[IncomingCall] = []
+    side.channel._called = held.append
+    theirs = References(side.pair, reveals=True)
+    body = Codec(references=theirs).encode(["wait", [call], {}])
+    (number,) = theirs.settle() or [0]
+    sent = [build_frame(frames.CALL, 1, each, body, has_references=True) for each in (1, 2)]
+    side.hostile.sendall(sent[0] + build_frame(frames.CANCEL, 1, 1))
+    answers = [side.read(), side.read()]
+    assert sorted(each.kind for each in answers) == [frames.ERROR, frames.RELEASE]
+    assert [CODEC.decode(each.body) for each in answers if each.kind == frames.RELEASE] == [[number, 1]]
+    # As one that finds so itself when its turn comes.
+    side.hostile.sendall(sent[1] + build_frame(frames.CALL, 1, 3, b"\xc0"))
+    until = time.monotonic() + SECONDS_MAX
+    while len(held) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    held[1].cancel()
+    side.pair.service.run(held[1])
+    assert sorted(side.read().kind for _ in range(2)) == [frames.ERROR, frames.RELEASE]
+
+
+def test_references_of_a_call_that_cannot_be_decoded_are_given_back_once(side: Side) -> None:
+    class WithOneThatIsGone(References):
+        def describe(self, value: Any) -> Reference | None:
+            return Reference(12345) if value is side else super().describe(value)
+
+    theirs = WithOneThatIsGone(side.pair, reveals=True)
+    body = Codec(references=theirs).encode(["add", [call, side], {}])
+    (number,) = theirs.settle() or [0]
+    side.hostile.sendall(build_frame(frames.CALL, 1, 1, body, has_references=True))
+    answer, release = side.read(), side.read()
+    assert (answer.kind, CODEC.decode(answer.body)["code"]) == (frames.ERROR, "reference_gone")
+    assert (release.kind, CODEC.decode(release.body)) == (frames.RELEASE, [number, 1])
 
 
 def test_flood_of_bytes_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,6 +295,14 @@ def test_what_would_only_be_queued_is_left_to_the_kernel(side: Side, monkeypatch
     while len(held) == len(before):
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_flood_of_events_without_a_body_is_dropped_too(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_airlock.calls.pair.EVENT_BYTES_MAX", 1000)
+    waiting: list[object] = []
+    for _ in range(1000):
+        side.pair.received(Frame(frames.EVENT, 1, 0, b""), waiting.append)
+    assert len(waiting) <= 1000 // frames.HEADER_BYTES + 1
 
 
 def test_peer_that_never_reads_blocks_whoever_sends_to_it_and_nobody_else() -> None:

@@ -273,9 +273,9 @@ def test_what_is_called_for_a_call_on_a_line_that_is_left_goes_over_it(tmp_path:
 def test_line_that_ends_after_it_was_left_harms_no_call_that_was_made_since(tmp_path: Path) -> None:
     def script(relay: Peer, line: Peer) -> None:
         leaving(relay, "leave_line")
-        said = relay.read()
+        # In whichever order: the host looks for itself whether the calls are over.
+        said, held = sorted((relay.read(), relay.read()), key=lambda frame: frame.has_references)
         assert relay.codec.decode(said.body)[0] == "left_line"
-        held = relay.read()
         line.hang_up()
         asked = relay.read()
         assert relay.codec.decode(asked.body)[0] == "ending"

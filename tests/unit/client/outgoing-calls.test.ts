@@ -57,6 +57,25 @@ const request = (more: Partial<CallRequest<unknown>> = {}): CallRequest<unknown>
 
 const answer = (call: number, value: unknown) => frame("result", 5, call, value);
 
+describe("a call that fails", () => {
+  test.each([
+    [{ delivered: false }, 1],
+    [{ delivered: true }, 0],
+    [{}, 0],
+  ])("tells whether it reached nobody: %p", async (more, count) => {
+    const { outlet, calls } = made();
+    let returned = 0;
+    const onUndelivered = (): void => {
+      returned += 1;
+    };
+    const failing = calls.call(request({ onUndelivered }));
+    const [[, number] = ["", 0]] = outlet.take();
+    calls.receive(frame("error", 5, number, { code: "worker_start_failed", message: "no worker", ...more }));
+    expect(await rejectionOf(failing)).toMatchObject({ code: "worker_start_failed" });
+    expect(returned).toBe(count);
+  });
+});
+
 describe("a call over a line", () => {
   test.each([
     [undefined, 300, 300, "the pack's limit of 300 ms (limits.call_timeout)"],

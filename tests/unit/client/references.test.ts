@@ -95,6 +95,15 @@ describe("an object that is sent", () => {
     expect(isThere(references, idIn(bytes))).toBe(true);
   });
 
+  test("in a message that was sent and reached nobody is not held", () => {
+    const { references, write } = made();
+    const { draft, bytes } = write(() => 1);
+    draft.sent();
+    draft.returned();
+    draft.returned();
+    expect(isThere(references, idIn(bytes))).toBe(false);
+  });
+
   test("opened for other names is another reference", () => {
     const { write } = made();
     const model = { a: 1, b: 2 };

@@ -88,6 +88,35 @@ describe("a call", () => {
     expect(router.callsWaitedFor).toBe(0);
   });
 
+  test("that fails says so where nobody was given it", () => {
+    const { router, clock, host, worker, pack, peer } = newRouterWithPair();
+    const delivered = (): unknown[] => host.link.sent.splice(0).map(({ call, body }) => [call, Object(body).delivered]);
+    router.receive(host.session, frame("call", peer + 99, 1, []));
+    router.receive(host.session, frame("call", peer, 2, []));
+    router.receive(host.session, frame("call", peer, 3, [], { deadlineMs: 100 }));
+    clock.advance(100);
+    worker.session.isGone = true;
+    router.receive(host.session, frame("call", peer, 4, []));
+    pack.worker = undefined;
+    router.receive(host.session, frame("call", peer, 5, [], { deadlineMs: 100 }));
+    router.receive(host.session, frame("call", peer, 6, []));
+    clock.advance(100);
+    for (const { call } of pack.waiting) router.fail(call, new AirlockError("worker_start_failed", "no worker"));
+    router.receive(host.session, frame("call", 0, 7, []));
+    router.leave(worker.session, new AirlockError("worker_died", "it ended"));
+    router.stopTakingCalls();
+    router.receive(host.session, frame("call", 0, 8, []));
+    expect(delivered()).toEqual([
+      [1, false],
+      [3, undefined],
+      [4, false],
+      [5, false],
+      [6, false],
+      [2, undefined],
+      [8, undefined],
+    ]);
+  });
+
   test("that is cancelled is not answered, and the worker is told", () => {
     const { router, host, worker, peer, id } = withCall();
     router.receive(host.session, frame("cancel", peer, 9));

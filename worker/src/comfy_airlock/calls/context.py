@@ -32,7 +32,7 @@ def check_cancelled() -> None:
 
 
 def report_progress(value: float, total: float | None = None, message: str = "") -> None:
-    """Tells the caller how far its call is; it hears so by ``on_progress``.
+    """Tells the caller how far its call is; it hears so by ``on_progress``, or of something newer.
 
     Args:
         value: what is done, such as a number of steps.

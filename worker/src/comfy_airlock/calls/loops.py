@@ -87,10 +87,10 @@ class LoopInbox:
 
     def empty(self) -> None:
         """Does all that there is. On the loop's thread."""
-        # Before looking: what comes from here on wakes it again.
+        # Before looking: what comes from here on wakes it again, once the loop's other tasks had their turn.
         self._is_awake = False
         items = self._items
-        while items:
+        for _ in range(len(items)):
             action, argument = items.popleft()
             try:
                 action(argument)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from comfy_airlock.calls.context import current_call
@@ -20,7 +21,7 @@ from comfy_airlock.calls.waiting import CallTimeout, Deadline, LoopWaiter, OnPro
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
-from comfy_airlock.wire.frame import EVENT, RELEASE, Frame
+from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RELEASE, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.limits import EVENT_BYTES_MAX
 from comfy_airlock.wire.optional import standard
@@ -172,7 +173,7 @@ class Pair:
         elif timeout is not None:
             deadline_ms = timeout * 1000
         try:
-            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None)
+            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None, waiter)
         except BaseException as error:
             self.references.revert(receipts)
             if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
@@ -180,9 +181,13 @@ class Pair:
             # A line that ended a moment ago, and its worker with it: the relay starts a fresh one.
             waiter.deadline = None
             self._send_over(self._relay, waiter, request, timeout)
+            return
+        waiter.receipts = receipts
+        if not waiter.number:
+            waiter.hold(body, timeout, parent)
 
     def emit(self, name: str, value: Any) -> None:
-        """Sends an event, which nobody answers.
+        """Sends an event, which nobody answers. Blocks while the other side takes nothing, on an event loop too.
 
         Raises:
             ValueUnsupported, LimitExceeded: the value can't be sent.
@@ -214,17 +219,21 @@ class Pair:
             self._happened(frame, later)
         elif frame.kind == RELEASE:
             self._released(frame)
-        elif frame.has_references:
-            # Nobody waits for it any more: what it holds is garbage as soon as it is decoded.
+        else:
+            self.drop(frame)
+
+    def drop(self, frame: Frame) -> None:
+        """Takes a frame that nobody waits for: what it holds is garbage as soon as it is decoded."""
+        if frame.has_references:
             self._decoded(frame)
 
     def _happened(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
         if self._event_bytes < EVENT_BYTES_MAX:
-            self._event_bytes += len(frame.body)
+            # With the header: of those without a body there are to be no more.
+            self._event_bytes += HEADER_BYTES + len(frame.body)
             later(lambda: self._handle(frame))
             return
-        if frame.has_references:
-            self._decoded(frame)
+        self.drop(frame)
         if not self._drops_events:
             self._drops_events = True
             said = "events are dropped: %d bytes of them wait for their handlers; peer %s"
@@ -240,10 +249,11 @@ class Pair:
                 self.references.release(number, count)
 
         # Off the thread that reads: what is released may be garbage, and its finalizer may do anything.
-        process_releases.defer(self.references.undecoded(), release)
+        undecoded = self.references.undecoded
+        process_releases.defer(partial(undecoded.are_gone, undecoded.last), release)
 
     def _handle(self, frame: Frame) -> None:
-        self._event_bytes -= len(frame.body)
+        self._event_bytes -= HEADER_BYTES + len(frame.body)
         self._drops_events = False
         event = self._decoded(frame)
         if not (isinstance(event, list) and len(event) == 2 and isinstance(event[0], str)):

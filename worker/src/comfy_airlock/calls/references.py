@@ -12,11 +12,11 @@ import random
 import threading
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, Final
-from weakref import WeakValueDictionary, ref
+from weakref import WeakValueDictionary
 
 from comfy_airlock.calls.remote import Caller, Handle, Remote, Revealed, handle_of, make_stand_in
+from comfy_airlock.calls.undecoded import UndecodedBodies
 from comfy_airlock.wire.errors import BadRequest, ReferenceGone
-from comfy_airlock.wire.frame import Body
 from comfy_airlock.wire.reference import Reference
 
 #: Not used twice by a process, and begun at random: one of an earlier process is not found.
@@ -44,15 +44,12 @@ class Exported:
         self.has_ended = False
 
 
-class ReferringBody(bytearray):
-    """A body that holds references: one of them may bring an object home that a release behind it gives back.
-
-    As long as it is there, somebody may still decode it, and such a release has to wait.
-    """
-
-
 class References:
-    """Both sides' objects, of one pair of processes."""
+    """Both sides' objects, of one pair of processes.
+
+    Attributes:
+        undecoded: what has come, and may bring references that are not counted yet.
+    """
 
     def __init__(self, caller: Caller, reveals: bool) -> None:
         """
@@ -66,7 +63,7 @@ class References:
         self._exports: dict[int, Exported] = {}
         self._ids: dict[int, int] = {}
         self._stand_ins: WeakValueDictionary[int, Remote] = WeakValueDictionary()
-        self._bodies: list[ref[ReferringBody]] = []
+        self.undecoded = UndecodedBodies()
         # What values that are being encoded have exported so far, by thread.
         self.unsettled: dict[int, list[int]] = {}
 
@@ -110,16 +107,6 @@ class References:
         """What :meth:`settle` gave will not be sent."""
         for number in receipts or ():
             self.release(number, 1)
-
-    def hold(self, body: Body) -> ReferringBody:
-        """A body that holds references was read, and is decoded later. Called on the thread that reads."""
-        held = ReferringBody(body)
-        self._bodies = [*self.undecoded(), ref(held)]
-        return held
-
-    def undecoded(self) -> list[ref[ReferringBody]]:
-        """Bodies that were read and that somebody may still decode. Called on the thread that reads."""
-        return [each for each in self._bodies if each() is not None]
 
     def release(self, number: int, count: int) -> None:
         """So many receipts of one of our references are over. What is unknown was dropped before."""

@@ -14,8 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, Protocol
-from weakref import ref
+from typing import Final, NamedTuple, Protocol
 
 from comfy_airlock.wire.optional import standard
 
@@ -39,13 +38,13 @@ class _Given(NamedTuple):
 class _Deferred:
     """A release that the other side has sent, behind bodies that may bring home what it gives back."""
 
-    def __init__(self, undecoded: list[ref[Any]], action: Callable[[], None]) -> None:
-        self._undecoded = undecoded
+    def __init__(self, may_begin: Callable[[], bool], action: Callable[[], None]) -> None:
+        self._may_begin = may_begin
         self._action = action
 
     def is_ready(self) -> bool:
         """Whether it could be done, and was."""
-        if any(body() is not None for body in self._undecoded):
+        if not self._may_begin():
             return False
         _do(self._action)
         return True
@@ -80,10 +79,10 @@ class Releases:
         """For finalizers."""
         self._queue.put(_Given(releaser, number, receipts))
 
-    def defer(self, undecoded: list[ref[Any]], action: Callable[[], None]) -> None:
-        """Has ``action`` done once none of these bodies is there any more."""
+    def defer(self, may_begin: Callable[[], bool], action: Callable[[], None]) -> None:
+        """Has ``action`` done once it may begin, which is asked again and again."""
         self.start()
-        self._queue.put(_Deferred(undecoded, action))
+        self._queue.put(_Deferred(may_begin, action))
 
     def _run(self) -> None:
         deferred: list[_Deferred] = []

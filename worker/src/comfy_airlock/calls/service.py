@@ -49,8 +49,8 @@ class Service:
         self._pack = pack
         self._inference = inference
         self._tasks: set[Any] = set()
-        # What runs, and keeps all else from running, in a process that carries calls out on one thread.
-        self._busy: IncomingCall | None = None
+        # Threads whose event loops a call keeps from running all else: it is carried out there.
+        self._busy_threads: set[int] = set()
 
     def begin(self, call: IncomingCall) -> Awaitable[Any] | None:
         """Runs a call as far as it goes without waiting. Returns what is left to be awaited, by :meth:`finish`."""
@@ -60,10 +60,11 @@ class Service:
         call.service = self
         call.outer = current_call.get()
         token = current_call.set(call)
-        busy_before, self._busy = self._busy, call
         try:
             if self._inference is not None and "torch" in sys.modules:
                 self._inference.enter()
+            # Be it in vain: what was read before that fails is counted as received.
+            call.has_references = False
             name, args, keywords = self._codec.decode(call.body)
             call.channel.decoded(call)
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
@@ -79,7 +80,6 @@ class Service:
                 self.fail(call, error)
             raise
         finally:
-            self._busy = busy_before
             current_call.reset(token)
         awaitable: Awaitable[Any] = result
         return awaitable
@@ -114,7 +114,13 @@ class Service:
 
     def start(self, call: IncomingCall) -> None:
         """Carries out a call on the event loop that runs in this thread."""
-        result = self.begin(call)
+        call.is_on_loop = True
+        thread = threading.get_ident()
+        self._busy_threads.add(thread)
+        try:
+            result = self.begin(call)
+        finally:
+            self._busy_threads.discard(thread)
         if result is not None:
             self.go_on(call, result, standard("asyncio").get_running_loop())
 
@@ -134,9 +140,11 @@ class Service:
         """Awaits what :meth:`begin` left, and answers. Cancelled, once, when the call is."""
         asyncio = standard("asyncio")
         current_call.set(call)
+        call.is_on_loop = True
         task = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        call.on_cancel(task, lambda: self._cancel(call, loop, task))
+        thread = threading.get_ident()
+        call.on_cancel(task, lambda: self._cancel(call, thread, loop, task))
         try:
             self._answer(call, await result)
         except Exception as error:  # noqa: BLE001 - as in begin.
@@ -146,10 +154,10 @@ class Service:
         finally:
             call.off_cancel(task)
 
-    def _cancel(self, call: IncomingCall, loop: Any, task: Any) -> None:
+    def _cancel(self, call: IncomingCall, thread: int, loop: Any, task: Any) -> None:
         """Cancels the task of a call. Called on the thread that reads."""
-        if self._busy is not None:
-            # The task gets its turn when that is done: nobody is to be ended for how long it takes.
+        if thread in self._busy_threads:
+            # The task gets its turn when that call is done: nobody is to be ended for how long it takes.
             self.fail_aside(call, Cancelled("the call was cancelled"))
         try:
             loop.call_soon_threadsafe(task.cancel)

@@ -13,6 +13,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from comfy_airlock.calls.loops import LoopInbox
+from comfy_airlock.calls.progress import WaitingProgress
+from comfy_airlock.calls.references import References
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from comfy_airlock.calls.service import Service
     from comfy_airlock.wire.channel import Channel
+    from comfy_airlock.wire.credit import Credit
 
 OnProgress = Callable[[Any], None]
 
@@ -45,7 +48,13 @@ class Asker(Protocol):
     def service(self) -> Service: ...
 
     @property
+    def references(self) -> References: ...
+
+    @property
     def name(self) -> str | None: ...
+
+    def drop(self, frame: Frame, /) -> None:
+        """Nobody will look at a frame that came: what it holds is given back."""
 
 
 class CallTimeout(NamedTuple):
@@ -89,32 +98,15 @@ class Deadline:
         )
 
 
-def conclude(codec: Codec, outcome: Outcome) -> Any:
-    """The value that a call returned.
-
-    Raises:
-        Exception: whatever the callee raised.
-        AirlockError: the call did not come to an end.
-    """
-    if isinstance(outcome, AirlockError):
-        raise outcome
-    body = codec.decode(outcome.body)
-    if outcome.kind == frames.RESULT:
-        return body
-    remote = body.get("exception") if isinstance(body, dict) else None
-    if isinstance(remote, dict):
-        raise rebuild(remote)
-    raise AirlockError.from_wire(body)
-
-
 class _Waiter:
     """What the two ways of waiting share: where the call went, and its listener.
 
     Attributes:
         channel: where it went; None where it was not sent.
         peer, number: what it is known by there.
-        deadline: for channels on which nobody else keeps it.
+        deadline: where nobody else keeps it: on a direct channel, and as long as nothing was sent.
         context: the call on whose behalf it is made.
+        receipts: the references of ours in it, as :meth:`References.settle` gives them.
     """
 
     # One is made for each call: what most of them never set is a default of the class.
@@ -123,7 +115,11 @@ class _Waiter:
     number = 0
     deadline: Deadline | None = None
     context: IncomingCall | None = None
+    receipts: list[int] | None = None
+    # What waits for credit to be sent: the body, and the call that it is made for.
+    _held: tuple[bytes, int | None] | None = None
     _listener_error: Exception | None = None
+    _progress: WaitingProgress | None = None
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         self._asker = asker
@@ -133,17 +129,81 @@ class _Waiter:
         """The call that this one is made for was cancelled."""
         self.failed(Cancelled("the call was cancelled, as the one that it was made for was"))
 
+    def answered(self, frame: Frame) -> None:
+        """As :class:`PendingCall` has it, and so the next two."""
+        raise NotImplementedError
+
     def failed(self, error: AirlockError) -> None:
-        """No answer will come, and why. Called on the thread that reads."""
+        raise NotImplementedError
+
+    def nested(self, call: IncomingCall) -> None:
+        raise NotImplementedError
+
+    def hold(self, body: bytes, timeout: float | None, parent: int | None) -> None:
+        """Nothing was sent, for want of credit: :meth:`wait` sends it once there is some."""
+        self._held = body, parent
+        self.deadline = None if timeout is None else Deadline(timeout, self._asker.name, None)
+        self._credit.enter(self.peer, self)
+
+    def _send_held(self) -> bool:
+        """Sends what waits for credit, where there is some."""
+        assert self.channel is not None and self._held is not None
+        body, parent = self._held
+        deadline_ms = None if self.deadline is None else self.deadline.seconds_left() * 1000
+        refers = self.receipts is not None
+        self.number = self.channel.call(self, self.peer, body, deadline_ms, parent, refers, self)
+        if not self.number:
+            return False
+        # From here on the server keeps it.
+        self._held = self.deadline = None
+        self._credit.leave(self.peer, self)
+        return True
+
+    @property
+    def _credit(self) -> Credit:
+        assert self.channel is not None and self.channel.credit is not None
+        return self.channel.credit
+
+    @property
+    def line(self) -> object:
+        """Who sends before and after it, where it waits for credit."""
+        raise NotImplementedError
+
+    def call_back(self) -> None:
+        """There is something for who waits here. Called on any thread."""
         raise NotImplementedError
 
     def give_up(self) -> None:
         """Cancels the call, if it was sent and has no answer; a channel that is gone has cancelled it already."""
-        if self.channel is not None:
+        if self._held is not None:
+            self._held = None
+            self._credit.leave(self.peer, self)
+            self._asker.references.revert(self.receipts)
+        elif self.channel is not None:
             try:
                 self.channel.cancel(self.peer, self.number)
             except AirlockError:
                 pass
+
+    def progressed(self, frame: Frame) -> None:
+        """Called on the thread that reads."""
+        if self._on_progress is None:
+            self._asker.drop(frame)
+            return
+        if self._progress is None:
+            self._progress = WaitingProgress()
+        for dropped in self._progress.put(frame):
+            self._asker.drop(dropped)
+        self._has_progress()
+
+    def _has_progress(self) -> None:
+        """There is something for the listener. Called on the thread that reads."""
+        raise NotImplementedError
+
+    def _report_all(self, _: object = None) -> None:
+        if self._progress is not None:
+            for frame in self._progress.take():
+                self._report(frame)
 
     def _report(self, frame: Frame) -> None:
         """Tells the listener. What it raises is its own call's, not the connection's or the event loop's: kept."""
@@ -155,19 +215,40 @@ class _Waiter:
             self._listener_error = self._listener_error or error
 
     def _conclude(self, outcome: Outcome) -> Any:
-        """As :func:`conclude`; and raises the first exception that the listener raised."""
+        """The value that the call returned.
+
+        Raises:
+            Exception: whatever the callee raised; the first that the listener raised before that.
+            AirlockError: the call did not come to an end.
+        """
+        if isinstance(outcome, AirlockError):
+            raise self._listener_error or outcome
+        body = self._asker.codec.decode(outcome.body)
+        fields = body if outcome.kind == frames.ERROR and isinstance(body, dict) else {}
+        if fields.get("delivered") is False:
+            # Nobody was given the call, and so none of what it holds.
+            self._asker.references.revert(self.receipts)
         if self._listener_error is not None:
             raise self._listener_error
-        return conclude(self._asker.codec, outcome)
+        if outcome.kind == frames.RESULT:
+            return body
+        if isinstance(fields.get("exception"), dict):
+            raise rebuild(fields["exception"])
+        raise AirlockError.from_wire(body)
 
 
-class ThreadWaiter(_Waiter, Seat):
+class ThreadWaiter(Seat, _Waiter):
     """A thread that waits for one answer, and reads for all others meanwhile where no other thread does."""
 
     may_lead = True
     """Whether this thread may read, and so be beyond the reach of who would cancel its call."""
     _outcome: Outcome | None = None
-    _inbox: deque[Frame | IncomingCall] | None = None
+    _inbox: deque[IncomingCall] | None = None
+
+    @property
+    def line(self) -> object:
+        """What a loop's coroutines have waiting, which may be below this very thread, is not waited for."""
+        return self
 
     def answered(self, frame: Frame) -> None:
         self._outcome = frame
@@ -177,16 +258,13 @@ class ThreadWaiter(_Waiter, Seat):
         self._outcome = error
         self.call_back()
 
-    def progressed(self, frame: Frame) -> None:
-        self._put(frame)
+    def _has_progress(self) -> None:
+        self.call_back()
 
     def nested(self, call: IncomingCall) -> None:
-        self._put(call)
-
-    def _put(self, item: Frame | IncomingCall) -> None:
         if self._inbox is None:
             self._inbox = deque()
-        self._inbox.append(item)
+        self._inbox.append(call)
         self.call_back()
 
     def wait(self) -> Any:
@@ -196,7 +274,7 @@ class ThreadWaiter(_Waiter, Seat):
         """
         assert self.channel is not None
         lead, deadline = self.channel.lead, self.deadline
-        if deadline is None and self.may_lead and self.channel.has_own_lead:
+        if deadline is None and self.may_lead and self.channel.has_own_lead and self._held is None:
             # Where calls follow one another, no other thread reads, and the result is what comes next.
             try:
                 if lead.take() and not self.taken_care_of:
@@ -209,12 +287,14 @@ class ThreadWaiter(_Waiter, Seat):
             # Before looking: what comes from here on calls again. The outcome first: nothing comes after it.
             self.taken_care_of = False
             outcome = self._outcome
-            if self._inbox:
+            if self._inbox or self._progress is not None:
                 self._empty_inbox()
             if outcome is not None:
                 return self._conclude(outcome)
             if deadline is not None and deadline.seconds_left() <= 0:
                 raise deadline.exceeded()
+            if self._held is not None and self._send_held():
+                deadline = None
             if self.may_lead:
                 lead.wait(self, None if deadline is None else deadline.until)
             else:
@@ -233,15 +313,18 @@ class ThreadWaiter(_Waiter, Seat):
 
     def _empty_inbox(self) -> None:
         while self._inbox:
-            item = self._inbox.popleft()
-            if isinstance(item, IncomingCall):
-                self._asker.service.run(item)
-            else:
-                self._report(item)
+            call = self._inbox.popleft()
+            # What was said before it was made comes first.
+            self._report_all()
+            self._asker.service.run(call)
+        self._report_all()
 
 
 class LoopWaiter(_Waiter):
     """A coroutine that waits for one answer, on the loop that it runs on."""
+
+    _will_report = False
+    _turn: asyncio.Future[None] | None = None
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
         super().__init__(asker, on_progress)
@@ -255,8 +338,27 @@ class LoopWaiter(_Waiter):
     def failed(self, error: AirlockError) -> None:
         self._inbox.put(self._settle, error)
 
-    def progressed(self, frame: Frame) -> None:
-        self._inbox.put(self._report, frame)
+    def _has_progress(self) -> None:
+        if not self._will_report:
+            # Before it is put: what comes from now on is reported with it.
+            self._will_report = True
+            self._inbox.put(self._report_all, None)
+
+    def _report_all(self, _: object = None) -> None:
+        self._will_report = False
+        super()._report_all()
+
+    @property
+    def line(self) -> object:
+        return self._inbox
+
+    def call_back(self) -> None:
+        if not self._inbox.put(self._try_again, None):
+            self._credit.abandon(self.peer, self._inbox)
+
+    def _try_again(self, _: object) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
 
     def nested(self, call: IncomingCall) -> None:
         if not self._inbox.put(self._start, call):
@@ -275,6 +377,8 @@ class LoopWaiter(_Waiter):
     async def wait(self) -> Any:
         """Waits for the answer; decodes it in the loop's thread. Raises as :meth:`ThreadWaiter.wait`."""
         assert self.channel is not None
+        if self._held is not None:
+            await self._send_when_there_is_credit()
         reader = self._inbox.reader(self.channel) if self.channel.has_own_lead else None
         if reader is not None:
             reader.waiting += 1
@@ -288,6 +392,25 @@ class LoopWaiter(_Waiter):
             return await self._wait()
         finally:
             self.channel.lead.dismiss(self)
+
+    async def _send_when_there_is_credit(self) -> None:
+        """Returns without having sent where it was cancelled, as the future tells."""
+        assert self.channel is not None
+        lead, wait = self.channel.lead, standard("asyncio").wait
+        lead.attend(self)
+        try:
+            while not self._future.done():
+                # Before looking: what comes from here on is for this one.
+                self._turn = self._inbox.loop.create_future()
+                if self.deadline is not None and self.deadline.seconds_left() <= 0:
+                    raise self.deadline.exceeded()
+                if self._send_held():
+                    return
+                timeout = None if self.deadline is None else self.deadline.seconds_left()
+                await wait([self._turn, self._future], timeout=timeout, return_when="FIRST_COMPLETED")
+        finally:
+            self._turn = None
+            lead.dismiss(self)
 
     async def _wait(self) -> Any:
         deadline = self.deadline

@@ -137,8 +137,9 @@ class Pack:
         Args:
             timeout: seconds after which a call raises DeadlineExceeded; by default, and at most, the pack's
                 ``call_timeout``.
-            on_progress: told how a call goes, in the calling thread or on the awaiting event loop. The first exception
-                that it raises is raised by the call, once that was answered.
+            on_progress: told how a call goes, in the calling thread or on the awaiting event loop; of what it does not
+                get to, the newest is kept. The first exception that it raises is raised by the call, once that was
+                answered.
         """
         pack = Pack(self._server, self._link, self.name, self.folder, self.warnings)
         pack._timeout = self._timeout if timeout is None else timeout

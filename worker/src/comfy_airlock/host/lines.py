@@ -37,10 +37,10 @@ _LEAVING_SECONDS: Final = 0.02
 class PackLink:
     """One pack's worker as this host sees it: the pair with it, and the way to it."""
 
-    def __init__(self, connection: Connection, servants: Servants, peer: int, name: str | None) -> None:
+    def __init__(self, connection: Connection, peer: int, name: str | None) -> None:
         self._connection = connection
-        self._servants = servants
-        self._events = InOrder(servants)
+        self._servants = Servants()
+        self._events = InOrder(self._servants)
         self.peer = peer
         self.line: Channel | None = None
         self._left: Channel | None = None
@@ -59,13 +59,14 @@ class PackLink:
         self.pair.received(frame, self._events.submit)
 
     def referring(self, frame: Frame) -> Body:
-        return self.pair.references.hold(frame.body)
+        return self.pair.references.undecoded.hold(frame.body)
 
     def close(self) -> None:
-        """Ends the line."""
+        """Ends the line, where there is one, and what serves the pack."""
         for line in (self.line, self._left):
             if line is not None:
                 line.close()
+        self._servants.close()
 
     def joined(self, line: Channel, number: int) -> None:
         """There is a line to the pack's worker of this number."""
@@ -115,7 +116,6 @@ class Lines:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._servants = Servants()
         self._mutex = threading.Lock()
         self._packs: dict[int, PackLink] = {}
         self._is_closed = False
@@ -127,7 +127,7 @@ class Lines:
         with self._mutex:
             link = self._packs.get(peer)
             if link is None:
-                link = self._packs[peer] = PackLink(self._connection, self._servants, peer, name)
+                link = self._packs[peer] = PackLink(self._connection, peer, name)
             link.pair.name = name or link.pair.name
             return link
 
@@ -190,7 +190,6 @@ class Lines:
         self._is_closed = True
         for link in list(self._packs.values()):
             link.close()
-        self._servants.close()
 
 
 class _Line:

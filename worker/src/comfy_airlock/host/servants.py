@@ -1,7 +1,7 @@
-"""Threads for what packs ask of the host while nobody waits for them: calls without a parent, and events.
+"""Threads for what a pack asks of the host while nobody waits for it: calls without a parent, and events.
 
-As many threads as there are calls at once, within a bound; each ends after a while without work. Events of one pack are
-handled one after the other, in the order in which they came.
+Each pack has its own, so one whose calls block holds up nobody else's: as many as there are calls at once, within a
+bound; each ends after a while without work. Events are handled one after the other, in the order in which they came.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from comfy_airlock.wire.limits import SERVANTS_MAX
 from comfy_airlock.wire.optional import standard
 
 Action = Callable[[], object]
 
-_THREADS_MAX: Final = 32
 _IDLE_SECONDS_MAX: Final = 2.0
 
 
@@ -29,7 +29,7 @@ def _carry_out(action: Action) -> None:
 
 
 class Servants:
-    """The threads."""
+    """The threads of one pack."""
 
     def __init__(self) -> None:
         self._actions: SimpleQueue[Action | None] = SimpleQueue()
@@ -41,7 +41,7 @@ class Servants:
         """Has a thread carry this out. It may block; its exceptions are the thread's."""
         with self._mutex:
             self._owed += 1
-            needs_thread = self._owed > self._threads and self._threads < _THREADS_MAX
+            needs_thread = self._owed > self._threads and self._threads < SERVANTS_MAX
             self._threads += needs_thread
         self._actions.put(action)
         if needs_thread:

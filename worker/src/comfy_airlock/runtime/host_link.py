@@ -93,7 +93,7 @@ class HostLink:
         }
 
     def referring(self, frame: Frame) -> Body:
-        return self.pair.references.hold(frame.body)
+        return self.pair.references.undecoded.hold(frame.body)
 
     def gave_up(self) -> None:
         """The relay sees to what the host owes."""

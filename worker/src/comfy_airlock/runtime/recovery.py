@@ -1,7 +1,7 @@
 """The state of a pack's nodes across the end of its worker, where the pack offers that.
 
-A pack whose ``__init__.py`` has ``airlock_checkpoint()`` and ``airlock_restore(state)`` is asked for its state after each
-call, and given the last one before the first call of the next worker. The server keeps it meanwhile, as bytes.
+A pack whose ``__init__.py`` has ``airlock_checkpoint()`` and ``airlock_restore(state)`` is asked for its state after
+each call, and given the last one before the first call of the next worker. The server keeps it meanwhile, as bytes.
 Invariant: what is kept is a state between two calls; one that can't be had, or sent, leaves the one before in place.
 """
 

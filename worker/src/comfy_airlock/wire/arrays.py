@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from comfy_airlock.wire import states
 from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.limits import ARRAY_AXES_MAX
 from comfy_airlock.wire.optional import installed, loaded, standard
 from comfy_airlock.wire.registry import Rebuild
 
@@ -26,7 +27,6 @@ EXTRA_DTYPES: Final = frozenset(
 )
 """Element types that torch has by itself, and numpy with ml_dtypes."""
 
-_AXES_MAX: Final = 64
 _AXIS_LENGTH_MAX: Final = 2**63 - 1
 """What numpy and torch can index by."""
 
@@ -69,7 +69,7 @@ def rebuild(parts: Any) -> Any:
         kind in ("tensor", "ndarray")
         and isinstance(shape, list)
         # Before they are multiplied: a shape of a million enormous lengths would take for ever.
-        and len(shape) <= _AXES_MAX
+        and len(shape) <= ARRAY_AXES_MAX
         and all(type(length) is int and 0 <= length <= _AXIS_LENGTH_MAX for length in shape)
         and order in ("C", "F")
         and isinstance(data, bytes)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.credit import Credit
+from comfy_airlock.wire.credit import Credit, Turn
 from comfy_airlock.wire.errors import AirlockError, Cancelled, Disconnected, LimitExceeded, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import (
@@ -66,7 +66,10 @@ class Owner(Protocol):
         """A call was given up whose answer the other side owes, on a direct channel. Called on any thread."""
 
     def received(self, frame: Frame, /) -> None:
-        """A frame of another kind: an event, a release, news of the server's; or an answer that nobody waits for."""
+        """A frame of another kind: an event, a release, news of the server's; or what nobody looks at, with references.
+
+        Called on the thread that reads; for a call that was not decoded, on the one that answers it.
+        """
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall], /) -> None:
         """The channel ended. Comes once, and last; the calls are the owner's to fail."""
@@ -92,6 +95,7 @@ class Channel:
     Attributes:
         lead: who reads.
         receiver: where :meth:`read` finds what has come.
+        credit: what may be sent to each peer; None where nothing bounds it, as on a direct channel.
     """
 
     def __init__(
@@ -113,9 +117,8 @@ class Channel:
         self._far_side = far_side
         self._socket = link
         self._sender = Sender(link, self.lead.call_keeper)
-        # What a connection that serves many peers may send to each.
-        self._credit: Credit | None = None
-        self._answers_aside: deque[tuple[IncomingCall, int, bytes]] | None = None
+        self.credit: Credit | None = None
+        self._answers_aside: deque[tuple[IncomingCall, int, bytes, bool]] | None = None
         self._state = threading.Lock()
         self._pending: dict[int, PendingCall] = {}
         # Their numbers are not free before their answers have come, which somebody else's would be taken for.
@@ -239,7 +242,8 @@ class Channel:
             elif kind == CALL:
                 if number == 0 or number in self._incoming or self._is_crowded:
                     raise self._refused(number)
-                call = self._incoming[number] = IncomingCall(self, peer, number, body, deadline_ms)
+                call = IncomingCall(self, peer, number, body, deadline_ms, frame.has_references)
+                self._incoming[number] = call
                 self._incoming_bytes += call.size
                 if parent is None:
                     self._called(call)
@@ -255,8 +259,10 @@ class Channel:
 
     @property
     def is_full(self) -> bool:
-        """Whether enough has come to be worked off before more is read, and nobody here waits for an answer."""
-        return self._incoming_bytes > INCOMING_BYTES_READ_ON and not self._pending
+        """Whether enough has come to be worked off before more is read, and nobody here waits for what is to come."""
+        if self._incoming_bytes <= INCOMING_BYTES_READ_ON or self._pending:
+            return False
+        return self.credit is None or not self.credit.is_awaited
 
     def _referring(self, frame: Frame) -> Frame:
         assert self._owner is not None
@@ -280,6 +286,8 @@ class Channel:
             pending = self._pending.get(frame.call)
             if pending is not None:
                 pending.progressed(frame)
+            elif frame.has_references:
+                self._owner.received(frame)
         else:
             self._owner.received(frame)
 
@@ -318,10 +326,19 @@ class Channel:
         if call.peer:
             # What the server asks is no work.
             self.answered_at = time.monotonic()
+        if call.has_references and self._owner is not None:
+            # Nobody decoded it, as one that is cancelled before its turn: what it holds is given back all the same.
+            call.has_references = False
+            self._owner.received(Frame(CALL, call.peer, call.number, call.body, has_references=True))
         self.decoded(call)
         call.is_answered = True
         try:
-            self.send(kind, call.peer, call.number, body, has_references=has_references)
+            turn = call if call.is_on_loop else None
+            if not self.send(kind, call.peer, call.number, body, has_references=has_references, turn=turn):
+                # The loop is not to wait for credit: a thread does.
+                self._incoming[call.number] = call
+                call.is_answered = call.is_on_loop = False
+                self.answer_aside(call, kind, body, has_references)
         except AirlockError as error:
             # Where the channel has ended, whoever asked is gone, and this is why.
             if isinstance(error, LimitExceeded) and self._reason is None:
@@ -341,23 +358,23 @@ class Channel:
         """As :meth:`answer_aside`, with an error."""
         self.answer_aside(call, ERROR, body)
 
-    def answer_aside(self, call: IncomingCall, kind: int, body: bytes) -> None:
+    def answer_aside(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False) -> None:
         """Answers a call, for the thread that reads: it must not wait until the other side does."""
         with self._state:
             if self._answers_aside is not None:
-                self._answers_aside.append((call, kind, body))
+                self._answers_aside.append((call, kind, body, has_references))
                 return
-            self._answers_aside = deque([(call, kind, body)])
-        threading.Thread(target=self._answer_aside, name="airlock-aside", daemon=True).start()
+            self._answers_aside = deque([(call, kind, body, has_references)])
+        threading.Thread(target=self._send_answers_aside, name="airlock-aside", daemon=True).start()
 
-    def _answer_aside(self) -> None:
+    def _send_answers_aside(self) -> None:
         while True:
             with self._state:
                 if not self._answers_aside:
                     self._answers_aside = None
                     return
-                call, kind, body = self._answers_aside.popleft()
-            self.answer(call, kind, body)
+                call, kind, body, has_references = self._answers_aside.popleft()
+            self.answer(call, kind, body, has_references)
 
     def _end(self, reason: AirlockError) -> None:
         with self._state:
@@ -393,13 +410,18 @@ class Channel:
         deadline_ms: float | None = None,
         parent: int | None = None,
         has_references: bool = False,
-    ) -> None:
+        turn: Turn | None = None,
+    ) -> bool:
         """Sends one frame. Blocks while the other side takes nothing; what comes in meanwhile is read by whoever leads.
 
         What interrupts it passes through; in the middle of the frame it ends the channel.
 
         Args:
             kind, peer, call, body, deadline_ms, parent, has_references: the frame, as :func:`build_frame` has it.
+            turn: who does not block for credit; by default this does.
+
+        Returns:
+            False where there is no credit for ``turn``: nothing was sent.
 
         Raises:
             LimitExceeded: it is larger than receivers take; nothing was sent.
@@ -413,14 +435,21 @@ class Channel:
             frame = pack_header(len(body), kind, 0, 0, peer, call) + body
         else:
             frame = build_frame(kind, peer, call, body, deadline_ms, parent, has_references)
-        if self._credit is not None and not self._credit.take(kind, peer, len(frame)):
-            raise Unsent(f"the connection to {self._far_side} has ended")
         sent: list[int] = []
+        taken: dict[int, int] = {}
+        credit = self.credit
         try:
+            if credit is not None and not credit.take(kind, peer, len(frame), taken, turn):
+                if turn is not None:
+                    return False
+                credit.wait(kind, peer, len(frame), taken)
             self._sender.send(frame, sent)
         except BaseException as error:
+            if credit is not None and taken and not sent:
+                credit.give(peer, taken[peer])
             self._sending_failed(error, sent)
             raise
+        return True
 
     def _sending_failed(self, error: BaseException, sent: list[int]) -> None:
         kind = Disconnected if sent else Unsent
@@ -459,9 +488,11 @@ class Channel:
         deadline_ms: float | None = None,
         parent: int | None = None,
         has_references: bool = False,
+        turn: Turn | None = None,
     ) -> int:
-        """Sends a call; its answer goes to ``pending``. Returns the call's number, for :meth:`cancel`.
+        """Sends a call; its answer goes to ``pending``.
 
+        Returns the call's number, for :meth:`cancel`; 0 where there is no credit for ``turn``: nothing was sent.
         Where the channel breaks in the middle, whoever reads finds out why, and ``pending`` is told.
 
         Raises:
@@ -481,7 +512,9 @@ class Channel:
             self._last_call = number
             self._pending[number] = pending
         try:
-            self.send(CALL, peer, number, body, deadline_ms, parent, has_references)
+            if not self.send(CALL, peer, number, body, deadline_ms, parent, has_references, turn):
+                self._pending.pop(number, None)
+                return 0
         except BaseException as error:
             # Whoever reads will find why it ended, and fail the call; unless it may go another way.
             if isinstance(error, Disconnected) and not (isinstance(error, Unsent) and self.is_direct):

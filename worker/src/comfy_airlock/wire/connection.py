@@ -46,7 +46,7 @@ class Connection(Channel):
             self.welcome: dict[str, Any] = self._expect_welcome(first)
             window = self.welcome.get("window")
             if isinstance(window, int):
-                self._credit = Credit(window, self.lead)
+                self.credit = Credit(window, self.lead)
         except BaseException:
             self._socket.close()
             if self.lane is not None:
@@ -88,15 +88,15 @@ class Connection(Channel):
         return body
 
     def _dispatch(self, frame: Frame) -> None:
-        if frame.kind == frames.CREDIT and self._credit is not None:
-            self._credit.give(frame.peer, frame.call)
+        if frame.kind == frames.CREDIT and self.credit is not None:
+            self.credit.give(frame.peer, frame.call)
         else:
             super()._dispatch(frame)
 
     def _end(self, reason: AirlockError) -> None:
         super()._end(reason)
-        if self._credit is not None:
-            self._credit.end()
+        if self.credit is not None:
+            self.credit.end()
 
     def close(self) -> None:
         super().close()

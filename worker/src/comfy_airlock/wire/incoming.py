@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from comfy_airlock.wire.credit import Turn
 from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.frame import PROGRESS, Body
 
@@ -19,7 +20,9 @@ class Source(Protocol):
 
     def decoded(self, call: IncomingCall, /) -> None: ...
 
-    def send(self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False) -> None: ...
+    def send(
+        self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False, turn: Turn | None = None
+    ) -> object: ...
 
 
 class Reporter(Protocol):
@@ -38,8 +41,10 @@ class IncomingCall:
         body: method and arguments, encoded; empty once they were decoded.
         size: how many bytes those were.
         until: time of the monotonic clock at which its caller waits no longer; None for ever.
+        has_references: whether the body holds references that nobody has begun to decode.
         is_cancelled: whether its caller has given it up.
         is_answered: whether its answer is on its way.
+        is_on_loop: whether it is carried out on an event loop, which is not to wait for credit.
         service: who carries it out, once somebody does.
         outer: the call that was under way where this one was begun.
     """
@@ -48,8 +53,10 @@ class IncomingCall:
         "_on_cancel",
         "body",
         "channel",
+        "has_references",
         "is_answered",
         "is_cancelled",
+        "is_on_loop",
         "number",
         "outer",
         "peer",
@@ -58,18 +65,36 @@ class IncomingCall:
         "until",
     )
 
-    def __init__(self, channel: Source, peer: int, number: int, body: Body, deadline_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        channel: Source,
+        peer: int,
+        number: int,
+        body: Body,
+        deadline_ms: int | None = None,
+        has_references: bool = False,
+    ) -> None:
         self.channel = channel
         self.peer = peer
         self.number = number
         self.body = body
         self.size = len(body)
         self.until = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
+        self.has_references = has_references
         self.is_cancelled = False
         self.is_answered = False
+        self.is_on_loop = False
         self.service: Reporter | None = None
         self.outer: IncomingCall | None = None
         self._on_cancel: dict[object, Callable[[], None]] | None = None
+
+    @property
+    def line(self) -> object:
+        """What is said about it stands behind nothing."""
+        return self
+
+    def call_back(self) -> None:
+        """It never waits for credit by itself."""
 
     def cancel(self) -> None:
         """Its caller has given it up. Called on the thread that reads; a second time does nothing."""
@@ -99,9 +124,10 @@ class IncomingCall:
             self._on_cancel.pop(token, None)
 
     def progress(self, body: bytes, has_references: bool = False) -> None:
-        """Tells the caller how it goes. Where it waits no longer, nobody is told."""
+        """Tells the caller how it goes. Where it waits no longer, or a loop would wait for credit, nobody is told."""
         if not self.is_cancelled:
+            turn = self if self.is_on_loop else None
             try:
-                self.channel.send(PROGRESS, self.peer, self.number, body, has_references=has_references)
+                self.channel.send(PROGRESS, self.peer, self.number, body, has_references=has_references, turn=turn)
             except AirlockError:
                 pass

@@ -11,6 +11,9 @@ FRAME_ATTACHMENTS_MAX: Final = 4096
 VALUE_EXTENSIONS_DEEP_MAX: Final = 64
 """Extensions inside one another: bounds the decoder's stack. Each holds a list, so this is a depth of 128 there."""
 
+ARRAY_AXES_MAX: Final = 64
+"""Axes of one array: numpy and torch have no more."""
+
 EXCEPTIONS_DEEP_MAX: Final = 8
 """Exceptions held by one another that are sent whole: bounds what one exception grows to where they share others."""
 
@@ -27,7 +30,13 @@ INCOMING_BYTES_READ_ON: Final = 64 * 1024 * 1024
 """Bytes of such calls past which nobody reads who has no need to: the other side's sends then wait in the kernel."""
 
 EVENT_BYTES_MAX: Final = 256 * 1024 * 1024
-"""Bytes of events that may wait for their handlers: further ones are dropped."""
+"""Bytes of one other side's events, headers included, that may wait for their handlers: further ones are dropped."""
+
+SERVANTS_MAX: Final = 32
+"""Threads of a host that serve what one pack asks of it while nobody waits for that pack: further requests wait."""
+
+PROGRESS_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one call's progress, headers included, that may wait for its caller: past it the oldest goes."""
 
 GRACE_SECONDS: Final = 10.0
 """How long a worker may take to answer a call that was given up, before it is ended."""
