@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any, Final
 
 from comfy_airlock.calls.pair import Pair, Route
+from comfy_airlock.calls.question import Question
+from comfy_airlock.calls.waiting import Outcome
 from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
@@ -178,7 +181,7 @@ class _Line:
             if left > 0:
                 self._watch_for(left)
         if since is not None and left <= 0:
-            _Question(self._connection, []).ask("overdue", self._link.peer, self._number)
+            _ask(self._connection, [], "overdue", self._link.peer, self._number)
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         with self._mutex:
@@ -190,38 +193,19 @@ class _Line:
             # The worker broke the protocol, and may live on: the callers are told that, and the server ends it.
             fail_all(unanswered, reason)
             unanswered = []
-        _Question(self._connection, unanswered).ask("ending", self._link.peer, self._number)
+        _ask(self._connection, unanswered, "ending", self._link.peer, self._number)
 
 
-class _Question:
-    """A question to the server about a line; its answer is the answer of all calls that were under way there."""
+def _ask(connection: Connection, unanswered: list[PendingCall], method: str, pack: int, number: int) -> None:
+    """Asks the server about a line. Its answer is the answer of all calls that were under way there."""
+    body = connection.codec.encode([method, [], {"pack": pack, "line": number}])
+    Question(connection, partial(_pass_on, unanswered)).ask(SERVER_PEER, body)
 
-    def __init__(self, connection: Connection, unanswered: list[PendingCall]) -> None:
-        self._connection = connection
-        self._unanswered = unanswered
 
-    def ask(self, method: str, pack: int, number: int) -> None:
-        """Asks. No thread waits for the answer, so somebody has to read for it."""
-        body = self._connection.codec.encode([method, [], {"pack": pack, "line": number}])
-        self._connection.lead.attend(self)
-        try:
-            self._connection.call(self, SERVER_PEER, body)
-        except AirlockError as error:
-            self.failed(error)
-
-    def progressed(self, frame: Frame) -> None:
-        del frame
-
-    def nested(self, call: IncomingCall) -> None:
-        """The server calls nobody back."""
-        call.channel.fail_aside(call, b"\xc0")
-
-    def answered(self, frame: Frame) -> None:
-        """Passes the error on as it came: each caller decodes its own."""
-        self._connection.lead.dismiss(self)
-        for call in self._unanswered:
-            call.answered(frame)
-
-    def failed(self, error: AirlockError) -> None:
-        self._connection.lead.dismiss(self)
-        fail_all(self._unanswered, error)
+def _pass_on(unanswered: list[PendingCall], outcome: Outcome) -> None:
+    if isinstance(outcome, AirlockError):
+        fail_all(unanswered, outcome)
+        return
+    for call in unanswered:
+        # The error as it came: each caller decodes its own.
+        call.answered(outcome)
