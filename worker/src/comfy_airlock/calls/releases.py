@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, Protocol
@@ -39,7 +39,7 @@ class _Given(NamedTuple):
 class _Deferred:
     """A release that the other side has sent, behind bodies that may bring home what it gives back."""
 
-    def __init__(self, undecoded: list[ref[Any]], action: Callable[[], None]) -> None:
+    def __init__(self, undecoded: Sequence[ref[Any]], action: Callable[[], None]) -> None:
         self._undecoded = undecoded
         self._action = action
 
@@ -80,7 +80,7 @@ class Releases:
         """For finalizers."""
         self._queue.put(_Given(releaser, number, receipts))
 
-    def defer(self, undecoded: list[ref[Any]], action: Callable[[], None]) -> None:
+    def defer(self, undecoded: Sequence[ref[Any]], action: Callable[[], None]) -> None:
         """Has ``action`` done once none of these bodies is there any more."""
         self.start()
         self._queue.put(_Deferred(undecoded, action))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from comfy_airlock.calls.pair import Pair, Route
 from comfy_airlock.calls.question import Question
 from comfy_airlock.calls.waiting import Outcome
+from comfy_airlock.host.collector import Collector
 from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
@@ -33,14 +35,21 @@ WORKER_ENDED: Final = "worker_ended"
 class PackLink:
     """One pack's worker as this host sees it: the pair with it, and the way to it."""
 
-    def __init__(self, connection: Connection, servants: Servants, peer: int, name: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        servants: Servants,
+        peer: int,
+        name: str | None,
+        entangled: Callable[[], None] | None = None,
+    ) -> None:
         self._connection = connection
         self._servants = servants
         self._events = InOrder(servants)
         self.peer = peer
         self.line: Channel | None = None
         self.last_line = 0
-        self.pair = Pair(self._route, (connection, peer), name=name, reveals=False)
+        self.pair = Pair(self._route, (connection, peer), name=name, reveals=False, entangled=entangled)
 
     def _route(self) -> Route:
         return self.line or self._connection, self.peer
@@ -76,6 +85,7 @@ class Lines:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._servants = Servants()
+        self.collector = Collector(self._pairs)
         self._mutex = threading.Lock()
         self._packs: dict[int, PackLink] = {}
         self._is_closed = False
@@ -87,9 +97,12 @@ class Lines:
         with self._mutex:
             link = self._packs.get(peer)
             if link is None:
-                link = self._packs[peer] = PackLink(self._connection, self._servants, peer, name)
+                link = self._packs[peer] = PackLink(self._connection, self._servants, peer, name, self.collector.wake)
             link.pair.name = name or link.pair.name
             return link
+
+    def _pairs(self) -> list[Pair]:
+        return [link.pair for link in list(self._packs.values())]
 
     def called(self, call: IncomingCall) -> None:
         self.pack(call.peer).called(call)
@@ -142,6 +155,7 @@ class Lines:
     def close(self) -> None:
         """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""
         self._is_closed = True
+        self.collector.close()
         for link in list(self._packs.values()):
             if link.line is not None:
                 link.line.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any, Final
 
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair, Route
 from comfy_airlock.calls.service import Method
+from comfy_airlock.calls.survey import take_survey, to_wire
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import frame as frames
@@ -41,7 +43,7 @@ class HostLink:
         self._streams = streams
         self._host = connection.welcome.get("host", SERVER_PEER)
         self._line: Channel | None = None
-        methods = {**methods, "idle": lambda: self.executor.idle()}
+        methods = {**methods, "idle": lambda: self.executor.idle(), "survey": self._survey}
         relay: Route = (connection, self._host)
         self.pair = Pair(self._route, relay, reveals=True, methods=methods, pack=pack, inference=inference)
         self.executor = Executor(self.pair.service, streams.lead)
@@ -54,6 +56,12 @@ class HostLink:
 
     def _route(self) -> Route:
         return self._line or self._connection, self._host
+
+    def _survey(self, is_thorough: bool, /) -> list[Any] | None:
+        """Who holds what here. A method, so carried out between calls, by the thread that runs nodes."""
+        if is_thorough:
+            gc.collect()
+        return to_wire(take_survey([self.pair.references]))
 
     def called(self, call: IncomingCall) -> None:
         self.executor.submit(call)

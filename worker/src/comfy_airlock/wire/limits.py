@@ -37,3 +37,12 @@ SURVEY_REFERENCES_MAX: Final = 50_000
 
 SURVEY_CONTAINER_ITEMS_MAX: Final = 10_000
 """Items of a list, dict, tuple or set that a survey looks into: a larger one, and what it holds, counts as alive."""
+
+SURVEY_SECONDS_MAX: Final = 2.0
+"""How long a host waits for a worker's survey: one that is at work longer is left out."""
+
+CYCLES_QUIET_SECONDS: Final = 5.0
+"""How long nothing is exchanged by reference before cycles are looked for."""
+
+CYCLES_WAIT_SECONDS_MAX: Final = 300.0
+"""The longest pause between two looks: it doubles from the one before where nothing is found."""
