@@ -108,7 +108,7 @@ export function loadLibc(): Libc {
     const location = symbols.__errno_location();
     return location === null ? 0 : read.i32(location, 0);
   };
-  const failed = (call: string): AirlockError => systemCallFailed(call, errno());
+  const failed = (call: string): Error => systemCallFailed(call, errno());
   /** RLIMIT_NOFILE and RLIMIT_CORE of Linux; `hard` is left as it is where it is missing. */
   const setLimit = (pid: number, resource: number, soft: number, hard?: number): void => {
     const limit = new BigUint64Array(2);
@@ -187,10 +187,11 @@ export function loadLibc(): Libc {
 }
 
 /** A system call that failed, in words; who has used up a limit is told which. */
-function systemCallFailed(call: string, errno: number): AirlockError {
+function systemCallFailed(call: string, errno: number): Error {
   const [name, meaning] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, "unknown"];
   const message = `${call} failed: ${meaning} (${name})`;
-  if (name !== "EMFILE" && name !== "ENFILE") return new AirlockError("internal_error", message);
+  // What any other failure means depends on what it was for.
+  if (name !== "EMFILE" && name !== "ENFILE") return new Error(message);
   const hint = "close what is not needed, or raise the limit (ulimit -n) of the process that says this";
   return new AirlockError("limit_exceeded", message, { hint });
 }

@@ -21,6 +21,7 @@ class Thing:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.ties: list[Any] = []
         self._secret = "of the pack's own"
 
     def greet(self, whom: str, mark: str = "!") -> str:
@@ -115,6 +116,41 @@ class MakeThing(_Node):
         thing = Thing(name)
         Holder.made.add(thing)
         return (thing,)
+
+
+class Tie(_Node):
+    """Has a thing hold a value, in one of several ways."""
+
+    def run(self, thing: Thing, value: Any, how: str = "attribute") -> tuple[()]:
+        ways: dict[str, Callable[[], Any]] = {
+            "attribute": lambda: value,
+            "list": lambda: [[value]],
+            "dict": lambda: {"value": {1: value}},
+            "closure": lambda: lambda: value,
+            "method": lambda: _Keeper(value).get,
+            "generator": lambda: _suspended(value),
+        }
+        thing.ties.append(ways[how]())
+        return ()
+
+
+class _Keeper:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def get(self) -> Any:
+        return self.value
+
+
+def _suspended(value: Any) -> Iterator[Any]:
+    def hold() -> Iterator[Any]:
+        held = value
+        yield
+        yield held
+
+    running = hold()
+    next(running)
+    return running
 
 
 class IsThing(_Node):
@@ -251,8 +287,8 @@ class Exchange(_Node):
 NODE_CLASS_MAPPINGS = {
     cls.__name__: cls
     for cls in (
-        Echo, AsyncEcho, Raise, Call, AwaitCall, CallLater, Descend, MakeThing, IsThing, CountThings, Hold, TakeHeld,
-        ReadName, ReadSecret, Count, CountSlowly, Produced, Sum, AsyncSum, Report, Emit, Listen, UntilCancelled, End,
-        Exchange,
+        Echo, AsyncEcho, Raise, Call, AwaitCall, CallLater, Descend, MakeThing, Tie, IsThing, CountThings, Hold,
+        TakeHeld, ReadName, ReadSecret, Count, CountSlowly, Produced, Sum, AsyncSum, Report, Emit, Listen,
+        UntilCancelled, End, Exchange,
     )
 }  # fmt: skip

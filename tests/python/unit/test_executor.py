@@ -75,6 +75,9 @@ class Rig:
             self.answered.notify_all()
         return True
 
+    def answer_aside(self, call: IncomingCall, kind: int, body: bytes, /) -> None:
+        self.answer(call, kind, body)
+
     def fail_aside(self, call: IncomingCall, body: bytes) -> None:
         self.answer(call, frames.ERROR, body)
 

@@ -14,10 +14,11 @@ from typing import Any, cast
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.objects import Objects
+from comfy_airlock.calls.question import Question
 from comfy_airlock.calls.references import References
 from comfy_airlock.calls.releases import process_releases
 from comfy_airlock.calls.service import Method, Service
-from comfy_airlock.calls.waiting import CallTimeout, Deadline, LoopWaiter, OnProgress, ThreadWaiter
+from comfy_airlock.calls.waiting import CallTimeout, Deadline, LoopWaiter, OnProgress, Outcome, ThreadWaiter
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
@@ -51,6 +52,7 @@ class Pair:
         methods: dict[str, Method] | None = None,
         pack: str | None = None,
         inference: InferenceMode | None = None,
+        entangled: Callable[[], None] | None = None,
     ) -> None:
         """
         Args:
@@ -58,11 +60,13 @@ class Pair:
             relay: the way that there always is.
             reveals: whether it may use all objects that are passed to it, or only those that were marked for it.
             methods, pack, inference: what it can call, as in :class:`Service`.
+            entangled: called whenever each side has come to hold something of the other's. On any thread.
         """
         self._route = route
         self._relay = relay
         self.name = name
         self.call_timeout: CallTimeout | None = None
+        self._entangled = entangled
         self.references = References(self, reveals)
         self.codec = Codec(references=self.references)
         methods = {**Objects(self.references).methods, **(methods or {})}
@@ -186,6 +190,11 @@ class Pair:
         if not waiter.number:
             waiter.hold(body, timeout, parent)
 
+    def ask(self, method: str, args: list[Any], told: Callable[[Outcome], object]) -> None:
+        """Calls a method of the other process for nobody who waits, and on behalf of no call; see :class:`Question`."""
+        channel, peer = self._route()
+        Question(channel, told).ask(peer, self.codec.encode([method, args, {}]))
+
     def emit(self, name: str, value: Any) -> None:
         """Sends an event, which nobody answers. Blocks while the other side takes nothing, on an event loop too.
 
@@ -275,6 +284,11 @@ class Pair:
     def may_discard(self) -> None:
         """Called before a stand-in is made."""
         process_releases.start()
+
+    def entangled(self) -> None:
+        """Each side holds something of the other's now."""
+        if self._entangled is not None:
+            self._entangled()
 
     def discard(self, number: int, receipts: int) -> None:
         """Called by the finalizer of a stand-in."""

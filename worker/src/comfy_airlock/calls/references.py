@@ -2,7 +2,8 @@
 
 The owner keeps an object for as long as the other side holds a reference to it: it counts how often it sent the
 reference, and the holder, once its stand-in is garbage, tells how often it received it. A reference that is on its way
-meanwhile is counted by one and not yet by the other, so it is not lost. Knows nothing of how calls travel.
+meanwhile is counted by one and not yet by the other, so it is not lost. Counts don't see a cycle of objects that hold
+each other from both sides: ``comfy_airlock.host.collector`` looks for those. Knows nothing of how calls travel.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from collections.abc import Iterable
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from comfy_airlock.calls.remote import Caller, Handle, Remote, Revealed, handle_of, make_stand_in
-from comfy_airlock.calls.undecoded import UndecodedBodies
+from comfy_airlock.calls.remote import COLLECTED, ENDED, Caller, Handle, Remote, Revealed, handle_of, make_stand_in
+from comfy_airlock.calls.traffic import Traffic, TrafficCounter
+from comfy_airlock.calls.undecoded import ReferringBody, UndecodedBodies
 from comfy_airlock.wire.errors import BadRequest, ReferenceGone
+from comfy_airlock.wire.frame import Body
 from comfy_airlock.wire.reference import Reference
 
 #: Not used twice by a process, and begun at random: one of an earlier process is not found.
@@ -64,6 +68,7 @@ class References:
         self._ids: dict[int, int] = {}
         self._stand_ins: WeakValueDictionary[int, Remote] = WeakValueDictionary()
         self.undecoded = UndecodedBodies()
+        self._traffic = TrafficCounter()
         # What values that are being encoded have exported so far, by thread.
         self.unsettled: dict[int, list[int]] = {}
 
@@ -86,6 +91,7 @@ class References:
             return None
         with self._lock:
             number = self._ids.get(id(value))
+            is_new = number is None
             if number is None:
                 number = self._ids[id(value)] = next(_next_id)
                 self._exports[number] = Exported(value, kind, is_revealed)
@@ -93,6 +99,8 @@ class References:
             entry.is_revealed |= is_revealed
             entry.receipts += 1
             self.unsettled.setdefault(threading.get_ident(), []).append(number)
+        if is_new and self._stand_ins:
+            self._caller.entangled()
         described = f"{type(value).__module__}:{type(value).__qualname__}" if handle is None else handle.type
         return Reference(number, kind, described)
 
@@ -101,12 +109,25 @@ class References:
 
         None where it holds no reference at all.
         """
-        return self.unsettled.pop(threading.get_ident(), None)
+        thread = threading.get_ident()
+        if thread in self.unsettled:
+            # Before it is settled: what is neither would look as if it did not exist.
+            self._traffic.sent()
+        return self.unsettled.pop(thread, None)
 
     def revert(self, receipts: list[int] | None) -> None:
         """What :meth:`settle` gave will not be sent."""
-        for number in receipts or ():
+        if receipts is None:
+            return
+        self._traffic.taken_back()
+        for number in receipts:
             self.release(number, 1)
+
+    def hold(self, body: Body) -> ReferringBody:
+        """A body that holds references was read, and is decoded later. Called on a thread that reads."""
+        held = self.undecoded.hold(body)
+        self._traffic.received()
+        return held
 
     def release(self, number: int, count: int) -> None:
         """So many receipts of one of our references are over. What is unknown was dropped before."""
@@ -147,19 +168,23 @@ class References:
         self._caller.may_discard()
         with self._lock:
             stand_in = self._stand_ins.get(number)
+            is_new = stand_in is None
             if stand_in is None:
                 handle = Handle(self._caller, kind, number, described)
                 stand_in = self._stand_ins[number] = make_stand_in(handle)
             handle_of(stand_in).receipts += 1
-            return stand_in
+        if is_new and self._exports:
+            self._caller.entangled()
+        return stand_in
 
     def end(self) -> None:
         """The other process is gone, or another is in its place: what it held is free, and what we held is no more."""
         with self._lock:
             exports, self._exports, self._ids = self._exports, {}, {}
             stand_ins, self._stand_ins = list(self._stand_ins.values()), WeakValueDictionary()
+            self._traffic.end()
         for each in stand_ins:
-            handle_of(each).is_gone = True
+            handle_of(each).gone_because = ENDED
         if exports:
             # What they are may have finalizers that call, and this is the thread that reads.
             threading.Thread(target=exports.clear, name="airlock-aside", daemon=True).start()
@@ -168,6 +193,42 @@ class References:
     def counts(self) -> tuple[int, int]:
         """How many objects of ours the other side holds, and how many of its own we hold."""
         return len(self._exports), len(self._stand_ins)
+
+    @property
+    def life(self) -> int:
+        """Which of the processes that there were is on the other side."""
+        return self._traffic.life
+
+    def traffic(self) -> Traffic | None:
+        """What was exchanged so far; None where something is half sent or half received. One thread at a time asks."""
+        traffic = self._traffic.look()
+        return None if self.unsettled or self.undecoded.any() else traffic
+
+    def tables(self) -> tuple[dict[int, Exported], dict[int, Remote]]:
+        """What the other side holds, which changes, and what is held of it, which keeps that."""
+        # Not under the lock: much is made here, which may set off the garbage collector, and finalizers may call.
+        held = {each.key: stand_in for each in self._stand_ins.valuerefs() if (stand_in := each()) is not None}
+        return self._exports, held
+
+    def give_back(self, numbers: Iterable[int], traffic: Traffic) -> int:
+        """Ends stand-ins that nothing can get at but what they hold themselves, as if they were garbage.
+
+        Args:
+            traffic: what was exchanged when that was found out. Where more was since, nothing is ended.
+
+        Returns:
+            How many were still there.
+        """
+        with self._lock:
+            if self.traffic() != traffic:
+                return 0
+            found = [each for each in (self._stand_ins.pop(number, None) for number in numbers) if each is not None]
+            for each in found:
+                handle_of(each).gone_because = COLLECTED
+        for each in found:
+            handle = handle_of(each)
+            self._caller.discard(handle.number, handle.receipts)
+        return len(found)
 
 
 def _kind_of(value: Any) -> str | None:

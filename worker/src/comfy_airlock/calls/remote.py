@@ -12,6 +12,10 @@ from typing import Any, Final, Protocol
 
 from comfy_airlock.wire.errors import ReferenceGone
 
+ENDED: Final = "the process that it lived in has ended"
+COLLECTED: Final = "nothing held it but a cycle of references through it, which was broken"
+"""Why a stand-in's object is gone."""
+
 _BATCH: Final = 256
 """Items that an iterator is asked for at once; its owner sends those that are ready."""
 
@@ -29,6 +33,9 @@ class Caller(Protocol):
     def may_discard(self) -> None:
         """A stand-in is about to be made, which may be discarded later."""
 
+    def entangled(self) -> None:
+        """Each side holds something of the other's now: there may be a cycle some day."""
+
     def discard(self, number: int, receipts: int, /) -> None:
         """A stand-in is garbage. Called by finalizers: in any thread, and inside locks; takes none."""
 
@@ -40,10 +47,10 @@ class Handle:
         number, kind: what the owner knows it by.
         type: its type there, ``module:qualified.name``.
         receipts: how often the reference was received.
-        is_gone: whether its process has ended.
+        gone_because: why it can't be used any more; None as long as it can.
     """
 
-    __slots__ = ("_process", "caller", "is_gone", "kind", "number", "receipts", "type")
+    __slots__ = ("_process", "caller", "gone_because", "kind", "number", "receipts", "type")
 
     def __init__(self, caller: Caller, kind: str, number: int, described: str) -> None:
         self.caller = caller
@@ -51,19 +58,19 @@ class Handle:
         self.number = number
         self.type = described
         self.receipts = 0
-        self.is_gone = False
+        self.gone_because: str | None = None
         self._process = os.getpid()
 
     def __del__(self) -> None:
         # A forked child's copy is nobody's receipt.
-        if not self.is_gone and self._process == os.getpid():
+        if self.gone_because is None and self._process == os.getpid():
             self.caller.discard(self.number, self.receipts)
 
     def check(self) -> None:
-        """Raises ReferenceGone where the object's process has ended."""
-        if self.is_gone:
+        """Raises ReferenceGone where the object is gone."""
+        if self.gone_because is not None:
             raise ReferenceGone(
-                f"{self.type} is gone: the process that it lived in has ended",
+                f"{self.type} is gone: {self.gone_because}",
                 pack=self.caller.name,
                 hint="have it made again",
             )
@@ -90,7 +97,7 @@ class Remote:
     def __repr__(self) -> str:
         handle = self._handle
         where = "another process" if handle.caller.name is None else f"pack {handle.caller.name}"
-        return f"<{type(self).__name__} {handle.type} in {where}{', gone' if handle.is_gone else ''}>"
+        return f"<{type(self).__name__} {handle.type} in {where}{'' if handle.gone_because is None else ', gone'}>"
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} can't be copied or pickled: pass it on as it is")
@@ -195,7 +202,7 @@ class RemoteIterator(Remote):
     def _close(self) -> bool:
         self._ready.clear()
         was_open, self._has_ended = not self._has_ended, True
-        return was_open and not self._handle.is_gone
+        return was_open and self._handle.gone_because is None
 
 
 _CLASSES: Final[dict[str, type[Remote]]] = {

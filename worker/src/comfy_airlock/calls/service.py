@@ -91,7 +91,7 @@ class Service:
         try:
             is_sent = call.channel.answer(call, RESULT, body, receipts is not None)
         finally:
-            if receipts and not is_sent:
+            if not is_sent:
                 self._references.revert(receipts)
 
     def _unknown(self, name: object) -> NoReturn:

@@ -41,6 +41,11 @@ class UndecodedBodies:
             self._bodies.append((self._last, ref(held)))
         return held
 
+    def any(self) -> bool:
+        """Whether there is one that somebody may still decode."""
+        with self._mutex:
+            return any(body() is not None for _, body in self._bodies)
+
     @property
     def last(self) -> int:
         """The number of the one that came last, for :meth:`are_gone`. Asked on the thread that reads."""

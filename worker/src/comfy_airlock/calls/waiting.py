@@ -98,6 +98,27 @@ class Deadline:
         )
 
 
+def conclude(codec: Codec, outcome: Outcome) -> Any:
+    """The value that a call returned.
+
+    Raises:
+        Exception: whatever the callee raised.
+        AirlockError: the call did not come to an end.
+    """
+    if isinstance(outcome, AirlockError):
+        raise outcome
+    return _value_of(outcome.kind, codec.decode(outcome.body))
+
+
+def _value_of(kind: int, body: Any) -> Any:
+    if kind == frames.RESULT:
+        return body
+    remote = body.get("exception") if isinstance(body, dict) else None
+    if isinstance(remote, dict):
+        raise rebuild(remote)
+    raise AirlockError.from_wire(body)
+
+
 class _Waiter:
     """What the two ways of waiting share: where the call went, and its listener.
 
@@ -230,11 +251,7 @@ class _Waiter:
             self._asker.references.revert(self.receipts)
         if self._listener_error is not None:
             raise self._listener_error
-        if outcome.kind == frames.RESULT:
-            return body
-        if isinstance(fields.get("exception"), dict):
-            raise rebuild(fields["exception"])
-        raise AirlockError.from_wire(body)
+        return _value_of(outcome.kind, body)
 
 
 class ThreadWaiter(Seat, _Waiter):

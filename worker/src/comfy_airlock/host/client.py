@@ -95,6 +95,19 @@ class Airlock:
         answer: dict[str, Any] = self._control.call("status", (), {})
         return answer
 
+    def collect(self) -> int:
+        """Frees cycles across processes: objects of this host's that hold objects of a pack's, which hold those.
+
+        They are looked for now and then in any case, while nothing is exchanged; to ask for it is like
+        ``gc.collect()``, which this runs here and in the packs that may be on a cycle. A pack that is at work for
+        longer than 2 s is left out, and so is one with which objects are exchanged meanwhile. Blocks until then: a
+        coroutine asks on a thread (``asyncio.to_thread``). The objects are gone a moment later.
+
+        Returns:
+            How many references to packs' objects were given back: at least one for each cycle.
+        """
+        return self._lines.collector.collect()
+
     def close(self) -> None:
         """Ends the connection and this host's workers, and the server where it is this process's own."""
         self._connection.close()

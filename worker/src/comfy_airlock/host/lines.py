@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from comfy_airlock.calls.pair import Pair, Route
+from comfy_airlock.calls.question import Question
+from comfy_airlock.calls.waiting import Outcome
+from comfy_airlock.host.collector import Collector
 from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
@@ -37,7 +42,9 @@ _LEAVING_SECONDS: Final = 0.02
 class PackLink:
     """One pack's worker as this host sees it: the pair with it, and the way to it."""
 
-    def __init__(self, connection: Connection, peer: int, name: str | None) -> None:
+    def __init__(
+        self, connection: Connection, peer: int, name: str | None, entangled: Callable[[], None] | None = None
+    ) -> None:
         self._connection = connection
         self._servants = Servants()
         self._events = InOrder(self._servants)
@@ -45,7 +52,7 @@ class PackLink:
         self.line: Channel | None = None
         self._left: Channel | None = None
         self.last_line = 0
-        self.pair = Pair(self._route, (connection, peer), name=name, reveals=False)
+        self.pair = Pair(self._route, (connection, peer), name=name, reveals=False, entangled=entangled)
 
     def _route(self) -> Route:
         return self.line or self._connection, self.peer
@@ -59,7 +66,7 @@ class PackLink:
         self.pair.received(frame, self._events.submit)
 
     def referring(self, frame: Frame) -> Body:
-        return self.pair.references.undecoded.hold(frame.body)
+        return self.pair.references.hold(frame.body)
 
     def close(self) -> None:
         """Ends the line, where there is one, and what serves the pack."""
@@ -91,7 +98,7 @@ class PackLink:
         while line.calls_made and not line.has_ended:
             time.sleep(_LEAVING_SECONDS)
         if self._left is line:
-            _Question(self._connection, []).ask("left_line", self.peer, number)
+            _ask(self._connection, [], "left_line", self.peer, number)
 
     def use(self, number: int) -> None:
         """Makes calls over a line again that was left: its worker goes on."""
@@ -116,6 +123,7 @@ class Lines:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.collector = Collector(self._pairs)
         self._mutex = threading.Lock()
         self._packs: dict[int, PackLink] = {}
         self._is_closed = False
@@ -127,9 +135,12 @@ class Lines:
         with self._mutex:
             link = self._packs.get(peer)
             if link is None:
-                link = self._packs[peer] = PackLink(self._connection, peer, name)
+                link = self._packs[peer] = PackLink(self._connection, peer, name, self.collector.wake)
             link.pair.name = name or link.pair.name
             return link
+
+    def _pairs(self) -> list[Pair]:
+        return [link.pair for link in list(self._packs.values())]
 
     def called(self, call: IncomingCall) -> None:
         self.pack(call.peer).called(call)
@@ -188,6 +199,7 @@ class Lines:
     def close(self) -> None:
         """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""
         self._is_closed = True
+        self.collector.close()
         for link in list(self._packs.values()):
             link.close()
 
@@ -225,7 +237,7 @@ class _Line:
             if left > 0:
                 self._watch_for(left)
         if since is not None and left <= 0:
-            _Question(self._connection, []).ask("overdue", self._link.peer, self._number)
+            _ask(self._connection, [], "overdue", self._link.peer, self._number)
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         with self._mutex:
@@ -237,38 +249,19 @@ class _Line:
             # The worker broke the protocol, and may live on: the callers are told that, and the server ends it.
             fail_all(unanswered, reason)
             unanswered = []
-        _Question(self._connection, unanswered).ask("ending", self._link.peer, self._number)
+        _ask(self._connection, unanswered, "ending", self._link.peer, self._number)
 
 
-class _Question:
-    """A question to the server about a line; its answer is the answer of all calls that were under way there."""
+def _ask(connection: Connection, unanswered: list[PendingCall], method: str, pack: int, number: int) -> None:
+    """Asks the server about a line. Its answer is the answer of all calls that were under way there."""
+    body = connection.codec.encode([method, [], {"pack": pack, "line": number}])
+    Question(connection, partial(_pass_on, unanswered)).ask(SERVER_PEER, body)
 
-    def __init__(self, connection: Connection, unanswered: list[PendingCall]) -> None:
-        self._connection = connection
-        self._unanswered = unanswered
 
-    def ask(self, method: str, pack: int, number: int) -> None:
-        """Asks. No thread waits for the answer, so somebody has to read for it."""
-        body = self._connection.codec.encode([method, [], {"pack": pack, "line": number}])
-        self._connection.lead.attend(self)
-        try:
-            self._connection.call(self, SERVER_PEER, body)
-        except AirlockError as error:
-            self.failed(error)
-
-    def progressed(self, frame: Frame) -> None:
-        del frame
-
-    def nested(self, call: IncomingCall) -> None:
-        """The server calls nobody back."""
-        call.channel.fail_aside(call, b"\xc0")
-
-    def answered(self, frame: Frame) -> None:
-        """Passes the error on as it came: each caller decodes its own."""
-        self._connection.lead.dismiss(self)
-        for call in self._unanswered:
-            call.answered(frame)
-
-    def failed(self, error: AirlockError) -> None:
-        self._connection.lead.dismiss(self)
-        fail_all(self._unanswered, error)
+def _pass_on(unanswered: list[PendingCall], outcome: Outcome) -> None:
+    if isinstance(outcome, AirlockError):
+        fail_all(unanswered, outcome)
+        return
+    for call in unanswered:
+        # The error as it came: each caller decodes its own.
+        call.answered(outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair, Route
 from comfy_airlock.calls.service import Method
+from comfy_airlock.calls.survey import take_survey, to_wire
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import frame as frames
@@ -48,7 +50,7 @@ class HostLink:
         self._host = connection.welcome.get("host", SERVER_PEER)
         self._line: Channel | None = None
         self._stateful = stateful
-        methods = {**methods, "idle": lambda: self.executor.idle()}
+        methods = {**methods, "idle": lambda: self.executor.idle(), "survey": self._survey}
         relay: Route = (connection, self._host)
         self.pair = Pair(self._route, relay, reveals=True, methods=methods, pack=pack, inference=inference)
         self.executor = Executor(self.pair.service, streams.lead)
@@ -61,6 +63,12 @@ class HostLink:
 
     def _route(self) -> Route:
         return self._line or self._connection, self._host
+
+    def _survey(self, is_thorough: bool, /) -> list[Any] | None:
+        """Who holds what here. A method, so carried out between calls, by the thread that runs nodes."""
+        if is_thorough:
+            gc.collect()
+        return to_wire(take_survey([self.pair.references]))
 
     def called(self, call: IncomingCall) -> None:
         if call.peer == SERVER_PEER and self._method_of(call) == HEALTH:
@@ -93,7 +101,7 @@ class HostLink:
         }
 
     def referring(self, frame: Frame) -> Body:
-        return self.pair.references.undecoded.hold(frame.body)
+        return self.pair.references.hold(frame.body)
 
     def gave_up(self) -> None:
         """The relay sees to what the host owes."""

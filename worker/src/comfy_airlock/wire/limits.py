@@ -40,3 +40,18 @@ PROGRESS_BYTES_MAX: Final = 1024 * 1024
 
 GRACE_SECONDS: Final = 10.0
 """How long a worker may take to answer a call that was given up, before it is ended."""
+
+SURVEY_REFERENCES_MAX: Final = 50_000
+"""References that one survey of a process looks at: some 70 ms of one thread, of which 4 ms stop all others."""
+
+SURVEY_CONTAINER_ITEMS_MAX: Final = 10_000
+"""Items of a list, dict, tuple or set that a survey looks into: a larger one, and what it holds, counts as alive."""
+
+SURVEY_SECONDS_MAX: Final = 2.0
+"""How long a host waits for a worker's survey: one that is at work longer is left out."""
+
+CYCLES_QUIET_SECONDS: Final = 5.0
+"""How long nothing is exchanged by reference before cycles are looked for."""
+
+CYCLES_WAIT_SECONDS_MAX: Final = 300.0
+"""The longest pause between two looks: it doubles from the one before where nothing is found."""
