@@ -10,8 +10,9 @@ import { type Command, UsageError } from "./command.ts";
 import { logsCommand } from "./logs.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
+import { stackCommand } from "./stack.ts";
 
-const commands: readonly Command[] = [serveCommand, runCommand, logsCommand];
+const commands: readonly Command[] = [serveCommand, runCommand, logsCommand, stackCommand];
 
 /** Errors of input, as opposed to errors of what was run on it. */
 const inputCodes: ReadonlySet<string> = new Set(["bad_request", "manifest_invalid", "workflow_invalid"]);

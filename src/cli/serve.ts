@@ -79,5 +79,7 @@ function describeEvent(event: ServerEvent): string {
       return `pack ${event.pack}: worker ${event.pid} ready after ${Math.round(event.startMs)} ms`;
     case "worker_ended":
       return `pack ${event.pack}: worker ${event.pid} ended${event.expected ? "" : " unexpectedly"}: ${event.exit}`;
+    case "log_unwritable":
+      return `pack ${event.pack}: its log ${event.path} takes no more lines, which are lost: ${event.reason}`;
   }
 }

@@ -1,6 +1,6 @@
 /**
  * What the server does when it is called itself (peer 0): open, prepare and close packs, end a worker that
- * does not answer, and tell how things are.
+ * does not answer, tell how things are, and have a worker print its stacks.
  *
  * The only part of the server that decodes a body from a peer, after validating all of it.
  */
@@ -13,6 +13,7 @@ import {
   type OpenResult,
   type PrepareResult,
   type Progress,
+  type StackResult,
   type Status,
   validate,
 } from "../transport/control.ts";
@@ -22,7 +23,7 @@ import type { PackTable } from "./pack-table.ts";
 import type { Call, Session } from "./session.ts";
 
 export interface ControlServices {
-  readonly packs: Pick<PackTable, "open" | "get" | "close">;
+  readonly packs: Pick<PackTable, "open" | "get" | "close" | "findWorker">;
   loadManifest(folder: string): Promise<PackManifest>;
   status(): Status;
   answer(call: Call, value: unknown): void;
@@ -67,6 +68,8 @@ export class ControlService {
       case "status":
         validate(controlParameters.status, keywords, method);
         return this.#services.status();
+      case "stack":
+        return await this.#stack(validate(controlParameters.stack, keywords, method).pid);
     }
   }
 
@@ -94,6 +97,14 @@ export class ControlService {
   #overdue(host: Session, { pack, line }: { pack: number; line: number }): null {
     this.#services.packs.get(host, pack).endOverdue(line);
     return null;
+  }
+
+  /** Any host may ask of any worker: it is for a person with a terminal, who has another connection than the pack's host. */
+  async #stack(pid: number): Promise<StackResult> {
+    const found = this.#services.packs.findWorker(pid);
+    if (found === undefined)
+      throw new AirlockError("bad_request", `no worker of this server has the process id ${pid}`);
+    return { pack: found.pack.name, pid, stack: await found.worker.dumpStacks() };
   }
 
   #close(host: Session, peer: number): null {

@@ -27,7 +27,9 @@ export type ServerEvent =
       readonly pid: number;
       readonly exit: string;
       readonly expected: boolean;
-    };
+    }
+  /** A log's file takes no more lines. Told once for each worker, however many lines are lost. */
+  | { readonly type: "log_unwritable"; readonly pack: string; readonly path: string; readonly reason: string };
 
 export type OnServerEvent = (event: ServerEvent) => void;
 

@@ -9,6 +9,7 @@ import { AirlockError } from "../transport/errors.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { Pack } from "./pack.ts";
 import type { Session } from "./session.ts";
+import type { Worker } from "./workers/worker.ts";
 
 export interface PackTableOptions {
   readonly packsPerHostMax: number;
@@ -60,6 +61,15 @@ export class PackTable {
     if (pack !== undefined) return pack;
     const hint = "open the pack first; a pack belongs to the host that opened it";
     throw new AirlockError("pack_not_open", `peer ${peer} is no pack of this host`, { hint });
+  }
+
+  /** The worker of this process id, whoever's pack it runs. */
+  findWorker(pid: number): { readonly pack: Pack; readonly worker: Worker } | undefined {
+    for (const pack of this.#all) {
+      const worker = pack.workerOf(pid);
+      if (worker !== undefined) return { pack, worker };
+    }
+    return undefined;
   }
 
   /** Closes one pack of a host; calls under way fail with `reason`, by default that it was closed. */

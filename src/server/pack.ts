@@ -17,8 +17,8 @@ import type { Flow } from "./flow.ts";
 import type { Line } from "./line.ts";
 import type { Call, OpenPack, Session } from "./session.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
-import type { LogFile } from "./workers/log-file.ts";
 import { Worker } from "./workers/worker.ts";
+import type { WorkerLog } from "./workers/worker-log.ts";
 import type { WorkerProcess } from "./workers/worker-process.ts";
 
 /** What a pack needs of the server around it. */
@@ -58,7 +58,7 @@ export class Pack implements OpenPack {
   readonly peer: number;
   readonly host: Session;
   readonly flow: Flow | undefined;
-  readonly log: LogFile;
+  readonly log: WorkerLog;
   readonly #services: PackServices;
   readonly #closing = new AbortController();
   #manifest: PackManifest;
@@ -73,7 +73,7 @@ export class Pack implements OpenPack {
   readonly #lines = new Map<number, PackLine>();
   readonly #waiting: WaitingCalls;
 
-  constructor(peer: number, host: Session, manifest: PackManifest, log: LogFile, services: PackServices) {
+  constructor(peer: number, host: Session, manifest: PackManifest, log: WorkerLog, services: PackServices) {
     this.peer = peer;
     this.host = host;
     this.#manifest = manifest;
@@ -229,6 +229,11 @@ export class Pack implements OpenPack {
     if (number === this.#lastNumber && this.#lines.has(number)) this.#worker?.kill(verdict);
   }
 
+  /** The worker of this process id, if the pack has it. */
+  workerOf(pid: number): Worker | undefined {
+    return this.#worker?.pid === pid ? this.#worker : undefined;
+  }
+
   endWorker(worker: Session, verdict: string): void {
     if (this.#worker?.session === worker) this.#worker.kill(verdict);
   }
@@ -259,7 +264,7 @@ export class Pack implements OpenPack {
 
   #startFailed(worker: Worker, exit: string): AirlockError {
     const message = `pack ${this.name}: its worker (pid ${worker.pid}) ended before it was ready: ${exit}`;
-    return new AirlockError("worker_start_failed", message, { pack: this.name, exit, log: this.log.tail() });
+    return new AirlockError("worker_start_failed", message, { pack: this.name, exit, ...this.#lastWords(worker) });
   }
 
   #workerEnded(worker: Worker, number: number, exit: string): void {
@@ -281,6 +286,11 @@ export class Pack implements OpenPack {
     const pack = this.name;
     const message = `pack ${pack}: its worker (pid ${worker.pid}) ended during the call: ${exit}`;
     const hint = `the next call starts a fresh worker; its log is ${this.log.path}`;
-    return new AirlockError("worker_died", message, { pack, exit, log: this.log.tail(), hint });
+    return new AirlockError("worker_died", message, { pack, exit, ...this.#lastWords(worker), hint });
+  }
+
+  #lastWords(worker: Worker): { log: string; stack?: string } {
+    const { crashStack } = worker;
+    return { log: this.log.tail(), ...(crashStack !== undefined && { stack: crashStack }) };
   }
 }

@@ -4,7 +4,7 @@
 import { lstatSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { checkSocketPath, defaultFolders, defaultSocketPath, type Variables } from "../transport/address.ts";
-import { type Clock, systemClock } from "../transport/clock.ts";
+import { type Clock, systemClock, systemTimeOfDay } from "../transport/clock.ts";
 import type { Status } from "../transport/control.ts";
 import { AirlockError } from "../transport/errors.ts";
 import { type Libc, loadLibc } from "../transport/libc.ts";
@@ -14,7 +14,7 @@ import { ControlService } from "./control-service.ts";
 import { Door, type ExpectedWorker } from "./door.ts";
 import { EnvironmentStore } from "./environments/environments.ts";
 import type { FileLock } from "./environments/file-lock.ts";
-import { loadManifest } from "./environments/manifest.ts";
+import { loadManifest, type PackManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
@@ -24,8 +24,11 @@ import { PackTable } from "./pack-table.ts";
 import { Router } from "./router.ts";
 import type { Session } from "./session.ts";
 import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
-import { LogFile, logPath } from "./workers/log-file.ts";
+import { logPath } from "./workers/log-file.ts";
+import { countMemoryKills } from "./workers/memory-kills.ts";
+import { Pace } from "./workers/pace.ts";
 import { workerVariables } from "./workers/variables.ts";
+import { WorkerLog } from "./workers/worker-log.ts";
 import { workerSpawner } from "./workers/worker-process.ts";
 
 export interface ServeOptions {
@@ -129,18 +132,17 @@ class RunningServer implements Server {
   readonly #expected = new Map<string, ExpectedWorker>();
   readonly #packs: PackTable;
   readonly #inode: number;
+  readonly #pace: Pace;
   #stopped: Promise<void> | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.socketPath = parts.socketPath;
     const { limits, clock, onEvent, libc } = parts;
+    this.#pace = new Pace(clock);
     const packs = new PackTable({
       packsPerHostMax: limits.packsPerHostMax,
-      newPack: (host, manifest) => {
-        const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder), libc.tryLock);
-        return new Pack(router.nextPeer(), host, manifest, log, services);
-      },
+      newPack: (host, manifest) => new Pack(router.nextPeer(), host, manifest, this.#newLog(manifest), services),
     });
     const router = new Router({
       limits,
@@ -174,9 +176,22 @@ class RunningServer implements Server {
     this.#inode = lstatSync(parts.socketPath).ino;
   }
 
+  /** A log for the workers that run one after the other in one place of the pack's. */
+  #newLog({ name, folder }: PackManifest): WorkerLog {
+    const { libc, clock, logs, onEvent } = this.#parts;
+    return new WorkerLog({
+      path: logPath(logs, name, folder),
+      tryLock: libc.tryLock,
+      clock,
+      timeOfDay: systemTimeOfDay,
+      pace: this.#pace,
+      onUnwritable: (path, error) => onEvent({ type: "log_unwritable", pack: name, path, reason: String(error) }),
+    });
+  }
+
   #servicesForPacks(): PackServices {
     const { clock, limits, onEvent, environments, libc } = this.#parts;
-    const spawn = workerSpawner(libc);
+    const spawn = workerSpawner({ libc, clock, pace: this.#pace, countMemoryKills: countMemoryKills() });
     const router = this.#router;
     return {
       clock,

@@ -62,6 +62,7 @@ export const controlParameters = {
   ending: v.strictObject({ pack: u32, line: u32 }),
   overdue: v.strictObject({ pack: u32, line: u32 }),
   status: v.strictObject({}),
+  stack: v.strictObject({ pid: u32 }),
 } as const;
 export type ControlMethod = keyof typeof controlParameters;
 
@@ -100,6 +101,15 @@ export const statusSchema = v.object({
   packs: v.array(packStatusSchema),
 });
 export type Status = v.InferOutput<typeof statusSchema>;
+
+export const stackResultSchema = v.object({
+  /** Name of the pack that the worker runs. */
+  pack: v.string(),
+  pid: u32,
+  /** The Python stacks of its threads, as faulthandler prints them. */
+  stack: v.string(),
+});
+export type StackResult = v.InferOutput<typeof stackResultSchema>;
 
 /** What a worker's method `describe` answers; PROTOCOL.md, "Methods of a worker", explains the fields of a node. */
 export const packDescriptionSchema = v.object({

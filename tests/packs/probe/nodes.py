@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ class SleepHoldingGil(_Node):
 
 
 class End(_Node):
-    """Ends the worker: by a signal, by exit, by os._exit, or by a fault in C."""
+    """Ends the worker: by a signal, by exit, by os._exit (in a thread, too), or by a fault or an abort in C."""
 
     def run(self, how: str) -> tuple[()]:
         print(f"about to end by {how}")
@@ -103,8 +104,13 @@ class End(_Node):
             sys.exit(0)
         if how == "_exit":
             os._exit(3)
+        if how == "_exit in a thread":
+            threading.Thread(target=os._exit, args=(3,)).start()
+            time.sleep(60)
         if how == "fault":
             ctypes.string_at(0)
+        if how == "abort":
+            ctypes.CDLL(None).abort()
         os.kill(os.getpid(), getattr(signal, how))
         time.sleep(60)
         return ()

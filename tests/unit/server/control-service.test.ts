@@ -58,6 +58,15 @@ class FakePack {
   close(): void {
     this.closes += 1;
   }
+
+  get name(): string {
+    return this.manifest.name;
+  }
+
+  /** Its worker's process id is its number. */
+  workerOf(pid: number): { dumpStacks(): Promise<string> } | undefined {
+    return pid === this.peer ? { dumpStacks: async () => `stacks of ${pid}` } : undefined;
+  }
 }
 
 function newService(packsPerHostMax = 3) {
@@ -169,6 +178,14 @@ test("overdue ends the worker on a line of the host's own pack", async () => {
   expect(packs[0]?.overdue).toEqual([2]);
 });
 
+test("stack has a worker print its stacks, whichever host's it is, and says where there is none", async () => {
+  const { ask } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  const stack = { value: { pack: "blur", pid: 100, stack: "stacks of 100" } };
+  expect(await ask("stack", { pid: 100 }, newSession(5))).toEqual(stack);
+  expect((await ask("stack", { pid: 7 })).error?.message).toContain("process id 7");
+});
+
 test("status tells how the server is", async () => {
   expect(await newService().ask("status")).toEqual({ value: status });
 });
@@ -192,6 +209,7 @@ test.each<[unknown, unknown, string]>([
   ["prepare", { pack: "100" }, "pack"],
   ["close", { pack: -1 }, "pack"],
   ["overdue", { pack: 100 }, "line"],
+  ["stack", { pack: "blur" }, "malformed stack"],
   ["status", { all: true }, "malformed status"],
   [7, {}, "malformed call"],
   ["open", null, "malformed call"],

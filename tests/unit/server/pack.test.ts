@@ -6,13 +6,13 @@ import type { Line } from "../../../src/server/line.ts";
 import { Pack, type PackServices } from "../../../src/server/pack.ts";
 import type { Call } from "../../../src/server/session.ts";
 import type { ProcessExit } from "../../../src/server/workers/exit.ts";
-import { LogFile } from "../../../src/server/workers/log-file.ts";
 import type { Worker } from "../../../src/server/workers/worker.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
 import type { Progress } from "../../../src/transport/control.ts";
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
 import { temporaryFolders } from "../../support/folders.ts";
+import { newWorkerLog } from "../../support/logs.ts";
 import { type FakeLink, frame, manifestOf, settled, workerHello } from "../../support/peers.ts";
 import { newCall, newSession } from "../../support/sessions.ts";
 
@@ -31,6 +31,7 @@ class FakeProcess {
   readonly pid: number;
   readonly #exited = Promise.withResolvers<ProcessExit>();
   killed = 0;
+  crashStack: string | undefined;
 
   constructor(pid: number) {
     this.pid = pid;
@@ -38,6 +39,10 @@ class FakeProcess {
 
   get exited(): Promise<ProcessExit> {
     return this.#exited.promise;
+  }
+
+  async dumpStacks(): Promise<string> {
+    return `the stacks of ${this.pid}`;
   }
 
   exit(exit: Partial<ProcessExit>): void {
@@ -101,7 +106,7 @@ function newPack(joins = false, limits: Partial<Limits> = {}) {
     },
   };
   const host = newSession(1);
-  const log = new LogFile(join(newFolder(), "pack.log"), () => true);
+  const log = newWorkerLog(join(newFolder(), "pack.log"));
   const pack = new Pack(2, host, manifestOf("blur"), log, services);
   const submit = (number: number): Call => {
     const call = newCall(host, number, 2);
