@@ -10,6 +10,7 @@ from typing import Any, Final
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.runtime.host_link import HostLink
 from comfy_airlock.runtime.lifeline import hold
+from comfy_airlock.runtime.logs import LogForwarding
 from comfy_airlock.runtime.node_pack import Node, NodePack
 from comfy_airlock.runtime.node_values import inputs_for, outputs_of
 from comfy_airlock.runtime.streams import Streams
@@ -76,11 +77,14 @@ def main() -> None:
     worker = Worker(pack, inference)
     methods = {"run": worker.run, "describe": worker.describe}
     host = HostLink(connection, streams, pack.name, methods, inference)
+    logs = LogForwarding(host.pair.emit)
+    logs.begin()
     host.attach()
     connection.keep("airlock-keeper")
     try:
         host.executor.run()
     finally:
+        logs.end()
         connection.close()
         if lifeline is not None:
             lifeline.detach()

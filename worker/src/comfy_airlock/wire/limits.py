@@ -31,3 +31,9 @@ EVENT_BYTES_MAX: Final = 256 * 1024 * 1024
 
 GRACE_SECONDS: Final = 10.0
 """How long a worker may take to answer a call that was given up, before it is ended."""
+
+LOG_RECORDS_MAX: Final = 1000
+"""Log records of a worker's that may wait to be sent to the host: further ones are in its log file only."""
+
+LOG_TEXT_CHARS_MAX: Final = 32 * 1024
+"""Characters of a log record's message, and of its traceback; the rest is in the log file only."""
