@@ -80,6 +80,8 @@ function openOf(path: string): number | undefined {
 export async function followLogs(known: ReadonlyMap<string, number>, options: FollowOptions): Promise<void> {
   const { clock, find, write, signal } = options;
   const files = new Map<string, FollowedFile>();
+  let wake = (): void => undefined;
+  signal.addEventListener("abort", () => wake(), { once: true });
   try {
     while (!signal.aborted) {
       for (const path of find()) {
@@ -89,7 +91,7 @@ export async function followLogs(known: ReadonlyMap<string, number>, options: Fo
       }
       const { promise, resolve } = Promise.withResolvers<void>();
       const timer = clock.after(lookMs, resolve);
-      signal.addEventListener("abort", () => resolve(), { once: true });
+      wake = resolve;
       await promise;
       timer.cancel();
     }

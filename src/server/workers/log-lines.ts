@@ -37,7 +37,8 @@ export class LogLines {
   #cut(): string[] {
     const last = lastState(this.#partial);
     const whole = last.length - (last.length % lineCharsMax);
-    this.#partial = last.slice(whole);
+    // What comes next writes over it, if a carriage return came last.
+    this.#partial = last.slice(whole) + (this.#partial.endsWith("\r") ? "\r" : "");
     return whole === 0 ? [] : asLine(last.slice(0, whole));
   }
 

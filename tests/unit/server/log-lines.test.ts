@@ -36,6 +36,10 @@ describe("what a worker writes", () => {
     expect(lines.join("")).toBe(`${"x".repeat(5000)}${"y".repeat(20_000)}zend`);
   });
 
+  test("takes back what a carriage return takes back, also where the line was too long by then", () => {
+    expect(linesOf(`${"\rwait".repeat(2000)}\r`, "done\n")).toEqual(["done"]);
+  });
+
   test("holds little of a progress bar that never ends its line", () => {
     const lines = new LogLines();
     for (let percent = 0; percent < 100_000; percent++) expect(lines.take(Buffer.from(`\r${percent} %`))).toEqual([]);

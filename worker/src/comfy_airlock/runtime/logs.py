@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from comfy_airlock.wire.optional import standard
+
+if TYPE_CHECKING:
+    # At run time it brings half of importlib.resources along, and a worker has no use for that.
+    from importlib.abc import Loader
 
 _LOGGING: Final = "logging"
 
@@ -62,11 +65,11 @@ class _WhenImported:
         sys.meta_path.remove(cast("Any", self))
         spec = find_spec(_LOGGING)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loading(spec, spec.loader, self._action)
+            spec.loader = cast("Any", _Loading(spec, spec.loader, self._action))
         return spec
 
 
-class _Loading(Loader):
+class _Loading:
     """The module's own loader, and what comes after it."""
 
     def __init__(self, spec: ModuleSpec, loader: Loader, action: Callable[[], None]) -> None:
