@@ -41,6 +41,15 @@ def test_records_are_taken_whether_it_was_imported_before_or_after(order: str) -
     assert said == "[('a.b', 20, 'hello you')]\nSourceFileLoader SourceFileLoader []\nFalse\n"
 
 
+def test_text_that_has_no_utf8_is_spelled_out() -> None:
+    said = run(
+        f"{RUN}\nforwarding.begin(); import logging\n"
+        "logging.getLogger('n').error('a file: %s', b'\\xff'.decode(errors='surrogateescape')); forwarding.end()\n"
+        "print(sent[0]['records'][0]['message'])"
+    )
+    assert said == "a file: \\udcff\n"
+
+
 def test_a_host_that_is_gone_is_nothing_to_the_pack() -> None:
     said = run(
         f"{RUN}\ndef emit(name, value): raise Disconnected('gone')\nforwarding = LogForwarding(emit)\n"

@@ -81,18 +81,20 @@ class LogRecords:
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {
-            "name": record.name[:LOG_TEXT_CHARS_MAX],
+            "name": _sendable(record.name),
             "level": record.levelno,
-            "message": record.getMessage()[:LOG_TEXT_CHARS_MAX],
+            "message": _sendable(record.getMessage()),
             "created": record.created,
-            "path": record.pathname,
+            "path": _sendable(record.pathname),
             "line": record.lineno,
-            "function": record.funcName,
-            "thread": record.threadName,
+            "function": record.funcName and _sendable(record.funcName),
+            "thread": record.threadName and _sendable(record.threadName),
             "pid": self._process,
         }
         if record.exc_info and record.exc_info[0] is not None:
-            fields["exception"] = self._formatter.formatException(record.exc_info)[-LOG_TEXT_CHARS_MAX:]
+            traceback = self._formatter.formatException(record.exc_info)
+            # Its last line says what was raised.
+            fields["exception"] = _sendable(traceback[-LOG_TEXT_CHARS_MAX:])
         return fields
 
     def _start(self) -> None:
@@ -133,3 +135,8 @@ class LogRecords:
         is_sent = threading.Event()
         self._waiting.put(is_sent)
         is_sent.wait(_FLUSH_SECONDS_MAX)
+
+
+def _sendable(text: str) -> str:
+    """As much as may be sent; halves of surrogate pairs (in names of files) are spelled out, having no UTF-8."""
+    return text[:LOG_TEXT_CHARS_MAX].encode(errors="backslashreplace").decode()
