@@ -11,7 +11,7 @@ export { type Remote, remote } from "./client/remote.ts";
 export { type RemoteFunction, RemoteIterator, RemoteObject } from "./client/stand-ins.ts";
 export type { ServerEvent } from "./server/events.ts";
 export { type ServeOptions, type Server, serve } from "./server/serve.ts";
-export type { PackDescription, PrepareResult, Progress, Status } from "./transport/control.ts";
+export type { LogRecord, PackDescription, PrepareResult, Progress, Status } from "./transport/control.ts";
 export {
   AirlockError,
   type ErrorCode,

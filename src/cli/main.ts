@@ -12,6 +12,7 @@ import { psCommand } from "./ps.ts";
 import { restartCommand } from "./restart.ts";
 import { runCommand } from "./run.ts";
 import { serveCommand } from "./serve.ts";
+import { stackCommand } from "./stack.ts";
 import { statsCommand } from "./stats.ts";
 import { stopCommand } from "./stop.ts";
 
@@ -21,6 +22,7 @@ const commands: readonly Command[] = [
   psCommand,
   statsCommand,
   logsCommand,
+  stackCommand,
   restartCommand,
   stopCommand,
 ];

@@ -100,5 +100,7 @@ function describeEvent(event: ServerEvent): string {
       return `pack ${event.pack}: worker ${event.pid} begins without its state: ${event.reason.describe()}`;
     case "pack_held":
       return event.reason.describe();
+    case "log_unwritable":
+      return `pack ${event.pack}: its log ${event.path} takes no more lines, which are lost: ${event.reason}`;
   }
 }

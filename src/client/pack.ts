@@ -3,13 +3,18 @@
  */
 import { decode } from "../transport/codec.ts";
 import {
+  type LogRecord,
+  logEvent,
+  logEventSchema,
   type OpenResult,
   type PackDescription,
   type PrepareResult,
   packDescriptionSchema,
   prepareResultSchema,
+  reservedEventPrefix,
   validate,
 } from "../transport/control.ts";
+import { AirlockError } from "../transport/errors.ts";
 import { RawValue } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
 import type { EventListener, PackPeer } from "./pack-peer.ts";
@@ -88,8 +93,8 @@ export class Pack {
   }
 
   /** Tells the worker something that it does not answer; nobody hears it where none is running. Settles once it has left. */
-  emit(name: string, value: unknown = null): Promise<void> {
-    return this.#peer.emit(name, value);
+  async emit(name: string, value: unknown = null): Promise<void> {
+    await this.#peer.emit(unreserved(name), value);
   }
 
   /**
@@ -98,7 +103,21 @@ export class Pack {
    * @returns what ends it.
    */
   on(name: string, listener: EventListener): () => void {
-    return this.#peer.on(name, listener);
+    return this.#peer.on(unreserved(name), listener);
+  }
+
+  /**
+   * Listens to what the pack logs by Python's `logging`, with level and logger name; its log file has it too.
+   *
+   * @param listener gets a record, and how many before it were dropped because the pack logged faster than they could
+   * be sent.
+   * @returns what ends it.
+   */
+  onLog(listener: (record: LogRecord, dropped: number) => unknown): () => void {
+    return this.#peer.on(logEvent, (value) => {
+      const { records, dropped } = validate(logEventSchema, value, `log records of pack ${this.name}`);
+      for (const [index, record] of records.entries()) listener(record, index === 0 ? dropped : 0);
+    });
   }
 
   /**
@@ -115,4 +134,10 @@ export class Pack {
   close(): Promise<void> {
     return this.#peer.close();
   }
+}
+
+function unreserved(name: string): string {
+  if (!name.startsWith(reservedEventPrefix)) return name;
+  const hint = `choose one without "${reservedEventPrefix}"`;
+  throw new AirlockError("bad_request", `the event name ${JSON.stringify(name)} is reserved`, { hint });
 }

@@ -1,6 +1,6 @@
 /**
  * What the server does when it is called itself (peer 0): open, prepare and close packs, end a worker that
- * does not answer, and tell how things are.
+ * does not answer, tell how things are, and have a worker print its stacks.
  *
  * The only part of the server that decodes a body from a peer, after validating all of it.
  */
@@ -13,6 +13,7 @@ import {
   type OpenResult,
   type PrepareResult,
   type Progress,
+  type StackResult,
   type Status,
   validate,
 } from "../transport/control.ts";
@@ -23,7 +24,7 @@ import type { Call, Session } from "./session.ts";
 import { stoppingError } from "./slot-errors.ts";
 
 export interface ControlServices {
-  readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "look" | "close">;
+  readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "look" | "close" | "findWorker">;
   loadManifest(folder: string): Promise<PackManifest>;
   status(): Status;
   /** Stops the server. */
@@ -86,6 +87,8 @@ export class ControlService {
       case "stop":
         this.#services.stop(validate(controlParameters.stop, keywords, method).drain_ms);
         return null;
+      case "stack":
+        return await this.#stack(validate(controlParameters.stack, keywords, method).pid);
     }
   }
 
@@ -144,6 +147,14 @@ export class ControlService {
     }
     await Promise.all(packs.map((pack) => pack.restart()));
     return { packs: packs.length };
+  }
+
+  /** Any host may ask of any worker: it is for a person with a terminal, who has another connection than the pack's host. */
+  async #stack(pid: number): Promise<StackResult> {
+    const found = this.#services.packs.findWorker(pid);
+    if (found === undefined)
+      throw new AirlockError("bad_request", `no worker of this server has the process id ${pid}`);
+    return { pack: found.pack.name, pid, stack: await found.worker.dumpStacks() };
   }
 
   #close(host: Session, peer: number): null {

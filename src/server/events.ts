@@ -28,6 +28,8 @@ export type ServerEvent =
       readonly exit: string;
       readonly expected: boolean;
     }
+  /** A log's file takes no more lines. Told once for each worker, however many lines are lost. */
+  | { readonly type: "log_unwritable"; readonly pack: string; readonly path: string; readonly reason: string }
   /** The worker has not said how it is for longer than a heartbeat; native code that holds the interpreter's lock can't. */
   | { readonly type: "worker_silent"; readonly pack: string; readonly pid: number }
   | { readonly type: "worker_answers"; readonly pack: string; readonly pid: number }

@@ -10,6 +10,7 @@ import type { PackManifest } from "./environments/manifest.ts";
 import type { Pack } from "./pack.ts";
 import type { Session } from "./session.ts";
 import type { Slot } from "./slot.ts";
+import type { Worker } from "./workers/worker.ts";
 
 export interface PackTableOptions {
   readonly packsPerHostMax: number;
@@ -91,6 +92,17 @@ export class PackTable {
     if (entry !== undefined) return entry;
     const hint = "open the pack first; a pack belongs to the host that opened it";
     throw new AirlockError("pack_not_open", `peer ${peer} is no pack of this host`, { hint });
+  }
+
+  /** The worker of this process id, whoever's pack it runs. */
+  findWorker(pid: number): { readonly pack: Pack; readonly worker: Worker } | undefined {
+    for (const pack of this.#all) {
+      for (const slot of pack.slots) {
+        const worker = slot.workerOf(pid);
+        if (worker !== undefined) return { pack, worker };
+      }
+    }
+    return undefined;
   }
 
   /** The open packs of this name, whoever opened them. */

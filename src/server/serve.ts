@@ -4,7 +4,7 @@
 import { lstatSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { checkSocketPath, defaultFolders, defaultSocketPath, type Variables } from "../transport/address.ts";
-import { type Clock, systemClock } from "../transport/clock.ts";
+import { type Clock, systemClock, systemTimeOfDay } from "../transport/clock.ts";
 import type { Status } from "../transport/control.ts";
 import { AirlockError } from "../transport/errors.ts";
 import { type Libc, loadLibc } from "../transport/libc.ts";
@@ -15,7 +15,7 @@ import { Door, type ExpectedWorker } from "./door.ts";
 import { EnvironmentStore } from "./environments/environments.ts";
 import type { FileLock } from "./environments/file-lock.ts";
 import { type LimitsTable, limitPolicy } from "./environments/limits-schema.ts";
-import { loadManifest } from "./environments/manifest.ts";
+import { loadManifest, type PackManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
@@ -32,9 +32,12 @@ import type { Confiner } from "./workers/limits/confiner.ts";
 import { systemKernel } from "./workers/limits/kernel.ts";
 import type { LimitPolicy } from "./workers/limits/resource-limits.ts";
 import { systemConfiner } from "./workers/limits/system-confiner.ts";
-import { LogFile, logPath } from "./workers/log-file.ts";
+import { logPath } from "./workers/log-file.ts";
 import { pssOf } from "./workers/memory.ts";
+import { countMemoryKills } from "./workers/memory-kills.ts";
+import { Pace } from "./workers/pace.ts";
 import { workerVariables } from "./workers/variables.ts";
+import { WorkerLog } from "./workers/worker-log.ts";
 import { workerSpawner } from "./workers/worker-process.ts";
 
 export interface ServeOptions {
@@ -149,6 +152,7 @@ class RunningServer implements Server {
   readonly #packs: PackTable;
   readonly #inode: number;
   readonly #confiner: Confiner;
+  readonly #pace: Pace;
   #stopped: Promise<void> | undefined;
   readonly #ended = Promise.withResolvers<void>();
 
@@ -156,24 +160,21 @@ class RunningServer implements Server {
     this.#parts = parts;
     this.socketPath = parts.socketPath;
     const { limits, clock, onEvent, libc } = parts;
+    this.#pace = new Pace(clock);
     const packs = new PackTable({
       packsPerHostMax: limits.packsPerHostMax,
-      newPack: (host, manifest) => {
-        return new Pack({
+      newPack: (host, manifest) =>
+        new Pack({
           host,
           manifest,
-          newSlot: (pack) => {
-            const log = new LogFile(logPath(parts.logs, manifest.name, manifest.folder), libc.tryLock);
-            return new Slot(router.nextPeer(), host, pack, log, services);
-          },
+          newSlot: (pack) => new Slot(router.nextPeer(), host, pack, this.#newLog(manifest), services),
           prepareEnvironment: (pack, onProgress, signal) => {
             const hostPython = host.hello.python?.executable;
             const request = { pack: pack.manifest, ...(hostPython && { hostPython }) };
             return parts.environments.ensure(request, { onProgress, signal });
           },
           describeLimits: (limits) => this.#confiner.describe(limits),
-        });
-      },
+        }),
     });
     const router = new Router({
       limits,
@@ -211,9 +212,22 @@ class RunningServer implements Server {
     this.#confiner = systemConfiner(libc, clock, parts.policy);
   }
 
+  /** A log for the workers that run one after the other in one place of the pack's. */
+  #newLog({ name, folder }: PackManifest): WorkerLog {
+    const { libc, clock, logs, onEvent } = this.#parts;
+    return new WorkerLog({
+      path: logPath(logs, name, folder),
+      tryLock: libc.tryLock,
+      clock,
+      timeOfDay: systemTimeOfDay,
+      pace: this.#pace,
+      onUnwritable: (path, error) => onEvent({ type: "log_unwritable", pack: name, path, reason: String(error) }),
+    });
+  }
+
   #servicesForSlots(): SlotServices {
     const { clock, limits, onEvent, libc } = this.#parts;
-    const spawn = workerSpawner(libc);
+    const spawn = workerSpawner({ libc, clock, pace: this.#pace, countMemoryKills: countMemoryKills() });
     const router = this.#router;
     return {
       clock,

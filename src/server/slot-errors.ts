@@ -10,7 +10,7 @@ interface Log {
 }
 
 /** A worker that has ended. */
-type Ended = Pick<Worker, "pid" | "exceeded">;
+type Ended = Pick<Worker, "pid" | "exceeded" | "crashStack">;
 
 export function stoppingError(): AirlockError {
   return new AirlockError("server_stopping", "the server is stopping and takes no new calls");
@@ -24,7 +24,12 @@ export function tooMuchWaits(pack: string, limits: Limits): AirlockError {
 export function startFailed(pack: string, worker: Ended, exit: string, log: Log): AirlockError {
   const message = `pack ${pack}: its worker (pid ${worker.pid}) ended before it was ready: ${exit}`;
   const hint = raiseHint(worker);
-  return new AirlockError("worker_start_failed", message, { pack, exit, log: log.tail(), ...(hint && { hint }) });
+  return new AirlockError("worker_start_failed", message, {
+    pack,
+    exit,
+    ...lastWords(worker, log),
+    ...(hint && { hint }),
+  });
 }
 
 export function workerDied(pack: string, worker: Ended, exit: string, log: Log): AirlockError {
@@ -32,7 +37,11 @@ export function workerDied(pack: string, worker: Ended, exit: string, log: Log):
   const message = `pack ${pack}: its worker (pid ${worker.pid}) ${how}`;
   const next = `the next call starts a fresh worker; its log is ${log.path}`;
   const hint = [raiseHint(worker), next].filter((each) => each !== undefined).join("; ");
-  return new AirlockError("worker_died", message, { pack, exit, log: log.tail(), hint });
+  return new AirlockError("worker_died", message, { pack, exit, ...lastWords(worker, log), hint });
+}
+
+function lastWords({ crashStack }: Ended, log: Log): { log: string; stack?: string } {
+  return { log: log.tail(), ...(crashStack !== undefined && { stack: crashStack }) };
 }
 
 /** What to do about a worker that a limit has ended. */

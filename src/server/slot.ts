@@ -19,34 +19,20 @@ import { packHeld, startFailed, tooMuchWaits, workerDied } from "./slot-errors.t
 import { SlotLines } from "./slot-lines.ts";
 import type { SlotPack, SlotServices } from "./slot-services.ts";
 import { callsOf, workerStatus } from "./slot-status.ts";
+import { Tenant } from "./tenant.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 import { HealthWatch } from "./workers/health.ts";
 import { IdleWatch, isUnused } from "./workers/idle-watch.ts";
 import { hasWorker, type Life, type LifeEvent, startNotBeforeMs, step, takesCalls, unborn } from "./workers/life.ts";
-import type { LogFile } from "./workers/log-file.ts";
 import type { Worker } from "./workers/worker.ts";
+import type { WorkerLog } from "./workers/worker-log.ts";
 import { startWorker } from "./workers/worker-start.ts";
-
-/** The worker that a slot has, or is about to have. */
-interface Current {
-  readonly worker: Worker;
-  /** Which of the slot's workers it is; its line has the same number. */
-  readonly number: number;
-  readonly manifest: PackManifest;
-  health: HealthWatch | undefined;
-  idle: IdleWatch | undefined;
-  /** Bytes, when it was last looked at. */
-  pss: number | null;
-}
-
-/** How long somebody who wants to know how all workers are waits for one that does not say. */
-const lookMsMax = 1_000;
 
 export class Slot implements OpenPack {
   readonly peer: number;
   readonly host: Session;
   readonly flow: Flow | undefined;
-  readonly log: LogFile;
+  readonly log: WorkerLog;
   readonly #pack: SlotPack;
   readonly #services: SlotServices;
   /** The lines of its workers to the host. */
@@ -55,7 +41,7 @@ export class Slot implements OpenPack {
   readonly #files: FolderWatch;
   readonly #checkpoint = new Checkpoint();
   #life: Life = unborn;
-  #current: Current | undefined;
+  #current: Tenant | undefined;
   /** Settles when the last worker is gone. */
   #lastEnded: Promise<unknown> = Promise.resolve();
   #lastNumber = 0;
@@ -65,7 +51,7 @@ export class Slot implements OpenPack {
   #backoff: Timer | undefined;
 
   /** @param peer the number that the host sends its calls to. */
-  constructor(peer: number, host: Session, pack: SlotPack, log: LogFile, services: SlotServices) {
+  constructor(peer: number, host: Session, pack: SlotPack, log: WorkerLog, services: SlotServices) {
     this.peer = peer;
     this.host = host;
     this.log = log;
@@ -130,21 +116,14 @@ export class Slot implements OpenPack {
     const ageMs = this.#services.clock.nowMs() - (current?.worker.bornAtMs ?? 0);
     return workerStatus({
       ...{ peer: this.peer, state: this.#life.state, relayed, health: current?.health },
-      worker: current && { pid: current.worker.pid, ageMs, pss: current.pss },
+      worker: current && { pid: current.worker.pid, ageMs, pss: current.pss ?? null },
       ...{ workers: this.#lastNumber, deaths: this.#deaths, lastExit: this.#lastExit, log: this.log.path },
     });
   }
 
-  /** Asks the worker how it is, for the next status; settles when it has said so, or was given long enough to. */
+  /** Asks the worker how it is, for the next status. */
   async look(): Promise<void> {
-    const { clock, pssOf } = this.#services;
-    const current = this.#current;
-    if (current?.health === undefined) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = clock.after(lookMsMax, resolve);
-    const [pss] = await Promise.all([pssOf(current.worker.pid), Promise.race([current.health.look(), promise])]);
-    timer.cancel();
-    current.pss = pss ?? null;
+    await this.#current?.look(this.#services.clock, this.#services.pssOf);
   }
 
   /** Passes a call on to the worker, starting one where there is none. */
@@ -245,7 +224,7 @@ export class Slot implements OpenPack {
   }
 
   /** The worker is ready: calls go to it from now on. */
-  #begin(current: Current): void {
+  #begin(current: Tenant): void {
     const session = current.worker.ready;
     if (session === undefined) return;
     this.#step({ type: "admitted" });
@@ -265,7 +244,7 @@ export class Slot implements OpenPack {
   }
 
   /** Gives the worker the state that the one before has left, before any call. */
-  async #restore({ worker }: Current): Promise<void> {
+  async #restore({ worker }: Tenant): Promise<void> {
     const { ask, limits, onEvent } = this.#services;
     const { ready, pid } = worker;
     if (ready === undefined) return;
@@ -293,19 +272,17 @@ export class Slot implements OpenPack {
 
   #spawned(worker: Worker, ended: Promise<string>): void {
     this.#lastNumber += 1;
-    const number = this.#lastNumber;
-    const current: Current = { worker, number, manifest: this.manifest, health: undefined, idle: undefined, pss: null };
+    const current = new Tenant(worker, this.#lastNumber, this.manifest);
     this.#current = current;
     this.#lastEnded = ended.then((exit) => this.#workerEnded(current, exit));
   }
 
-  #workerEnded(current: Current, exit: string): void {
+  #workerEnded(current: Tenant, exit: string): void {
     const { worker, number } = current;
     const { onEvent } = this.#services;
     const { session, pid } = worker;
     const expected = this.#isClosed || worker.isDismissed;
-    current.health?.end();
-    current.idle?.stop();
+    current.end();
     this.#current = undefined;
     this.#lastExit = exit;
     if (!expected) this.#deaths += 1;
@@ -328,6 +305,11 @@ export class Slot implements OpenPack {
     if (session === undefined) return;
     if (this.#isClosed) this.#failWaiting(this.#pack.closing.reason);
     else if (this.#waiting.count > 0) this.#want();
+  }
+
+  /** The worker of this process id, if it is in this slot. */
+  workerOf(pid: number): Worker | undefined {
+    return this.#current?.worker.pid === pid ? this.#current.worker : undefined;
   }
 
   told(worker: Session, body: Uint8Array): void {
@@ -355,7 +337,7 @@ export class Slot implements OpenPack {
     await this.#finished(current, withinMs);
   }
 
-  async #finished(current: Current, withinMs: number): Promise<void> {
+  async #finished(current: Tenant, withinMs: number): Promise<void> {
     const session = current.worker.ready;
     if (session === undefined) return;
     // Of calls over a line only the two on it know: the host that it makes no more, the worker that it has answered.
@@ -364,7 +346,7 @@ export class Slot implements OpenPack {
   }
 
   /** Has the worker end when it has been idle for as long as its manifest says. */
-  #watchIdle(current: Current): void {
+  #watchIdle(current: Tenant): void {
     const { idleTimeoutMs } = current.manifest;
     if (idleTimeoutMs === undefined) return;
     current.idle = new IdleWatch({
@@ -376,13 +358,13 @@ export class Slot implements OpenPack {
   }
 
   /** Whether it has no call that the server knows of. */
-  #mayBeIdle(current: Current): boolean {
+  #mayBeIdle(current: Tenant): boolean {
     const { session } = current.worker;
     return session !== undefined && this.#services.callsOf(session) === 0;
   }
 
   /** Ends a worker that nothing needs; lets it go on where that is no longer so when its host has left the line. */
-  async #endedUnused(current: Current): Promise<boolean> {
+  async #endedUnused(current: Tenant): Promise<boolean> {
     this.#step({ type: "draining" });
     const hasLeft = await this.lines.leave(current.number, this.#services.limits.questionMsMax);
     const health = hasLeft && this.#mayBeIdle(current) ? await current.health?.look() : undefined;

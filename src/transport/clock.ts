@@ -18,6 +18,11 @@ export interface Clock {
 /** What `setTimeout` takes: it fires at once where it is asked for more. */
 const timeoutMsMax = 0x7fff_ffff;
 
+/** The time of day, for what people read. It may be set back, so nothing is decided by it. */
+export type TimeOfDay = () => Date;
+
+export const systemTimeOfDay: TimeOfDay = () => new Date();
+
 /** The machine's monotonic clock. */
 export const systemClock: Clock = {
   nowMs: () => performance.now(),

@@ -67,6 +67,7 @@ export const controlParameters = {
   stats: v.strictObject({}),
   restart: v.strictObject({ name: text(200) }),
   stop: v.strictObject({ drain_ms: v.optional(u32) }),
+  stack: v.strictObject({ pid: u32 }),
 } as const;
 export type ControlMethod = keyof typeof controlParameters;
 
@@ -187,6 +188,15 @@ export const statusSchema = v.object({
 });
 export type Status = v.InferOutput<typeof statusSchema>;
 
+export const stackResultSchema = v.object({
+  /** Name of the pack that the worker runs. */
+  pack: v.string(),
+  pid: u32,
+  /** The Python stacks of its threads, as faulthandler prints them. */
+  stack: v.string(),
+});
+export type StackResult = v.InferOutput<typeof stackResultSchema>;
+
 /** What a worker's method `describe` answers; PROTOCOL.md, "Methods of a worker", explains the fields of a node. */
 export const packDescriptionSchema = v.object({
   pid: u32,
@@ -221,6 +231,39 @@ export const callBodySchema = v.strictTuple([text(256), v.array(v.unknown()), v.
 
 /** An event's body: its name, and what it says. */
 export const eventBodySchema = v.strictTuple([text(256), v.unknown()]);
+
+/** Events whose names begin like this are Airlock's own: neither a pack nor its host may send or handle them. */
+export const reservedEventPrefix = "airlock.";
+
+/** Log records of a worker's; twin of `wire/event_names.py`. */
+export const logEvent = `${reservedEventPrefix}log`;
+
+export const logEventSchema = v.object({
+  records: v.array(
+    v.object({
+      /** The logger's name. */
+      name: v.string(),
+      /** As Python counts: 10 debug, 20 info, 30 warning, 40 error, 50 critical. */
+      level: v.number(),
+      message: v.string(),
+      /** Seconds since 1970. */
+      created: v.number(),
+      /** Where it was logged: file, line and function. */
+      path: v.string(),
+      line: v.number(),
+      function: v.nullable(v.string()),
+      thread: v.nullable(v.string()),
+      /** The worker's process id. */
+      pid: u32,
+      /** The traceback of the exception that was logged. */
+      exception: v.exactOptional(v.string()),
+    }),
+  ),
+  /** How many records were dropped since the last ones, because too many waited; the log file has them. */
+  dropped: v.number(),
+});
+/** What a pack logged by Python's `logging`. */
+export type LogRecord = v.InferOutput<typeof logEventSchema>["records"][number];
 
 /** What the server's event `worker_ended` says. */
 export const workerEndedSchema = v.object({

@@ -45,6 +45,8 @@ export interface ErrorDetails {
   readonly exit?: string;
   /** The last lines of a worker's log or of a tool's output. */
   readonly log?: string;
+  /** The Python stack that a worker left when it crashed. */
+  readonly stack?: string;
   /** The exception behind `remote_exception`. */
   readonly exception?: RemoteException;
 }
@@ -75,12 +77,13 @@ export class AirlockError extends Error {
     this.details = details;
   }
 
-  /** The error as a person should read it: message, then the log's last lines, then the hint. */
+  /** The error as a person should read it: message, then the log's last lines, the stack, and the hint. */
   describe(): string {
-    const { log, hint, exception } = this.details;
+    const { log, stack, hint, exception } = this.details;
     const parts = [this.message];
     if (exception?.traceback) parts.push(exception.traceback.trimEnd());
     if (log?.trim()) parts.push(log.trimEnd());
+    if (stack?.trim()) parts.push(stack.trimEnd());
     if (hint) parts.push(`→ ${hint}`);
     return parts.join("\n");
   }
@@ -114,7 +117,7 @@ export function errorFromWire(body: unknown): AirlockError {
     return new AirlockError("protocol_error", "the peer sent an error without a known code and a message");
   }
   const details: { -readonly [Key in keyof ErrorDetails]: ErrorDetails[Key] } = {};
-  for (const key of ["hint", "pack", "exit", "log"] as const) {
+  for (const key of ["hint", "pack", "exit", "log", "stack"] as const) {
     const value = rest[key];
     if (typeof value === "string") details[key] = value;
   }

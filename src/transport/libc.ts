@@ -19,6 +19,7 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 const SHUT_RDWR = 2;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
+const O_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const LOCK_EX = 2;
@@ -53,6 +54,8 @@ export interface Libc {
   peerCredentials(descriptor: number): PeerCredentials;
   /** A connected pair of sockets, both close-on-exec: of streams, or of messages that arrive whole. */
   socketPair(kind?: "stream" | "messages"): readonly [number, number];
+  /** A pipe, both ends close-on-exec: what is written to the second is read from the first. */
+  pipe(): readonly [number, number];
   /** A Unix stream socket that is connected to nothing, close-on-exec and non-blocking. */
   streamSocket(): number;
   /**
@@ -134,6 +137,12 @@ export function loadLibc(): Libc {
       if (symbols.socketpair(AF_UNIX, type, 0, ptr(pair)) !== 0) throw failed("socketpair");
       const [near = -1, far = -1] = pair;
       return [near, far];
+    },
+    pipe() {
+      const ends = new Int32Array(2);
+      if (symbols.pipe2(ptr(ends), O_CLOEXEC) !== 0) throw failed("pipe2");
+      const [readEnd = -1, writeEnd = -1] = ends;
+      return [readEnd, writeEnd];
     },
     streamSocket() {
       const socket = symbols.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -252,6 +261,7 @@ function openLibc() {
       return dlopen(name, {
         getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
         socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+        pipe2: { args: ["ptr", "i32"], returns: "i32" },
         socket: { args: ["i32", "i32", "i32"], returns: "i32" },
         connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
         send: { args: ["i32", "ptr", "u64", "i32"], returns: "i64" },

@@ -1,10 +1,20 @@
 /** The `airlock` command as a person uses it. */
 import { describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
+import { Tuple } from "../../src/index.ts";
 import { logPath } from "../../src/server/workers/log-file.ts";
-import { runAirlock, startAirlock } from "./processes.ts";
-import { packs, root, until, useWorld } from "./support.ts";
+import { readLines, runAirlock, startAirlock } from "./processes.ts";
+import { packs, root, until, untilLogged, useWorld } from "./support.ts";
 
 const world = useWorld();
 const examples = join(root, "examples");
@@ -230,7 +240,8 @@ describe("airlock logs", () => {
     expect((await runAirlock(["logs"], world)).stdout).toMatch(/^probe\t/m);
     const { code, stdout } = await runAirlock(["logs", "probe", "--lines", "2"], world);
     expect(code).toBe(0);
-    expect(stdout).toBe("written by a node\nwritten by a node on descriptor 2\n");
+    const line = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z \\d+ written by a node";
+    expect(stdout).toMatch(new RegExp(`^${line}\n${line} on descriptor 2\n$`));
   });
 
   test("finds a pack by its name as its author writes it", async () => {
@@ -239,5 +250,101 @@ describe("airlock logs", () => {
     writeFileSync(logPath(logs, "My Pack!", "/packs/my-pack"), "hello\n");
     expect((await runAirlock(["logs", "My Pack!"], world)).stdout).toBe("hello\n");
     expect((await runAirlock(["logs", "My", "Pack!"], world)).code).toBe(2);
+  });
+});
+
+describe("airlock logs --follow", () => {
+  /** A log of this world's, and a command that follows it. */
+  function following(...args: string[]) {
+    const logs = join(world.folder, "state", "airlock", "logs");
+    mkdirSync(logs, { recursive: true });
+    const child = startAirlock(["logs", "-f", "probe", ...args], world);
+    return { logs, path: logPath(logs, "probe", "/packs/probe"), child, lines: readLines(child.stdout) };
+  }
+
+  const next = async (lines: AsyncGenerator<string>) => (await lines.next()).value as string;
+
+  test("waits for a pack's first worker, and goes on over set-aside files, with several workers, until Ctrl-C", async () => {
+    const { logs, path, child, lines } = following();
+    const said = readLines(child.stderr);
+    expect(await next(said)).toContain("there is no log of probe yet");
+    writeFileSync(path, "one\ntwo\nhal");
+    expect([await next(lines), await next(lines)]).toEqual(["one", "two"]);
+    appendFileSync(path, "f\nlast\n");
+    renameSync(path, `${path}.1`);
+    writeFileSync(path, "fresh\n");
+    expect([await next(lines), await next(lines), await next(lines)]).toEqual(["half", "last", "fresh"]);
+    writeFileSync(path.replace(/log$/, "2.log"), "of another worker\n");
+    writeFileSync(logPath(logs, "other", "/packs/other"), "of another pack\n");
+    expect(await next(lines)).toBe("of another worker");
+    appendFileSync(path, "end\n");
+    expect(await next(lines)).toBe("end");
+    child.kill("SIGINT");
+    expect(await child.exited).toBe(0);
+    expect(await lines.next()).toEqual({ done: true, value: undefined });
+  });
+
+  test("begins with the last lines", async () => {
+    const logs = join(world.folder, "state", "airlock", "logs");
+    mkdirSync(logs, { recursive: true });
+    writeFileSync(logPath(logs, "probe", "/packs/probe"), "one\ntwo\nthree\n");
+    const { child, lines, path } = following("--lines", "1");
+    expect(await next(lines)).toBe("three");
+    appendFileSync(path, "four\n");
+    expect(await next(lines)).toBe("four");
+    child.kill("SIGTERM");
+    expect(await child.exited).toBe(0);
+  });
+
+  test("needs to be told which pack", async () => {
+    expect((await runAirlock(["logs", "-f"], world)).code).toBe(2);
+  });
+});
+
+describe("airlock stack", () => {
+  test("prints where a worker is, also while C code holds the interpreter's lock", async () => {
+    const { pack, server } = await world.probe();
+    await pack.describe();
+    const call = pack.call("SleepHoldingGil", { seconds: 600 });
+    await untilLogged(server, "sleeping");
+    const { code, stdout, stderr } = await runAirlock(["stack", "probe", "--socket", world.socket], world);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^==> probe, worker \d+ of test \(pid \d+\), in /);
+    expect(stdout).toMatch(/^Current thread .*\n +File ".*nodes\.py", line \d+ in run$/m);
+    // Its other threads.
+    expect(stdout).toMatch(/^Thread .*/m);
+    // C's sleep comes back at any signal. The worker lives on.
+    expect(await call).toEqual(Tuple.of(600));
+  });
+
+  test("prints those of all workers of one pack's name, and harms none", async () => {
+    const { pack, server } = await world.probe();
+    const { pid } = await pack.describe();
+    const other = await (await world.connect(server)).open(join(packs, "probe"));
+    const pids = [pid, (await other.describe()).pid];
+    const { stdout } = await runAirlock(["stack", "probe", "--socket", world.socket], world);
+    expect([...stdout.matchAll(/^==> probe, worker (\d+)/gm)].map((match) => Number(match[1])).sort()).toEqual(
+      pids.sort(),
+    );
+    expect([(await pack.describe()).pid, (await other.describe()).pid].sort()).toEqual(pids);
+  });
+
+  test("says that there is no server, no such pack, no worker, and none that answers", async () => {
+    const stack = async (pack: string) => await runAirlock(["stack", pack, "--socket", world.socket], world);
+    expect((await stack("probe")).code).toBe(1);
+    const { pack } = await world.probe();
+    const without = await stack("probe");
+    expect([without.code, without.stderr]).toEqual([
+      1,
+      expect.stringContaining("no worker of the pack probe is running"),
+    ]);
+    const unknown = await stack("nobody");
+    expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining("open are: probe")]);
+    const { pid } = await pack.describe();
+    process.kill(pid, "SIGSTOP");
+    const stopped = await stack("probe");
+    expect([stopped.code, stopped.stderr]).toEqual([1, expect.stringContaining("did not print its stacks within 5 s")]);
+    process.kill(pid, "SIGCONT");
   });
 });

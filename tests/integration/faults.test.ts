@@ -18,9 +18,10 @@ describe("a worker that ends during a call", () => {
     ["SIGTERM", "killed by SIGTERM"],
     ["exit", "exit code 0"],
     ["_exit", "exit code 3"],
-    ["thread", "exit code 5"],
+    ["_exit in a thread", "exit code 3"],
     ["abort", "killed by SIGABRT"],
   ];
+  const crashes = ["SIGSEGV", "fault", "abort"];
   test.each(ends)(
     "by %s: its caller is told how, with the log's last lines; the next call has a fresh one",
     async (how, exit) => {
@@ -31,6 +32,12 @@ describe("a worker that ends during a call", () => {
       expect(error.details.pack).toBe("probe");
       expect(error.details.exit).toStartWith(exit);
       expect(error.details.log).toContain(`about to end by ${how}`);
+      if (crashes.includes(how)) {
+        expect(error.details.stack).toMatch(
+          /^Fatal Python error: .*\n\nCurrent thread .*(\n {2}File .*)*nodes\.py", line \d+ in run/,
+        );
+        expect(error.describe()).toContain("Fatal Python error");
+      } else expect(error.details.stack).toBeUndefined();
       const after = (await pack.describe()) as { pid: number };
       expect(after.pid).not.toBe(before.pid);
       expect(isAlive(before.pid)).toBe(false);

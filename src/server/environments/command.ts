@@ -7,8 +7,8 @@
 
 import type { Clock } from "../../transport/clock.ts";
 import { AirlockError } from "../../transport/errors.ts";
+import { Tail } from "../tail.ts";
 import { throwIfAborted } from "./cancellation.ts";
-import { Tail } from "./tail.ts";
 
 export interface CommandOptions {
   readonly env: Record<string, string | undefined>;

@@ -1,18 +1,22 @@
 /**
- * The log of one pack's workers: a file that stdout and stderr of each worker are appended to.
+ * The file of one worker's log: found free, locked, appended to, and set aside when it has grown too large.
  *
- * The worker holds the descriptor itself, so what it writes is kept when the server dies, and with it a lock on the file:
- * a second worker of the same pack (another host's, or another server's) finds it taken and writes to the next slot,
- * `NAME-DIGEST.2.log`. So no log mixes two workers, and none is set aside while somebody writes to it. A file that has
- * grown too large is set aside before a worker gets it.
+ * Invariant: no two logs write to one file. Whoever has it open holds a lock on it, so another worker of the same pack
+ * (in its pool, another host's, or another server's) finds it taken and writes to the next slot, `NAME-DIGEST.2.log`.
+ * Writes are carried out off the server's thread, one after the other by the caller's care. Knows nothing of lines.
  */
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, renameSync, statSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, renameSync, statSync, write } from "node:fs";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { openLocked, type TryLock } from "../file-lock.ts";
 
-const logBytesMax = 10 * 1024 * 1024;
-const logsKept = 3;
+/** Past this, a file is set aside: `NAME.log.1`, and the one before it `NAME.log.2`. */
+const fileBytesMax = 10 * 1024 * 1024;
+/** Files of one log, with the one that is written to. */
+const filesKept = 3;
+
+const writeBytes = promisify(write);
 
 /** A current log's file name; its first group is the pack, as {@link logName} spells it. */
 export const logNamePattern = /^(.+)-[0-9a-f]{8}(?:\.[0-9]+)?\.log$/;
@@ -36,8 +40,8 @@ export class LogFile {
   readonly #firstPath: string;
   readonly #tryLock: TryLock;
   #path: string;
-  /** Where the current worker's lines begin. */
-  #start = 0;
+  #descriptor: number | undefined;
+  #bytes = 0;
 
   constructor(path: string, tryLock: TryLock) {
     this.#firstPath = path;
@@ -45,58 +49,73 @@ export class LogFile {
     this.#tryLock = tryLock;
   }
 
-  /** The file of the last worker. */
+  /** The file that is, or was last, written to. */
   get path(): string {
     return this.#path;
   }
 
-  /** Opens a file that no other worker writes to; the descriptor is the caller's to hand on and to close. */
-  open(folderMode = 0o700): number {
+  /** Takes a file that nobody else writes to. */
+  open(folderMode = 0o700): void {
     mkdirSync(dirname(this.#firstPath), { recursive: true, mode: folderMode });
-    for (let slot = 1; ; slot++) {
+    for (let slot = 1; this.#descriptor === undefined; slot++) {
       const path = slot === 1 ? this.#firstPath : this.#firstPath.replace(/\.log$/, `.${slot}.log`);
-      const descriptor = this.#openSlot(path);
-      if (descriptor === undefined) continue;
-      this.#path = path;
-      this.#start = fstatSync(descriptor).size;
-      return descriptor;
+      this.#openSlot(path);
     }
   }
 
-  /** The locked file, set aside and begun anew where it was too large; undefined where somebody else writes to it. */
-  #openSlot(path: string): number | undefined {
-    const descriptor = openLocked(path, "a+", this.#tryLock);
-    if (descriptor === undefined || fstatSync(descriptor).size < logBytesMax) return descriptor;
-    setAside(path);
-    closeSync(descriptor);
-    return this.#openSlot(path);
+  /** Opens the file, if it is free; sets it aside and begins it anew where it is too large. */
+  #openSlot(path: string): void {
+    for (;;) {
+      const descriptor = openLocked(path, "a", this.#tryLock);
+      if (descriptor === undefined) return;
+      const { size } = fstatSync(descriptor);
+      if (size >= fileBytesMax) {
+        // Under the lock: nobody else can set aside the same file.
+        setAside(path);
+        closeSync(descriptor);
+        continue;
+      }
+      this.#path = path;
+      this.#descriptor = descriptor;
+      this.#bytes = size;
+      return;
+    }
   }
 
   /**
-   * The last lines that the current worker wrote: at most `lines`, from the last `bytesMax` bytes. By default enough to
-   * show what was written before a crash besides Python's dump of its threads.
+   * Appends to the file, or to a fresh one where it has grown too large.
+   *
+   * @throws Error where the file takes no more. A part may have been written.
    */
-  tail(lines = 40, bytesMax = 8192): string {
-    let descriptor: number;
-    try {
-      descriptor = openSync(this.#path, "r");
-    } catch {
-      return "";
+  async append(bytes: Uint8Array): Promise<void> {
+    if (this.#bytes > 0 && this.#bytes + bytes.byteLength > fileBytesMax) this.#rotate();
+    const descriptor = this.#descriptor;
+    if (descriptor === undefined) throw new Error(`${this.#path} is not open`);
+    for (let from = 0; from < bytes.byteLength; ) {
+      const { bytesWritten } = await writeBytes(descriptor, bytes, from);
+      from += bytesWritten;
+      this.#bytes += bytesWritten;
     }
-    try {
-      const { size } = fstatSync(descriptor);
-      const from = Math.max(Math.min(this.#start, size), size - bytesMax);
-      const buffer = Buffer.alloc(Math.max(0, size - from));
-      const read = readSync(descriptor, buffer, 0, buffer.byteLength, from);
-      return buffer.toString("utf8", 0, read).trimEnd().split("\n").slice(-lines).join("\n");
-    } finally {
-      closeSync(descriptor);
-    }
+  }
+
+  #rotate(): void {
+    const { path } = this;
+    setAside(path);
+    this.close();
+    this.#openSlot(path);
+    // Somebody took the name in between.
+    if (this.#descriptor === undefined) this.open();
+  }
+
+  /** Lets go of the file and its lock. */
+  close(): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
   }
 }
 
 function setAside(path: string): void {
-  for (let index = logsKept - 1; index >= 1; index--) {
+  for (let index = filesKept - 1; index >= 1; index--) {
     const from = index === 1 ? path : `${path}.${index - 1}`;
     if (statSync(from, { throwIfNoEntry: false })) renameSync(from, `${path}.${index}`);
   }

@@ -26,8 +26,9 @@ export function workerVariables(options: WorkerVariables): Record<string, string
     ...Object.fromEntries(kept),
     // Packages of the user's own Python would come before nothing and after everything else: never what a pack pinned.
     PYTHONNOUSERSITE: "1",
-    // What a pack prints should be in its log when it dies, and so should its stack.
+    // What a pack prints should be in its log when it dies.
     PYTHONUNBUFFERED: "1",
+    // A crash before the worker has its own pipe for stacks, and one of a Python that it starts, is in the log.
     PYTHONFAULTHANDLER: "1",
     ...options.added,
     AIRLOCK_SOCKET: options.socketPath,

@@ -3,14 +3,20 @@
  *
  * The child gets a *lifeline* as descriptor 3: one end of a socket pair whose other end only this server holds. The
  * worker asks the kernel to kill its group when that end closes, so a server that dies takes its workers with it, even
- * those whose native code never returns. Knows nothing of frames.
+ * those whose native code never returns. Descriptors 1 and 2 are a pipe into the log, 4 is one for its Python stacks.
+ * Knows nothing of frames.
  */
-import { closeSync } from "node:fs";
 import { join } from "node:path";
+import type { Clock } from "../../transport/clock.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Libc } from "../../transport/libc.ts";
-import type { ProcessExit } from "./exit.ts";
-import type { LogFile } from "./log-file.ts";
+import { crashStack } from "./crash-stack.ts";
+import type { Killer, ProcessExit } from "./exit.ts";
+import type { CountMemoryKills } from "./memory-kills.ts";
+import type { Pace } from "./pace.ts";
+import { StackPipe } from "./stack-pipe.ts";
+import type { WorkerLog } from "./worker-log.ts";
+import type { WorkerOutput } from "./worker-output.ts";
 
 /** The script that a worker's interpreter starts with. */
 const bootScript = join(import.meta.dir, "..", "..", "..", "worker", "src", "comfy_airlock", "runtime", "boot.py");
@@ -19,39 +25,63 @@ export interface WorkerCommand {
   /** The interpreter of the pack's environment. */
   readonly python: string;
   readonly packFolder: string;
-  readonly log: LogFile;
+  readonly log: WorkerLog;
   /** The worker's whole environment. */
   readonly variables: Readonly<Record<string, string>>;
 }
 
 export interface WorkerProcess {
   readonly pid: number;
-  /** Settles when the process has ended and was reaped. */
+  /** Settles when the process has ended and was reaped, and what it wrote is in its log. */
   readonly exited: Promise<ProcessExit>;
+  /** The Python stack that it left when it crashed, if it did; complete once it has exited. */
+  readonly crashStack: string | undefined;
+  /** Prints the Python stacks of its threads; throws where it doesn't answer. */
+  dumpStacks(): Promise<string>;
   /** Sends SIGKILL to the process and to all in its group. Does nothing once it was reaped: its number may be another's. */
   kill(): void;
 }
 
 export type SpawnWorker = (command: WorkerCommand) => WorkerProcess;
 
+export interface SpawnServices {
+  readonly libc: Libc;
+  readonly clock: Clock;
+  readonly pace: Pace;
+  readonly countMemoryKills: CountMemoryKills;
+}
+
+/** What a worker is given: pairs of the end that stays here and the end that it gets. */
+interface Ends {
+  readonly output: readonly [number, number];
+  readonly lifeline: readonly [number, number];
+  readonly stacks: readonly [number, number];
+}
+
 /** Spawns with `Bun.spawn`, which must happen on the main thread. */
-export function workerSpawner(libc: Libc): SpawnWorker {
+export function workerSpawner(services: SpawnServices): SpawnWorker {
+  const { libc } = services;
   return (command) => {
-    const log = openLog(command.log);
-    const [near, far] = libc.socketPair();
+    const output = openLog(command.log);
+    const pairs: (readonly [number, number])[] = [];
+    const opened = (pair: readonly [number, number]) => {
+      pairs.push(pair);
+      return pair;
+    };
     try {
-      return spawnGroup(command, log, near, far, libc);
+      const ends = { output: opened(libc.pipe()), lifeline: opened(libc.socketPair()), stacks: opened(libc.pipe()) };
+      return spawnGroup(command, ends, output, services);
     } catch (error) {
-      libc.close(near);
+      for (const [near] of pairs) libc.close(near);
+      void output.end();
       throw new AirlockError("worker_start_failed", `${command.python} could not be started: ${String(error)}`);
     } finally {
-      libc.close(far);
-      closeSync(log);
+      for (const [, far] of pairs) libc.close(far);
     }
   };
 }
 
-function openLog(log: LogFile): number {
+function openLog(log: WorkerLog): WorkerOutput {
   try {
     return log.open();
   } catch (error) {
@@ -59,31 +89,54 @@ function openLog(log: LogFile): number {
   }
 }
 
-function spawnGroup(command: WorkerCommand, log: number, near: number, far: number, libc: Libc): WorkerProcess {
+function spawnGroup(command: WorkerCommand, ends: Ends, output: WorkerOutput, services: SpawnServices): WorkerProcess {
+  const { libc, clock, pace, countMemoryKills } = services;
   const child = Bun.spawn([command.python, bootScript], {
     cwd: command.packFolder,
     env: { ...command.variables },
-    stdio: ["ignore", log, log, far],
+    stdio: ["ignore", ends.output[1], ends.output[1], ends.lifeline[1], ends.stacks[1]],
     // A session, and with it a process group, of its own: terminal signals are the server's to handle.
     detached: true,
   });
   // A core file is as large as the memory of the process, and would lie in the pack's folder.
   libc.forbidCoreFiles(child.pid);
+  const killsBefore = countMemoryKills();
+  const stacks = new StackPipe({ descriptor: ends.stacks[0], pid: child.pid, clock, pace });
+  output.follow(ends.output[0], child.pid);
   let reaped = false;
+  let isKilled = false;
   const kill = (): void => {
     if (reaped) return;
+    isKilled = true;
     try {
       process.kill(-child.pid, "SIGKILL");
     } catch {
       // ESRCH: the group is gone already.
     }
   };
-  const exited = child.exited.then((): ProcessExit => {
+  const exited = child.exited.then(async (): Promise<ProcessExit> => {
+    const killer = isKilled ? "server" : killerOf(killsBefore, countMemoryKills());
     // What the worker forked must not outlive it; while any of that lives, the group's number is not given out again.
     kill();
     reaped = true;
-    libc.close(near);
-    return { code: child.exitCode, signal: child.signalCode === null ? null : String(child.signalCode) };
+    libc.close(ends.lifeline[0]);
+    await stacks.end();
+    await output.end(stacks.crash);
+    return { code: child.exitCode, signal: child.signalCode === null ? null : String(child.signalCode), killer };
   });
-  return { pid: child.pid, exited, kill };
+  return {
+    pid: child.pid,
+    exited,
+    kill,
+    dumpStacks: () => stacks.dump(),
+    get crashStack() {
+      return stacks.crash === undefined ? undefined : crashStack(stacks.crash);
+    },
+  };
+}
+
+/** Whose doing a SIGKILL was that the server did not send. */
+function killerOf(before: number | undefined, after: number | undefined): Killer | undefined {
+  if (before === undefined || after === undefined) return undefined;
+  return after > before ? "memory" : "somebody";
 }

@@ -6,7 +6,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../transport/clock.ts";
-import type { AirlockError } from "../../transport/errors.ts";
+import { AirlockError } from "../../transport/errors.ts";
 import type { Session } from "../session.ts";
 import { describeExit } from "./exit.ts";
 import type { Exceeded } from "./limits/mechanism.ts";
@@ -53,6 +53,11 @@ export class Worker {
     return this.#exceeded;
   }
 
+  /** The Python stack that it left when it crashed, if it did. */
+  get crashStack(): string | undefined {
+    return this.#process?.crashStack;
+  }
+
   /** The session that takes calls now, if there is one. */
   get ready(): Session | undefined {
     return this.#listening ? this.#session : undefined;
@@ -84,6 +89,12 @@ export class Worker {
     }
     if (this.#verdict === undefined) this.#exceeded = exit.exceeded;
     return this.#verdict ?? describeExit(exit);
+  }
+
+  /** Prints the Python stacks of its threads. */
+  async dumpStacks(): Promise<string> {
+    if (this.#process === undefined) throw new AirlockError("bad_request", "the worker is not started yet");
+    return await this.#process.dumpStacks();
   }
 
   /** The worker said hello. */

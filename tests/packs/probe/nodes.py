@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -96,7 +97,7 @@ class SleepHoldingGil(_Node):
 
 
 class End(_Node):
-    """Ends the worker: by a signal, by exit, by os._exit, here or in a thread, or by a fault or abort in C."""
+    """Ends the worker: by a signal, by exit, by os._exit (in a thread, too), or by a fault or an abort in C."""
 
     def run(self, how: str) -> tuple[()]:
         print(f"about to end by {how}")
@@ -104,13 +105,13 @@ class End(_Node):
             sys.exit(0)
         if how == "_exit":
             os._exit(3)
+        if how == "_exit in a thread":
+            threading.Thread(target=os._exit, args=(3,)).start()
+            time.sleep(60)
         if how == "fault":
             ctypes.string_at(0)
         if how == "abort":
             ctypes.CDLL(None).abort()
-        if how == "thread":
-            threading.Thread(target=os._exit, args=(5,)).start()
-            time.sleep(60)
         os.kill(os.getpid(), getattr(signal, how))
         time.sleep(60)
         return ()
@@ -179,6 +180,86 @@ class Print(_Node):
         return ()
 
 
+class Flood(_Node):
+    """Writes so much to descriptor 1, in lines."""
+
+    def run(self, megabytes: int) -> tuple[()]:
+        piece = (b"x" * 127 + b"\n") * 8192
+        for _ in range(megabytes):
+            written = 0
+            while written < len(piece):
+                written += os.write(1, piece[written:])
+        return ()
+
+
+class CloseOutput(_Node):
+    def run(self, descriptors: list[int]) -> tuple[()]:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return ()
+
+
+class PrintElsewhere(_Node):
+    def run(self) -> tuple[()]:
+        with open("/dev/stdout", "w") as stdout:
+            stdout.write("through /dev/stdout\n")
+        subprocess.run(["sh", "-c", "echo from a child >&2"], check=True)
+        return ()
+
+
+class Escape(_Node):
+    """Starts a program in a session of its own, with this process's output; answers its process id."""
+
+    def run(self) -> tuple[int]:
+        return (subprocess.Popen(["sleep", "600"], start_new_session=True).pid,)
+
+
+class CrashInChild(_Node):
+    def run(self) -> tuple[()]:
+        child = os.fork()
+        if child == 0:
+            ctypes.string_at(0)
+        os.waitpid(child, 0)
+        return ()
+
+
+class Log(_Node):
+    """Logs under a name, in whichever way it is told to."""
+
+    def run(self, how: str, count: int = 1) -> tuple[Any, ...]:
+        logger = logging.getLogger("probe.nodes")
+        if how == "levels":
+            logger.debug("not unless asked for")
+            logger.info("info %d", 7)
+            logger.error("error")
+            logging.getLogger("probe.quiet").warning("warning")
+        elif how == "exception":
+            try:
+                raise KeyError("as asked")
+            except KeyError:
+                logger.exception("it failed")
+        elif how == "own configuration":
+            logging.basicConfig(format="MINE %(message)s", level=logging.DEBUG)
+            logger.debug("configured")
+            return (len(logging.root.handlers),)
+        elif how == "apart":
+            logger.propagate = False
+            logger.warning("kept apart")
+        elif how == "wrong arguments":
+            logger.warning("%d", "seven")
+        elif how == "flood":
+            for index in range(count):
+                logger.info("%d %s", index, "x" * 1000)
+        elif how == "fork":
+            child = os.fork()
+            if child == 0:
+                logger.warning("of a child")
+                os._exit(0)
+            os.waitpid(child, 0)
+            logger.warning("of the parent")
+        return ()
+
+
 class Environment(_Node):
     """What the worker can see of where it runs."""
 
@@ -233,6 +314,12 @@ NODE_CLASS_MAPPINGS = {
         ForkedSockets,
         Spawn,
         Print,
+        Flood,
+        CloseOutput,
+        PrintElsewhere,
+        Escape,
+        CrashInChild,
+        Log,
         Environment,
         ImageMean,
         Zeros,

@@ -156,6 +156,18 @@ def test_a_dead_worker_is_an_error_and_then_a_fresh_one(probe: Pack) -> None:
     assert probe.describe()["pid"] != before
 
 
+def test_a_crashed_workers_python_stack_is_told(probe: Pack) -> None:
+    with pytest.raises(WorkerDied, match="SIGSEGV") as caught:
+        probe.call("End", how="fault")
+    stack = caught.value.stack or ""
+    assert stack.startswith("Fatal Python error: Segmentation fault\n\nCurrent thread ")
+    assert 'nodes.py", line' in stack
+    assert stack in str(caught.value)
+    assert "Fatal Python error" not in (caught.value.log or "")
+    # It is shared: the tests that follow find its worker there.
+    probe.describe()
+
+
 def test_threads_share_a_connection(probe: Pack) -> None:
     def many(base: int) -> list[int]:
         return [probe.call("Echo", value=base + index)[0] for index in range(50)]

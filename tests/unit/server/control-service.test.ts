@@ -58,6 +58,7 @@ class FakePack {
       },
       retire: async () => this.said.push(`${peer} retire`),
       look: async () => this.said.push(`${peer} look`),
+      workerOf: (pid: number) => (pid === peer ? { dumpStacks: async () => `stacks of ${pid}` } : undefined),
     }));
   }
 
@@ -243,6 +244,14 @@ test("stop has the server stop, in the time that it is given", async () => {
   expect(stops).toEqual([undefined, 5]);
 });
 
+test("stack has a worker print its stacks, whichever host's it is, and says where there is none", async () => {
+  const { ask } = newService();
+  await ask("open", { folder: "/packs/blur" });
+  const stack = { value: { pack: "blur", pid: 100, stack: "stacks of 100" } };
+  expect(await ask("stack", { pid: 100 }, newSession(5))).toEqual(stack);
+  expect((await ask("stack", { pid: 7 })).error?.message).toContain("process id 7");
+});
+
 test("status tells how the server is", async () => {
   expect(await newService().ask("status")).toEqual({ value: status });
 });
@@ -284,6 +293,7 @@ test.each<[unknown, unknown, string]>([
   ["left_line", { pack: 100 }, "line"],
   ["restart", {}, "name"],
   ["stop", { drain_ms: -1 }, "drain_ms"],
+  ["stack", { pack: "blur" }, "malformed stack"],
   ["status", { all: true }, "malformed status"],
   [7, {}, "malformed call"],
   ["open", null, "malformed call"],

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { describeExit } from "../../../src/server/workers/exit.ts";
+import { describeExit, type Killer } from "../../../src/server/workers/exit.ts";
 
 test.each([
   [0, null, "exit code 0"],
@@ -14,4 +14,14 @@ test.each([
   [null, null, "exit code unknown"],
 ])("code %p and signal %p read %p", (code, signal, words) => {
   expect(describeExit({ code, signal })).toBe(words);
+});
+
+test.each<[Killer, string]>([
+  ["server", "killed by the server"],
+  ["memory", "probably out of memory"],
+  ["somebody", "killed by somebody"],
+])("a SIGKILL of %s reads %s", (killer, words) => {
+  expect(describeExit({ code: null, signal: "SIGKILL", killer })).toContain(words);
+  // Nobody sends a segmentation fault.
+  expect(describeExit({ code: null, signal: "SIGSEGV", killer })).toBe("killed by SIGSEGV (segmentation fault)");
 });

@@ -89,7 +89,7 @@ describe("a call", () => {
   });
 
   test("that fails says so where nobody was given it", () => {
-    const { router, clock, host, worker, pack, peer } = newRouterWithPair();
+    const { router, clock, control, host, worker, pack, peer } = newRouterWithPair();
     const delivered = (): unknown[] => host.link.sent.splice(0).map(({ call, body }) => [call, Object(body).delivered]);
     router.receive(host.session, frame("call", peer + 99, 1, []));
     router.receive(host.session, frame("call", peer, 2, []));
@@ -102,10 +102,9 @@ describe("a call", () => {
     router.receive(host.session, frame("call", peer, 6, []));
     clock.advance(100);
     for (const { call } of pack.waiting) router.fail(call, new AirlockError("worker_start_failed", "no worker"));
-    router.receive(host.session, frame("call", 0, 7, []));
     router.leave(worker.session, new AirlockError("worker_died", "it ended"));
-    router.stopTakingCalls();
     router.receive(host.session, frame("call", 0, 8, []));
+    for (const call of control) router.fail(call, new AirlockError("server_stopping", "no more"));
     expect(delivered()).toEqual([
       [1, false],
       [3, undefined],

@@ -8,7 +8,6 @@ import type { Call } from "../../../src/server/session.ts";
 import { Slot } from "../../../src/server/slot.ts";
 import type { SlotPack, SlotServices } from "../../../src/server/slot-services.ts";
 import type { ProcessExit } from "../../../src/server/workers/exit.ts";
-import { LogFile } from "../../../src/server/workers/log-file.ts";
 import type { Worker } from "../../../src/server/workers/worker.ts";
 import { ManualClock } from "../../../src/transport/clock.ts";
 import { decode, encode } from "../../../src/transport/codec.ts";
@@ -17,6 +16,7 @@ import { AirlockError } from "../../../src/transport/errors.ts";
 import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
 import type { RawValue } from "../../../src/transport/values.ts";
 import { temporaryFolders } from "../../support/folders.ts";
+import { newWorkerLog } from "../../support/logs.ts";
 import { type FakeLink, frame, manifestOf, settled, workerHello } from "../../support/peers.ts";
 import { newCall, newSession } from "../../support/sessions.ts";
 
@@ -35,6 +35,7 @@ class FakeProcess {
   readonly pid: number;
   readonly #exited = Promise.withResolvers<ProcessExit>();
   killed = 0;
+  crashStack: string | undefined;
 
   constructor(pid: number) {
     this.pid = pid;
@@ -42,6 +43,10 @@ class FakeProcess {
 
   get exited(): Promise<ProcessExit> {
     return this.#exited.promise;
+  }
+
+  async dumpStacks(): Promise<string> {
+    return `the stacks of ${this.pid}`;
   }
 
   exit(exit: Partial<ProcessExit>): void {
@@ -135,7 +140,7 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
     },
   };
   const host = newSession(1);
-  const log = new LogFile(join(newFolder(), "pack.log"), () => true);
+  const log = newWorkerLog(join(newFolder(), "pack.log"));
   const slot = new Slot(2, host, pack, log, services);
   const close = (reason = new AirlockError("cancelled", "the pack blur was closed")) => {
     closing.abort(reason);

@@ -12,7 +12,13 @@ function newWorker() {
   const killed: number[] = [];
   const worker = new Worker(clock);
   const ends: string[] = [];
-  const process = { pid: 42, exited: exited.promise, kill: () => void killed.push(clock.nowMs()) };
+  const process = {
+    pid: 42,
+    exited: exited.promise,
+    crashStack: undefined,
+    dumpStacks: async () => "its stacks",
+    kill: () => void killed.push(clock.nowMs()),
+  };
   void worker.supervise(process).then((exit) => ends.push(exit));
   const session = newSession(3, workerHello);
   const link = session.link as FakeLink;

@@ -18,6 +18,7 @@ const details = fc.record(
     pack: text,
     exit: text,
     log: text,
+    stack: text,
     exception: fc.record({ types: fc.array(text), message: text, traceback: text, args: fc.array(fc.integer()) }),
   },
   { requiredKeys: [] },
@@ -59,14 +60,15 @@ describe("an error", () => {
     expect(errorToWire(error)).toEqual(expected);
   });
 
-  test("is described with traceback, log and hint, in this order", () => {
+  test("is described with traceback, log, stack and hint, in this order", () => {
     const exception = { types: ["builtins.ValueError"], message: "bad", traceback: "Traceback\n  boom\n\n" };
     const error = new AirlockError("remote_exception", "it failed", {
       hint: "try again",
       log: "last line\n",
+      stack: "Current thread\n",
       exception,
     });
-    expect(error.describe()).toBe("it failed\nTraceback\n  boom\nlast line\n→ try again");
+    expect(error.describe()).toBe("it failed\nTraceback\n  boom\nlast line\nCurrent thread\n→ try again");
     expect(new AirlockError("cancelled", "only this", { log: "  \n" }).describe()).toBe("only this");
   });
 });

@@ -91,7 +91,16 @@ export class Confiner {
     const confined: Confined = { process, parts, exceeded: undefined };
     this.#confined.add(confined);
     this.#lookLater();
-    return { ...process, exited: process.exited.then((exit) => this.#ended(confined, exit)) };
+    return {
+      pid: process.pid,
+      exited: process.exited.then((exit) => this.#ended(confined, exit)),
+      // It is there only once the process has crashed.
+      get crashStack() {
+        return process.crashStack;
+      },
+      dumpStacks: () => process.dumpStacks(),
+      kill: () => process.kill(),
+    };
   }
 
   /** Gives each mechanism what it can hold. One that fails says so from then on, and the next ones get what it had. */

@@ -10,9 +10,14 @@ import type { Mechanism } from "../../../../src/server/workers/limits/mechanism.
 import { ProcessAttributes } from "../../../../src/server/workers/limits/process-attributes.ts";
 import type { ResourceLimits } from "../../../../src/server/workers/limits/resource-limits.ts";
 import { Watch } from "../../../../src/server/workers/limits/watch.ts";
+import type { WorkerProcess } from "../../../../src/server/workers/worker-process.ts";
 import { ManualClock } from "../../../../src/transport/clock.ts";
 import { FakeKernel, type FakeKernelOptions, pageBytes } from "../../../support/fake-kernel.ts";
 import { manifestOf, settled } from "../../../support/peers.ts";
+
+function workerProcess(pid: number, exited: Promise<ProcessExit>, kill = (): void => undefined): WorkerProcess {
+  return { pid, exited, kill, crashStack: undefined, dumpStacks: async () => "" };
+}
 
 const MiB = 2 ** 20;
 const serverPid = 50;
@@ -48,7 +53,7 @@ function newWorld(options: FakeKernelOptions) {
     const pid = kernel.spawn();
     const { promise, resolve } = Promise.withResolvers<ProcessExit>();
     const kill = () => kernel.killGroup(pid);
-    const confined = confiner.confine({ pid, exited: promise, kill }, given);
+    const confined = confiner.confine(workerProcess(pid, promise, kill), given);
     let exit: ProcessExit | undefined;
     void confined.exited.then((settledExit) => {
       exit = settledExit;
@@ -175,7 +180,7 @@ test("a limit that nothing can hold is warned of, with the reasons, and the othe
 
 test("a worker without limits is not looked at, and is the process that it was", () => {
   const { confiner } = newWorld({});
-  const process = { pid: 7, exited: Promise.resolve({ code: 0, signal: null }), kill: () => undefined };
+  const process = workerProcess(7, Promise.resolve({ code: 0, signal: null }));
   expect(confiner.confine(process, { call_timeout: { value: 1, source: "" } })).toBe(process);
 });
 
@@ -192,7 +197,7 @@ test("a cgroup that the kernel refuses leaves the worker to be looked at, which 
 
 test("a process that has ended before it is confined is no failure of the cgroup's", async () => {
   const { kernel, confiner } = newWorld({ controllers: allControllers });
-  const gone = { pid: 4711, exited: Promise.resolve({ code: 1, signal: null }), kill: () => undefined };
+  const gone = workerProcess(4711, Promise.resolve({ code: 1, signal: null }));
   expect(await confiner.confine(gone, limits).exited).toEqual({ code: 1, signal: null });
   expect(confiner.describe(limits)[0]?.how).toBe("cgroup v2, memory.max");
   expect(kernel.cgroups).toEqual(["/own/airlock-50-server"]);

@@ -16,6 +16,7 @@ from comfy_airlock.host.server_process import ServerProcess
 from comfy_airlock.wire.address import check_socket_path, default_socket_path
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import Connection
+from comfy_airlock.wire.event_names import check_event_name
 
 
 class Progress(NamedTuple):
@@ -189,11 +190,11 @@ class Pack:
 
     def emit(self, name: str, value: Any = None) -> None:
         """Sends an event to the pack's worker, which handles it by ``comfy_airlock.on``; lost where none runs."""
-        self._link.pair.emit(name, value)
+        self._link.pair.emit(check_event_name(name), value)
 
     def on(self, name: str, handler: EventHandler | None) -> None:
         """Has the pack's events of this name handled, one after the other on a thread for that; None ends that."""
-        self._link.pair.on(name, handler)
+        self._link.pair.on(check_event_name(name), handler)
 
     def close(self) -> None:
         """Ends the pack's worker. Opening the folder again gives a fresh one."""

@@ -22,9 +22,11 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.errors import AirlockError, Disconnected
+from comfy_airlock.wire.event_names import LOG_EVENT
 from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.limits import GRACE_SECONDS
+from comfy_airlock.wire.optional import standard
 
 _KEEPER_NAME: Final = "airlock-line"
 
@@ -53,9 +55,17 @@ class PackLink:
         self._left: Channel | None = None
         self.last_line = 0
         self.pair = Pair(self._route, (connection, peer), name=name, reveals=False, entangled=entangled)
+        self.pair.on(LOG_EVENT, self._logged)
+        self._logs: Any = None
 
     def _route(self) -> Route:
         return self.line or self._connection, self.peer
+
+    def _logged(self, event: Any) -> None:
+        # A host that doesn't log, and whose packs don't, never imports logging.
+        if self._logs is None:
+            self._logs = standard("comfy_airlock.host.pack_logs").PackLogs(self.pair.name or "")
+        self._logs.handle(event)
 
     def called(self, call: IncomingCall) -> None:
         """The worker calls, and no thread of this host waits for it."""

@@ -16,6 +16,10 @@ def _import_main():
     # Where Python may not write bytecode (containers like to say so), every worker would compile this package again:
     # a fifth of its start. This package's own is written nevertheless, beside it; the pack's is not.
     as_asked, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    from comfy_airlock.runtime import stacks
+
+    # Before anything that native code of others could crash in.
+    stacks.hold()
     from comfy_airlock.runtime.main import main
 
     sys.dont_write_bytecode = as_asked

@@ -17,6 +17,7 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.errors import AirlockError, BadRequest
+from comfy_airlock.wire.event_names import check_event_name
 from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 
@@ -162,16 +163,16 @@ def emit(name: str, value: Any = None) -> None:
     """Sends an event to the host, which handles it by ``pack.on(name, …)``. For the code of a pack; any thread may.
 
     Raises:
-        BadRequest: this process is no worker.
+        BadRequest: this process is no worker, or the name is reserved.
         ValueUnsupported, LimitExceeded: the value can't be sent.
     """
-    _host().emit(name, value)
+    _host().emit(check_event_name(name), value)
 
 
 def on(name: str, handler: Callable[[Any], object] | None) -> None:
     """Has the host's events of this name handled, between calls on the thread that runs nodes; None ends that.
 
     Raises:
-        BadRequest: this process is no worker.
+        BadRequest: this process is no worker, or the name is reserved.
     """
-    _host().on(name, handler)
+    _host().on(check_event_name(name), handler)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.runtime.host_link import HostLink
 from comfy_airlock.runtime.lifeline import die_with, hold
+from comfy_airlock.runtime.logs import LogForwarding
 from comfy_airlock.runtime.node_pack import Node, NodePack
 from comfy_airlock.runtime.node_values import inputs_for, outputs_of
 from comfy_airlock.runtime.recovery import Recovery
@@ -101,12 +102,15 @@ def main() -> None:
             worker.on_run = lambda: host.executor.submit_next(recovery.keep)
 
     worker.on_loaded = loaded
+    logs = LogForwarding(host.pair.emit)
+    logs.begin()
     host.attach()
     connection.keep("airlock-keeper")
     die_with(connection.welcome["server"]["pid"])
     try:
         host.executor.run()
     finally:
+        logs.end()
         connection.close()
         if lifeline is not None:
             lifeline.detach()

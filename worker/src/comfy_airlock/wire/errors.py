@@ -35,7 +35,7 @@ ERROR_CODES: Final = frozenset(
     }
 )
 
-_DETAILS: Final = ("hint", "pack", "exit", "log")
+_DETAILS: Final = ("hint", "pack", "exit", "log", "stack")
 
 
 class AirlockError(Exception):
@@ -48,6 +48,7 @@ class AirlockError(Exception):
         pack: name of the pack that it is about.
         exit: how a worker ended, e.g. ``killed by SIGKILL``.
         log: the last lines of a worker's log or of a tool's output.
+        stack: the Python stack that a worker left when it crashed.
     """
 
     _by_code: ClassVar[dict[str, type[AirlockError]]] = {}
@@ -68,6 +69,7 @@ class AirlockError(Exception):
         pack: str | None = None,
         exit: str | None = None,
         log: str | None = None,
+        stack: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code or self._default_code
@@ -76,11 +78,14 @@ class AirlockError(Exception):
         self.pack = pack
         self.exit = exit
         self.log = log
+        self.stack = stack
 
     def __str__(self) -> str:
         parts = [self.message]
         if self.log and self.log.strip():
             parts.append(self.log.rstrip())
+        if self.stack and self.stack.strip():
+            parts.append(self.stack.rstrip())
         if self.hint:
             parts.append(f"→ {self.hint}")
         return "\n".join(parts)

@@ -55,3 +55,8 @@ CYCLES_QUIET_SECONDS: Final = 5.0
 
 CYCLES_WAIT_SECONDS_MAX: Final = 300.0
 """The longest pause between two looks: it doubles from the one before where nothing is found."""
+LOG_RECORDS_MAX: Final = 1000
+"""Log records of a worker's that may wait to be sent to the host: further ones are in its log file only."""
+
+LOG_TEXT_CHARS_MAX: Final = 32 * 1024
+"""Characters of a log record's message, and of its traceback; the rest is in the log file only."""

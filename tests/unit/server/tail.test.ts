@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Tail } from "../../../src/server/environments/tail.ts";
+import { Tail } from "../../../src/server/tail.ts";
 
 const text = "Resolved 2 packages\r\n\n10%\r20%\rdone\nlast, unended";
 
