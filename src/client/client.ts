@@ -14,6 +14,7 @@ import {
   eventBodySchema,
   features,
   type Hello,
+  type OpenResult,
   openResultSchema,
   protocolVersions,
   type Status,
@@ -34,7 +35,10 @@ import { shakeHands, type Welcomed } from "./handshake.ts";
 import { callInProgress } from "./incoming-call.ts";
 import { StreamOutlet } from "./outlet.ts";
 import { Pack, type PackServer } from "./pack.ts";
+import type { PackListeners } from "./pack-listeners.ts";
 import { PackPeer } from "./pack-peer.ts";
+import type { PackWorkers } from "./pack-workers.ts";
+import { needsPool, Pool } from "./pool.ts";
 import { ReferenceIds } from "./references.ts";
 import { openStream } from "./stream.ts";
 
@@ -82,7 +86,10 @@ export class Airlock implements PackServer, AsyncDisposable {
   readonly #connection: Connection;
   readonly #relay: Channel;
   readonly #credit: CreditOutlet | undefined;
+  /** By the number of each worker slot. */
   readonly #packs = new Map<number, PackPeer>();
+  /** Those of packs that need one, by the number of the pack. */
+  readonly #pools = new Map<number, Pool>();
   readonly #ids = new ReferenceIds();
   readonly #closed = Promise.withResolvers<void>();
 
@@ -140,10 +147,31 @@ export class Airlock implements PackServer, AsyncDisposable {
   async open(folder: string): Promise<Pack> {
     const answer = await this.callServer("open", { folder: resolve(folder) });
     const opened = validate(openResultSchema, answer, "answer to open");
-    return new Pack(this, this.#packPeer(opened.pack, opened.name), opened);
+    return new Pack(this, this.#workersOf(opened), opened);
   }
 
-  #packPeer(peer: number, name: string): PackPeer {
+  /** What has been opened before keeps its pool, which knows what is under way, as long as the manifest asks for the same. */
+  #workersOf({ pack, name, workers, fresh_process, nodes }: OpenResult): PackWorkers {
+    const first = this.#packPeer(pack, name);
+    const rules = { workers, fresh_process, nodes };
+    if (!needsPool(rules)) return first;
+    const known = this.#pools.get(pack);
+    if (known !== undefined && Bun.deepEquals(known.rules, rules)) return known;
+    const others = workers.slice(1).map((peer) => this.#packPeer(peer, name, first.listeners));
+    const pool = new Pool({
+      name,
+      rules,
+      peers: [first, ...others],
+      clock: systemClock,
+      graceMs: this.#limits.graceMs,
+      retire: (peer) => this.callServer("retire", { pack: peer }),
+      collectGarbage: () => Bun.gc(true),
+    });
+    this.#pools.set(pack, pool);
+    return pool;
+  }
+
+  #packPeer(peer: number, name: string, listeners?: PackListeners): PackPeer {
     const known = this.#packs.get(peer);
     if (known !== undefined) return known;
     const made = new PackPeer({
@@ -153,6 +181,7 @@ export class Airlock implements PackServer, AsyncDisposable {
       clock: systemClock,
       limits: this.#limits,
       ids: this.#ids,
+      ...(listeners && { listeners }),
       callServer: (method, parameters) => this.callServer(method, parameters),
     });
     this.#packs.set(peer, made);

@@ -133,7 +133,9 @@ export class OutgoingCalls {
     const timer =
       deadlineMs === undefined
         ? undefined
-        : this.#clock.after(deadlineMs, () => this.#giveUp(call, this.#deadlineExceeded(request.pack, deadlineMs)));
+        : this.#clock.after(deadlineMs, () =>
+            this.#giveUp(call, deadlineExceeded(request.pack, deadlineMs, this.#graceMs)),
+          );
     this.#pending.set(number, call);
     this.#send(call, frame);
     try {
@@ -260,14 +262,14 @@ export class OutgoingCalls {
     this.#pending.clear();
     for (const call of calls) this.#settle(call, reason);
   }
+}
 
-  /** In the server's words: callers need not know who looked at the clock. */
-  #deadlineExceeded(pack: string | undefined, deadlineMs: number): AirlockError {
-    const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
-    const hint = `give it more time; a worker that goes on for ${this.#graceMs / 1000} s more is ended`;
-    const message = `${whose} took longer than its deadline of ${deadlineMs} ms`;
-    return new AirlockError("deadline_exceeded", message, pack === undefined ? {} : { pack, hint });
-  }
+/** In the server's words: callers need not know who looked at the clock. */
+export function deadlineExceeded(pack: string | undefined, deadlineMs: number, graceMs: number): AirlockError {
+  const whose = pack === undefined ? "the call" : `pack ${pack}: the call`;
+  const hint = `give it more time; a worker that goes on for ${graceMs / 1000} s more is ended`;
+  const message = `${whose} took longer than its deadline of ${deadlineMs} ms`;
+  return new AirlockError("deadline_exceeded", message, pack === undefined ? {} : { pack, hint });
 }
 
 function frameOf(request: CallRequest<unknown>, number: number, deadlineMs: number | undefined): Frame {

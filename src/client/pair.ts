@@ -31,6 +31,10 @@ export interface PairOptions {
   readonly ids: ReferenceIds;
   readonly methods: Methods;
   onEvent(name: string, value: unknown): void;
+  /** Makes a call of one of the other one's objects, and counts it. */
+  readonly counted?: <T>(call: () => Promise<T>) => Promise<T>;
+  /** Told when objects of the other one's are not held any more. */
+  readonly onReleased?: () => void;
 }
 
 /** How a result is read, on its arrival. */
@@ -44,6 +48,8 @@ export interface PairCall<T> {
   readonly read: ReadResult<T>;
   /** Whatever must stay reachable until it is answered. */
   readonly keep?: object;
+  /** Told whether the request holds references, before it is sent. */
+  readonly onEncoded?: (hasReferences: boolean) => void;
 }
 
 export class Pair implements Recipient {
@@ -53,12 +59,16 @@ export class Pair implements Recipient {
 
   constructor(options: PairOptions) {
     this.#options = options;
+    const { counted = (call) => call() } = options;
     this.references = new References({
       ids: options.ids,
       clock: options.clock,
       callOwner: (method, args, keywords, standIn, callOptions) =>
-        this.call({ method, args, keywords, options: callOptions, read: decode, keep: standIn }),
-      release: (route, counts) => this.#release(route, counts),
+        counted(() => this.call({ method, args, keywords, options: callOptions, read: decode, keep: standIn })),
+      release: (route, counts) => {
+        this.#release(route, counts);
+        options.onReleased?.();
+      },
     });
   }
 
@@ -77,7 +87,7 @@ export class Pair implements Recipient {
    * @throws AirlockError as it answers, or what keeps the call from being made; Unsent where the way ended before that;
    * or a signal's reason.
    */
-  async call<T>({ method, args, keywords, options, read, keep }: PairCall<T>): Promise<T> {
+  async call<T>({ method, args, keywords, options, read, keep, onEncoded }: PairCall<T>): Promise<T> {
     const { limits, peer, name } = this.#options;
     const { signal, deadlineMs, onProgress } = options;
     const within = callInProgress();
@@ -86,6 +96,7 @@ export class Pair implements Recipient {
     const draft = this.references.draft(channel);
     try {
       const body = encodeParts([method, args, keywords], draft);
+      onEncoded?.(draft.hasReferences);
       return await channel.calls.call({
         peer,
         body,

@@ -337,13 +337,20 @@ export class Slot implements OpenPack {
     this.#lines.left(number);
   }
 
-  /** Ends the worker once it has answered what it was given; what comes meanwhile is the next one's. */
+  /**
+   * Ends the worker once it has answered what it was given; what comes meanwhile is the next one's. Settles when it is gone:
+   * at once where there is none, or one that is only being started.
+   */
   async retire(): Promise<void> {
     const current = this.#current;
-    if (current === undefined || !takesCalls(this.#life)) return;
-    this.#step({ type: "draining" });
-    await this.#finished(current, this.#services.limits.graceMs);
-    if (this.#current === current) current.worker.stop();
+    if (current === undefined || this.#life.state === "starting") return;
+    const ended = this.#lastEnded;
+    if (this.#life.state !== "stopping") {
+      this.#step({ type: "draining" });
+      await this.#finished(current, this.#services.limits.graceMs);
+      if (this.#current === current) current.worker.stop();
+    }
+    await ended;
   }
 
   /** Has the worker finish what it was given, within the time there is, and refuses it anything more. */
