@@ -37,7 +37,10 @@ class Pair:
     Attributes:
         name: what it is called in errors: the pack's name.
         codec: for values between the two, objects by reference among them.
+        on_released: told when the other side has been told that objects of its are not held any more.
     """
+
+    on_released: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -201,6 +204,10 @@ class Pair:
         else:
             self._handlers[name] = handler
 
+    def hear_as(self, other: Pair) -> None:
+        """Has events handled by the handlers of another pair."""
+        self._handlers = other._handlers
+
     def received(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
         """Takes a frame that is no call and no answer that somebody waits for.
 
@@ -275,3 +282,5 @@ class Pair:
             channel.send(RELEASE, peer, 0, self.codec.encode(flat))
         except AirlockError:
             pass  # It is gone, and its objects with it.
+        if self.on_released is not None:
+            self.on_released()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from comfy_airlock.calls.pair import Pair, Route
@@ -30,14 +31,27 @@ WORKER_ENDED: Final = "worker_ended"
 class PackLink:
     """One pack's worker as this host sees it: the pair with it, and the way to it."""
 
-    def __init__(self, connection: Connection, servants: Servants, peer: int, name: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        servants: Servants,
+        peer: int,
+        name: str | None,
+        pair_class: type[Pair] = Pair,
+    ) -> None:
         self._connection = connection
         self._servants = servants
         self._events = InOrder(servants)
         self.peer = peer
         self.line: Channel | None = None
         self.last_line = 0
-        self.pair = Pair(self._route, (connection, peer), name=name, reveals=False)
+        self.pair = pair_class(self._route, (connection, peer), name=name, reveals=False)
+        self.on_worker_gone: Callable[[], object] | None = None
+
+    def hear_as(self, other: PackLink) -> None:
+        """Has events handled as those of another worker of the pack are, and in one order with them."""
+        self._events = other._events
+        self.pair.hear_as(other.pair)
 
     def _route(self) -> Route:
         return self.line or self._connection, self.peer
@@ -64,7 +78,13 @@ class PackLink:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
         if self.line is line:
             self.line = None
-            self.pair.references.end()
+            self.worker_gone()
+
+    def worker_gone(self) -> None:
+        """The worker has ended, and no other has taken its place yet."""
+        self.pair.references.end()
+        if self.on_worker_gone is not None:
+            self.on_worker_gone()
 
 
 class Lines:
@@ -79,12 +99,12 @@ class Lines:
         relay: Route = (connection, SERVER_PEER)
         self.server = Pair(lambda: relay, relay, reveals=False)
 
-    def pack(self, peer: int, name: str | None = None) -> PackLink:
-        """The way to a pack. The same for as long as this host is connected."""
+    def pack(self, peer: int, name: str | None = None, pair_class: type[Pair] = Pair) -> PackLink:
+        """The way to a pack's worker. The same for as long as this host is connected."""
         with self._mutex:
             link = self._packs.get(peer)
             if link is None:
-                link = self._packs[peer] = PackLink(self._connection, self._servants, peer, name)
+                link = self._packs[peer] = PackLink(self._connection, self._servants, peer, name, pair_class)
             link.pair.name = name or link.pair.name
             return link
 
@@ -114,7 +134,7 @@ class Lines:
         link = self._packs.get(event[1].get("pack", SERVER_PEER))
         # Where it had a line, the end of that has told already, and the next worker may be at work by now.
         if link is not None and event[1].get("number") != link.last_line:
-            link.pair.references.end()
+            link.worker_gone()
 
     def _joined(self, peer: int, number: int) -> None:
         """Takes the line that the server announces. Called on the thread that reads the connection."""
@@ -134,7 +154,7 @@ class Lines:
         fail_all(unanswered, reason)
         for link in list(self._packs.values()):
             if link.line is None:
-                link.pair.references.end()
+                link.worker_gone()
 
     def close(self) -> None:
         """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""

@@ -17,6 +17,7 @@ ERROR_CODES: Final = frozenset(
         "manifest_invalid",
         "environment_failed",
         "pack_not_open",
+        "pack_held",
         "worker_start_failed",
         "worker_died",
         "reference_gone",
