@@ -29,6 +29,8 @@ export class Pack {
   readonly warnings: readonly string[];
   /** The most workers that it has at a time: so many of its synchronous nodes run side by side. */
   readonly workersMax: number;
+  /** Whether each call of a node has a process of its own. */
+  readonly isFresh: boolean;
   readonly #server: PackServer;
   readonly #workers: PackWorkers;
   readonly #number: number;
@@ -39,6 +41,7 @@ export class Pack {
     this.#workers = workers;
     this.#number = opened.pack;
     this.workersMax = opened.workers.length;
+    this.isFresh = opened.fresh_process;
     this.name = opened.name;
     this.folder = opened.folder;
     this.warnings = opened.warnings;
