@@ -2,8 +2,9 @@
  * Executes a checked workflow: each node once, after its sources, independent nodes side by side.
  *
  * Of a pack's synchronous nodes as many run at a time as it has workers: more would only wait there. The first failure
- * ends the run: nothing new starts, calls under way are told by their signal, and the run settles when they have ended, so nothing goes on behind the caller's back. Of nodes that are ready, those unlocked last go
- * first: a branch is finished, and its outputs dropped, before another begins. Nothing is cached between runs.
+ * ends the run: nothing new starts, calls under way are told by their signal, and the run settles when they have ended,
+ * so nothing goes on behind the caller's back. Of nodes that are ready, those unlocked last go first: a branch is
+ * finished, and its outputs dropped, before another begins. Nothing is cached between runs.
  */
 import type { Clock } from "../transport/clock.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
