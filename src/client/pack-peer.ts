@@ -190,6 +190,7 @@ export class PackPeer implements PackWorkers {
       this.#pair = undefined;
       if (!this.#lines.has(pair)) this.#endPair(pair);
     }
+    this.#watcher?.workerEnded();
     this.listeners.tellEnd();
   }
 
@@ -198,8 +199,12 @@ export class PackPeer implements PackWorkers {
     pair.end(
       new AirlockError("reference_gone", `pack ${this.#options.name}: the worker that this object is of has ended`),
     );
-    // Where there is another pair already, its worker was started because this one's had ended.
-    if (this.#pair === undefined) this.#watcher?.workerEnded();
+    this.#watcher?.released();
+  }
+
+  /** The server tells that it has ended the worker. What that held of this process's is nobody's now. */
+  retired(): void {
+    if (this.#pair !== undefined) this.#endPair(this.#pair);
   }
 
   /** The pack is about to be closed: what its workers leave unanswered is cancelled. */

@@ -74,10 +74,7 @@ export class Pool implements PackWorkers {
       began: () => this.#choice.begin(index),
       ended: (died) => this.#ended(index, died),
       released: () => this.#settle(index),
-      workerEnded: () => {
-        this.#choice.workerEnded(index);
-        this.#settle(index);
-      },
+      workerEnded: () => this.#choice.workerEnded(index),
     });
   }
 
@@ -224,6 +221,7 @@ export class Pool implements PackWorkers {
     const { retire } = this.#options;
     // It is done for nobody's call. Where the server can't, the pack was closed or the connection has ended.
     await runWithin(undefined, () => retire(this.#peer(index).peer)).catch(() => undefined);
+    this.#peer(index).retired();
     this.#choice.retired(index);
     for (const waiting of this.#waiting) {
       const taken = this.#choice.take(waiting.request);

@@ -88,10 +88,10 @@ def test_sticky_nodes_calls_go_where_the_first_one_went(pool: Pack, marks: Path)
     assert sorted(count for _, count in answers) == [1, 2, 3, 4, 5, 6]
 
 
-def test_sticky_nodes_home_is_another_once_its_worker_has_died(pool: Pack) -> None:
+def test_sticky_nodes_home_is_another_once_its_worker_has_died(host: Airlock, pool: Pack) -> None:
     home, _ = pool.call("Remember")
     os.kill(home, signal.SIGKILL)
-    until(lambda: not is_running(home))
+    until(lambda: all(worker["pid"] != home for worker in host.status()["packs"][0]["workers"]))
     again, count = pool.options(timeout=20).call("Remember")
     assert (again != home, count) == (True, 1)
     assert pool.call("Remember") == (again, 2)

@@ -37,7 +37,7 @@ class Pair:
     Attributes:
         name: what it is called in errors: the pack's name.
         codec: for values between the two, objects by reference among them.
-        on_released: told when the other side has been told that objects of its are not held any more.
+        on_released: told when objects of the other side's are not held any more.
     """
 
     on_released: Callable[[], object] | None = None
@@ -203,6 +203,12 @@ class Pair:
             self._handlers.pop(name, None)
         else:
             self._handlers[name] = handler
+
+    def end(self) -> None:
+        """The other process is gone, or another is in its place: what either held of the other is no more."""
+        self.references.end()
+        if self.on_released is not None:
+            self.on_released()
 
     def hear_as(self, other: Pair) -> None:
         """Has events handled by the handlers of another pair."""

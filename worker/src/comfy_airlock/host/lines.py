@@ -46,7 +46,7 @@ class PackLink:
         self.line: Channel | None = None
         self.last_line = 0
         self.pair = pair_class(self._route, (connection, peer), name=name, reveals=False)
-        self.on_worker_gone: Callable[[], object] | None = None
+        self.on_worker_ended: Callable[[], object] | None = None
 
     def hear_as(self, other: PackLink) -> None:
         """Has events handled as those of another worker of the pack are, and in one order with them."""
@@ -71,20 +71,22 @@ class PackLink:
         """There is a line to the pack's worker of this number."""
         if self.line is not None:
             # The end of the one before is still to be read.
-            self.pair.references.end()
+            self.pair.end()
         self.line, self.last_line = line, number
 
     def line_ended(self, line: Channel) -> None:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
         if self.line is line:
             self.line = None
-            self.worker_gone()
+            self.pair.end()
 
-    def worker_gone(self) -> None:
-        """The worker has ended, and no other has taken its place yet."""
-        self.pair.references.end()
-        if self.on_worker_gone is not None:
-            self.on_worker_gone()
+    def worker_ended(self, number: object) -> None:
+        """The server tells that the pack's worker of this number has ended."""
+        # Where it had a line, the end of that has told already, and the next worker may be at work by now.
+        if number != self.last_line:
+            self.pair.end()
+        if self.on_worker_ended is not None:
+            self.on_worker_ended()
 
 
 class Lines:
@@ -132,9 +134,8 @@ class Lines:
         ):
             return
         link = self._packs.get(event[1].get("pack", SERVER_PEER))
-        # Where it had a line, the end of that has told already, and the next worker may be at work by now.
-        if link is not None and event[1].get("number") != link.last_line:
-            link.worker_gone()
+        if link is not None:
+            link.worker_ended(event[1].get("number"))
 
     def _joined(self, peer: int, number: int) -> None:
         """Takes the line that the server announces. Called on the thread that reads the connection."""
@@ -154,7 +155,7 @@ class Lines:
         fail_all(unanswered, reason)
         for link in list(self._packs.values()):
             if link.line is None:
-                link.worker_gone()
+                link.pair.end()
 
     def close(self) -> None:
         """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""

@@ -177,7 +177,7 @@ class Pool:
     def _watch(self, index: int, link: PackLink) -> None:
         self._slot_of[link.pair] = self._slot_of_service[link.pair.service] = index
         link.hear_as(self._links[0])
-        link.on_worker_gone = lambda: self._worker_gone(index)
+        link.on_worker_ended = lambda: self._worker_ended(index)
         link.pair.on_released = lambda: self._settle(index)
         # One that was opened as the only worker, before the manifest was edited, goes on without its stand-ins counted.
         if isinstance(link.pair, SlotPair):
@@ -293,10 +293,9 @@ class Pool:
             self._choice.end(index, died)
         self._settle(index)
 
-    def _worker_gone(self, index: int) -> None:
+    def _worker_ended(self, index: int) -> None:
         with self._mutex:
             self._choice.worker_ended(index)
-        self._settle(index)
 
     def _settle(self, index: int) -> None:
         """Ends a spent worker that nobody needs any more: it has answered, and nothing of it is held."""
@@ -313,6 +312,8 @@ class Pool:
             self._server.call("retire", (), {"pack": self._links[index].peer})
         except AirlockError:
             pass  # The pack was closed, or the connection has ended, and the worker with it.
+        # What it still held of this process's is nobody's, and nothing was passed to the next one.
+        self._links[index].pair.end()
         with self._mutex:
             self._choice.retired(index)
             for turn, request in list(self._waiting.items()):
