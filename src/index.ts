@@ -6,7 +6,7 @@ export { Airlock, type ConnectOptions, connect } from "./client/client.ts";
 export { type CurrentCall, currentCall, type ProgressReport } from "./client/incoming-call.ts";
 export { Keywords } from "./client/keywords.ts";
 export type { Pack } from "./client/pack.ts";
-export type { EventListener } from "./client/pack-peer.ts";
+export type { EventListener } from "./client/pack-listeners.ts";
 export { type Remote, remote } from "./client/remote.ts";
 export { type RemoteFunction, RemoteIterator, RemoteObject } from "./client/stand-ins.ts";
 export type { ServerEvent } from "./server/events.ts";

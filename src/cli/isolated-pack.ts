@@ -6,6 +6,7 @@
  */
 import type { Pack } from "../client/pack.ts";
 import { decodeRaw } from "../transport/codec.ts";
+import type { PackDescription } from "../transport/control.ts";
 import { rawElements, rawKind } from "../transport/scan.ts";
 import type { RawValue } from "../transport/values.ts";
 import { type NodeDefinition, parseNodeDefinition } from "../workflow/node-definition.ts";
@@ -13,7 +14,8 @@ import type { WorkflowPack } from "../workflow/pack.ts";
 
 /** What a worker says of its own process. */
 export interface WorkerIdentity {
-  readonly pid: number;
+  /** Undefined where the pack has several, or one for each call: which of them ran a node is not known. */
+  readonly pid: number | undefined;
   /** Version of its Python. */
   readonly python: string;
   /** Version of the numpy that is loaded there, if one is. */
@@ -23,15 +25,24 @@ export interface WorkerIdentity {
 export class IsolatedPack implements WorkflowPack {
   readonly name: string;
   readonly folder: string;
+  readonly workersMax: number;
   readonly nodes: ReadonlyMap<string, NodeDefinition>;
   /** Nodes that could not be described, with the reason. */
   readonly broken: readonly string[];
   readonly #pack: Pack;
+  readonly #described: PackDescription;
 
-  private constructor(pack: Pack, nodes: ReadonlyMap<string, NodeDefinition>, broken: readonly string[]) {
+  private constructor(
+    pack: Pack,
+    described: PackDescription,
+    nodes: ReadonlyMap<string, NodeDefinition>,
+    broken: readonly string[],
+  ) {
     this.#pack = pack;
+    this.#described = described;
     this.name = pack.name;
     this.folder = pack.folder;
+    this.workersMax = pack.workersMax;
     this.nodes = nodes;
     this.broken = broken;
   }
@@ -41,13 +52,15 @@ export class IsolatedPack implements WorkflowPack {
     const described = await pack.describe({ signal });
     const definitions = described.nodes.map((node) => parseNodeDefinition(node, pack.name));
     const broken = described.broken.map(({ name, reason }) => `${name}: ${reason}`);
-    return new IsolatedPack(pack, new Map(definitions.map((each) => [each.name, each])), broken);
+    return new IsolatedPack(pack, described, new Map(definitions.map((each) => [each.name, each])), broken);
   }
 
   /** The worker as it is now; it may be another process than before where one died. */
   async identity(signal: AbortSignal): Promise<WorkerIdentity> {
-    const { pid, python, modules } = await this.#pack.describe({ signal });
-    return { pid, python, numpy: modules["numpy"] ?? undefined };
+    const { isFresh, workersMax } = this.#pack;
+    // Where each call has a process, none is started for this alone.
+    const { pid, python, modules } = isFresh ? this.#described : await this.#pack.describe({ signal });
+    return { pid: workersMax === 1 && !isFresh ? pid : undefined, python, numpy: modules["numpy"] ?? undefined };
   }
 
   async call(node: string, inputs: Record<string, unknown>, options: { signal?: AbortSignal }): Promise<unknown> {

@@ -18,7 +18,8 @@ interface ResultRow {
   readonly id: string;
   readonly node: string;
   readonly pack: string;
-  readonly pid: number;
+  /** Null where it is not known. */
+  readonly pid: number | null;
   readonly python: string;
   readonly numpy: string | undefined;
   readonly ms: number;
@@ -46,13 +47,13 @@ export async function printResult(
   ] as const;
   const cells = rows.map((row) => {
     const { node, pack, pid, python, numpy, ms } = row;
-    return [node, pack, String(pid), python, numpy ?? "–", ms.toFixed(ms < 10 ? 1 : 0)];
+    return [node, pack, String(pid ?? "–"), python, numpy ?? "–", ms.toFixed(ms < 10 ? 1 : 0)];
   });
   console.log(formatTable(columns, cells));
   for (const file of files) console.log(`wrote ${fromHere(file)}`);
 }
 
-/** The nodes in the order in which they finished, each with the process that its pack runs in. */
+/** The nodes in the order in which they finished, each with the process that its pack runs in, where that is one. */
 async function resultRows(
   result: WorkflowResult,
   packs: readonly IsolatedPack[],
@@ -64,7 +65,7 @@ async function resultRows(
   return result.nodes.flatMap(({ id, title, pack, ms }) => {
     const worker = identities.get(pack);
     if (worker === undefined) return [];
-    return [{ id, node: title, pack, pid: worker.pid, python: worker.python, numpy: worker.numpy, ms }];
+    return [{ id, node: title, pack, pid: worker.pid ?? null, python: worker.python, numpy: worker.numpy, ms }];
   });
 }
 

@@ -15,6 +15,7 @@ import {
   features,
   type Hello,
   lineEventSchema,
+  type OpenResult,
   openResultSchema,
   protocolVersions,
   type Status,
@@ -35,7 +36,10 @@ import { shakeHands, type Welcomed } from "./handshake.ts";
 import { callInProgress } from "./incoming-call.ts";
 import { StreamOutlet } from "./outlet.ts";
 import { Pack, type PackServer } from "./pack.ts";
+import type { PackListeners } from "./pack-listeners.ts";
 import { PackPeer } from "./pack-peer.ts";
+import type { PackWorkers } from "./pack-workers.ts";
+import { needsPool, Pool } from "./pool.ts";
 import { ReferenceIds } from "./references.ts";
 import { openStream } from "./stream.ts";
 
@@ -83,7 +87,10 @@ export class Airlock implements PackServer, AsyncDisposable {
   readonly #connection: Connection;
   readonly #relay: Channel;
   readonly #credit: CreditOutlet | undefined;
+  /** By the number of each worker slot. */
   readonly #packs = new Map<number, PackPeer>();
+  /** Those of packs that need one, by the number of the pack. */
+  readonly #pools = new Map<number, Pool>();
   readonly #ids = new ReferenceIds();
   readonly #closed = Promise.withResolvers<void>();
 
@@ -141,12 +148,32 @@ export class Airlock implements PackServer, AsyncDisposable {
   async open(folder: string): Promise<Pack> {
     const answer = await this.callServer("open", { folder: resolve(folder) });
     const opened = validate(openResultSchema, answer, "answer to open");
-    const peer = this.#packPeer(opened.pack, opened.name);
-    peer.callTimeout = opened.call_timeout;
-    return new Pack(this, peer, opened);
+    return new Pack(this, this.#workersOf(opened), opened);
   }
 
-  #packPeer(peer: number, name: string): PackPeer {
+  /** What has been opened before keeps its pool, which knows what is under way, as long as the manifest asks for the same. */
+  #workersOf({ pack, name, workers, fresh_process, nodes, call_timeout }: OpenResult): PackWorkers {
+    const first = this.#packPeer(pack, name);
+    const others = workers.slice(1).map((peer) => this.#packPeer(peer, name, first.listeners));
+    for (const peer of [first, ...others]) peer.callTimeout = call_timeout;
+    const rules = { workers, fresh_process, nodes };
+    if (!needsPool(rules)) return first;
+    const known = this.#pools.get(pack);
+    if (known !== undefined && Bun.deepEquals(known.rules, rules)) return known;
+    const pool = new Pool({
+      name,
+      rules,
+      peers: [first, ...others],
+      clock: systemClock,
+      graceMs: this.#limits.graceMs,
+      retire: (peer) => this.callServer("retire", { pack: peer }),
+      collectGarbage: () => Bun.gc(true),
+    });
+    this.#pools.set(pack, pool);
+    return pool;
+  }
+
+  #packPeer(peer: number, name: string, listeners?: PackListeners): PackPeer {
     const known = this.#packs.get(peer);
     if (known !== undefined) return known;
     const made = new PackPeer({
@@ -156,6 +183,7 @@ export class Airlock implements PackServer, AsyncDisposable {
       clock: systemClock,
       limits: this.#limits,
       ids: this.#ids,
+      ...(listeners && { listeners }),
       callServer: (method, parameters) => this.callServer(method, parameters),
     });
     this.#packs.set(peer, made);

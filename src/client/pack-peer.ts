@@ -12,11 +12,21 @@ import type { Channel } from "./channel.ts";
 import { runWithin } from "./incoming-call.ts";
 import { Line } from "./line.ts";
 import { Unsent } from "./outgoing-calls.ts";
+import { type EventListener, PackListeners } from "./pack-listeners.ts";
+import type { PackWorkers } from "./pack-workers.ts";
 import { Pair, type PairCall } from "./pair.ts";
 import type { ReferenceIds } from "./references.ts";
 
-/** Told what a worker emits. What it throws is nobody's answer, and ends up as an unhandled rejection. */
-export type EventListener = (value: unknown) => unknown;
+/** Told of what goes on between this host and one worker slot besides the calls that were chosen for it. */
+export interface SlotWatcher {
+  /** A call of an object that lives there has begun. */
+  began(): void;
+  /** It has ended; `died` where that is because the worker did. */
+  ended(died: boolean): void;
+  /** Objects that live there are not held any more. */
+  released(): void;
+  workerEnded(): void;
+}
 
 export interface PackPeerOptions {
   /** The number that the server gave it. */
@@ -26,11 +36,13 @@ export interface PackPeerOptions {
   readonly clock: Clock;
   readonly limits: Limits;
   readonly ids: ReferenceIds;
+  /** Its own by default. */
+  readonly listeners?: PackListeners;
   /** Calls a method of the server. */
   callServer(method: string, parameters: object): Promise<unknown>;
 }
 
-export class PackPeer {
+export class PackPeer implements PackWorkers {
   readonly #options: PackPeerOptions;
   #pair: Pair | undefined;
   /** Lines that have not ended, by the pair that they belong to. */
@@ -39,15 +51,31 @@ export class PackPeer {
   readonly #left = new Set<number>();
   /** The last line that ended. */
   #lastLine: number | undefined;
-  readonly #listeners = new Map<string, Set<EventListener>>();
-  readonly #endListeners = new Set<() => unknown>();
   /** As it was told when the pack was last opened. */
   callTimeout: CallTimeout | undefined;
+  readonly listeners: PackListeners;
+  #watcher: SlotWatcher | undefined;
   #isClosed = false;
   #ended: AirlockError | undefined;
 
   constructor(options: PackPeerOptions) {
     this.#options = options;
+    this.listeners = options.listeners ?? new PackListeners();
+  }
+
+  /** The number that the server gave it. */
+  get peer(): number {
+    return this.#options.peer;
+  }
+
+  /** Has `watcher`, and no other, told of what goes on here. */
+  watch(watcher: SlotWatcher): void {
+    this.#watcher = watcher;
+  }
+
+  /** The pair with the worker that runs now; undefined where none was called since the last one ended. */
+  get current(): Pair | undefined {
+    return this.#pair;
   }
 
   /** The pair with the worker that runs now, or is started next. */
@@ -68,8 +96,25 @@ export class PackPeer {
       ids,
       methods: new Map(),
       callTimeout: () => this.callTimeout,
-      onEvent: (event, value) => notify(this.#listeners.get(event), value),
+      onEvent: (event, value) => this.listeners.tell(event, value),
+      counted: (call) => this.#counted(call),
+      onReleased: () => this.#watcher?.released(),
     });
+  }
+
+  /** Has the watcher count a call of an object. */
+  async #counted<T>(call: () => Promise<T>): Promise<T> {
+    const watcher = this.#watcher;
+    watcher?.began();
+    let died = false;
+    try {
+      return await call();
+    } catch (error) {
+      died = isDeath(error);
+      throw error;
+    } finally {
+      watcher?.ended(died);
+    }
   }
 
   /** Calls a method of the pack's worker; see {@link Pair.call}. */
@@ -90,17 +135,12 @@ export class PackPeer {
     await this.pair.emit(name, value);
   }
 
-  /** @returns what ends it. */
   on(name: string, listener: EventListener): () => void {
-    const listeners = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, listeners.add(listener));
-    return () => void listeners.delete(listener);
+    return this.listeners.on(name, listener);
   }
 
-  /** @returns what ends it. */
   onWorkerEnded(listener: () => unknown): () => void {
-    this.#endListeners.add(listener);
-    return () => void this.#endListeners.delete(listener);
+    return this.listeners.onWorkerEnded(listener);
   }
 
   /** Takes the line that the server has made to the pack's worker. */
@@ -177,7 +217,8 @@ export class PackPeer {
       this.#pair = undefined;
       if (!this.#lines.has(pair)) this.#endPair(pair);
     }
-    notify(this.#endListeners, undefined);
+    this.#watcher?.workerEnded();
+    this.listeners.tellEnd();
   }
 
   #endPair(pair: Pair): void {
@@ -185,11 +226,22 @@ export class PackPeer {
     pair.end(
       new AirlockError("reference_gone", `pack ${this.#options.name}: the worker that this object is of has ended`),
     );
+    this.#watcher?.released();
   }
 
-  /** Has the server end the worker; calls under way fail. */
-  async close(): Promise<void> {
+  /** The server tells that it has ended the worker. What that held of this process's is nobody's now. */
+  retired(): void {
+    if (this.#pair !== undefined) this.#endPair(this.#pair);
+  }
+
+  /** The pack is about to be closed: what its workers leave unanswered is cancelled. */
+  closing(): void {
     this.#isClosed = true;
+  }
+
+  /** Has the server end the pack's workers; calls under way fail. */
+  async close(): Promise<void> {
+    this.closing();
     await this.#options.callServer("close", { pack: this.#options.peer });
   }
 
@@ -201,6 +253,7 @@ export class PackPeer {
   }
 }
 
-function notify(listeners: ReadonlySet<EventListener> | undefined, value: unknown): void {
-  for (const listener of listeners ?? []) void runWithin(undefined, async () => await listener(value));
+/** Whether a call failed because its worker died. */
+export function isDeath(error: unknown): boolean {
+  return error instanceof AirlockError && error.code === "worker_died";
 }

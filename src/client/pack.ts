@@ -17,7 +17,8 @@ import {
 import { AirlockError } from "../transport/errors.ts";
 import { RawValue } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
-import type { EventListener, PackPeer } from "./pack-peer.ts";
+import type { EventListener } from "./pack-listeners.ts";
+import type { PackWorkers } from "./pack-workers.ts";
 import type { ReadResult } from "./pair.ts";
 
 /** What a pack needs of the connection that it was opened on. */
@@ -31,15 +32,21 @@ export class Pack {
   readonly folder: string;
   /** What the manifest asks for that is not carried out yet. */
   readonly warnings: readonly string[];
+  /** The most workers that it has at a time: so many of its synchronous nodes run side by side. */
+  readonly workersMax: number;
+  /** Whether each call of a node has a process of its own. */
+  readonly isFresh: boolean;
   readonly #server: PackServer;
-  readonly #peer: PackPeer;
+  readonly #workers: PackWorkers;
   readonly #number: number;
 
   /** Use `Airlock.open`. */
-  constructor(server: PackServer, peer: PackPeer, opened: OpenResult) {
+  constructor(server: PackServer, workers: PackWorkers, opened: OpenResult) {
     this.#server = server;
-    this.#peer = peer;
+    this.#workers = workers;
     this.#number = opened.pack;
+    this.workersMax = opened.workers.length;
+    this.isFresh = opened.fresh_process;
     this.name = opened.name;
     this.folder = opened.folder;
     this.warnings = opened.warnings;
@@ -51,7 +58,7 @@ export class Pack {
     return validate(prepareResultSchema, answer, "answer to prepare");
   }
 
-  /** What the pack's worker tells of itself and its nodes; starts it where it isn't running. */
+  /** What a worker of the pack tells of itself and its nodes; starts one where none is running. */
   async describe(options: CallOptions = {}): Promise<PackDescription> {
     const answer = await this.#call("describe", [], {}, options, decode);
     return validate(packDescriptionSchema, answer, `description by pack ${this.name}`);
@@ -89,12 +96,12 @@ export class Pack {
     options: CallOptions,
     read: ReadResult<T>,
   ): Promise<T> {
-    return this.#peer.call({ method, args, keywords, options, read });
+    return this.#workers.call({ method, args, keywords, options, read });
   }
 
-  /** Tells the worker something that it does not answer; nobody hears it where none is running. Settles once it has left. */
+  /** Tells the workers that run something that they don't answer; nobody hears it where none does. Settles once it has left. */
   async emit(name: string, value: unknown = null): Promise<void> {
-    await this.#peer.emit(unreserved(name), value);
+    await this.#workers.emit(unreserved(name), value);
   }
 
   /**
@@ -103,7 +110,7 @@ export class Pack {
    * @returns what ends it.
    */
   on(name: string, listener: EventListener): () => void {
-    return this.#peer.on(unreserved(name), listener);
+    return this.#workers.on(unreserved(name), listener);
   }
 
   /**
@@ -114,7 +121,7 @@ export class Pack {
    * @returns what ends it.
    */
   onLog(listener: (record: LogRecord, dropped: number) => unknown): () => void {
-    return this.#peer.on(logEvent, (value) => {
+    return this.#workers.on(logEvent, (value) => {
       const { records, dropped } = validate(logEventSchema, value, `log records of pack ${this.name}`);
       for (const [index, record] of records.entries()) listener(record, index === 0 ? dropped : 0);
     });
@@ -127,12 +134,12 @@ export class Pack {
    * @returns what ends it.
    */
   onWorkerEnded(listener: () => unknown): () => void {
-    return this.#peer.onWorkerEnded(listener);
+    return this.#workers.onWorkerEnded(listener);
   }
 
-  /** Ends the pack's worker. Opening the folder again gives a fresh one. */
+  /** Ends the pack's workers. Opening the folder again gives a fresh one. */
   close(): Promise<void> {
-    return this.#peer.close();
+    return this.#workers.close();
   }
 }
 

@@ -33,6 +33,10 @@ export interface PairOptions {
   /** The time that calls to the other one have: on the relay the server keeps it, on a line this side. */
   callTimeout?(): CallTimeout | undefined;
   onEvent(name: string, value: unknown): void;
+  /** Makes a call of one of the other one's objects, and counts it. */
+  readonly counted?: <T>(call: () => Promise<T>) => Promise<T>;
+  /** Told when objects of the other one's are not held any more. */
+  readonly onReleased?: () => void;
 }
 
 /** How a result is read, on its arrival. */
@@ -46,6 +50,8 @@ export interface PairCall<T> {
   readonly read: ReadResult<T>;
   /** Whatever must stay reachable until it is answered. */
   readonly keep?: object;
+  /** Told whether the request holds references, before it is sent. */
+  readonly onEncoded?: (hasReferences: boolean) => void;
 }
 
 export class Pair implements Recipient {
@@ -55,12 +61,16 @@ export class Pair implements Recipient {
 
   constructor(options: PairOptions) {
     this.#options = options;
+    const { counted = (call) => call() } = options;
     this.references = new References({
       ids: options.ids,
       clock: options.clock,
       callOwner: (method, args, keywords, standIn, callOptions) =>
-        this.call({ method, args, keywords, options: callOptions, read: decode, keep: standIn }),
-      release: (route, counts) => this.#release(route, counts),
+        counted(() => this.call({ method, args, keywords, options: callOptions, read: decode, keep: standIn })),
+      release: (route, counts) => {
+        this.#release(route, counts);
+        options.onReleased?.();
+      },
     });
   }
 
@@ -79,7 +89,7 @@ export class Pair implements Recipient {
    * @throws AirlockError as it answers, or what keeps the call from being made; Unsent where the way ended before that;
    * or a signal's reason.
    */
-  async call<T>({ method, args, keywords, options, read, keep }: PairCall<T>): Promise<T> {
+  async call<T>({ method, args, keywords, options, read, keep, onEncoded }: PairCall<T>): Promise<T> {
     const { limits, peer, name } = this.#options;
     const { signal, deadlineMs, onProgress } = options;
     const within = callInProgress();
@@ -88,6 +98,7 @@ export class Pair implements Recipient {
     const draft = this.references.draft(channel);
     try {
       const body = encodeParts([method, args, keywords], draft);
+      onEncoded?.(draft.hasReferences);
       return await channel.calls.call({
         peer,
         body,

@@ -88,6 +88,11 @@ export class References implements ReferenceReceiver {
     this.#options = options;
   }
 
+  /** How many objects of the other process are held here. */
+  get heldCount(): number {
+    return this.#held.size;
+  }
+
   /** References for one message; see {@link Draft}. */
   draft(route: object): Draft {
     return new Draft(this, route);
@@ -327,6 +332,10 @@ class HeldReferences implements RawReferences {
 
   toSend(reference: Reference): object {
     return this.#entry(reference).passed;
+  }
+
+  *all(): Iterable<object> {
+    for (const { value } of this.#values.values()) yield value;
   }
 
   #entry(reference: Reference): { readonly value: object; readonly passed: object } {

@@ -320,21 +320,21 @@ export class Slot implements OpenPack {
     if (this.#current?.worker.session === worker) this.#current.worker.dismiss(verdict);
   }
 
-  /** Ends the worker once it has answered what it was given; what comes meanwhile is the next one's. */
+  /** As {@link drain}, and then ends the worker. Settles when it is gone: at once where none is there yet. */
   async retire(): Promise<void> {
     const current = this.#current;
-    if (current === undefined || !takesCalls(this.#life)) return;
-    this.#step({ type: "draining" });
-    await this.#finished(current, this.#services.limits.graceMs);
-    if (this.#current === current) current.worker.stop();
+    if (current === undefined || this.#life.state === "starting") return;
+    const ended = this.#lastEnded;
+    await this.drain(this.#services.limits.graceMs);
+    current.worker.stop();
+    await ended;
   }
 
   /** Has the worker finish what it was given, within the time there is, and refuses it anything more. */
   async drain(withinMs: number): Promise<void> {
     const current = this.#current;
-    if (current === undefined || !takesCalls(this.#life)) return;
     this.#step({ type: "draining" });
-    await this.#finished(current, withinMs);
+    if (current !== undefined && this.#life.state === "draining") await this.#finished(current, withinMs);
   }
 
   async #finished(current: Tenant, withinMs: number): Promise<void> {

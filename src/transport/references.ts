@@ -42,6 +42,8 @@ export interface ReferenceReceiver {
 export interface RawReferences extends ReferenceReceiver {
   /** What to send on in the place of one of them. */
   toSend(reference: Reference): object;
+  /** All that they stand for. */
+  all(): Iterable<object>;
 }
 
 export function referenceItems({ id, object }: Reference): unknown[] {

@@ -1,14 +1,16 @@
 /**
  * Executes a checked workflow: each node once, after its sources, independent nodes side by side.
  *
- * The first failure ends the run: nothing new starts, calls under way are told by their signal, and the run settles
- * when they have ended, so nothing goes on behind the caller's back. Of nodes that are ready, those unlocked last go
- * first: a branch is finished, and its outputs dropped, before another begins. Nothing is cached between runs.
+ * Of a pack's synchronous nodes as many run at a time as it has workers: more would only wait there. The first failure
+ * ends the run: nothing new starts, calls under way are told by their signal, and the run settles when they have ended,
+ * so nothing goes on behind the caller's back. Of nodes that are ready, those unlocked last go first: a branch is
+ * finished, and its outputs dropped, before another begins. Nothing is cached between runs.
  */
 import type { Clock } from "../transport/clock.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
 import { gatherInputs } from "./call-inputs.ts";
 import { type OutputSlots, OutputStore } from "./output-store.ts";
+import type { WorkflowPack } from "./pack.ts";
 import type { NodeLabel } from "./problem.ts";
 import { type NodeRun, nodeError, runNode } from "./run-node.ts";
 import { sourcesOf, type Workflow, type WorkflowNode } from "./workflow.ts";
@@ -40,7 +42,7 @@ export interface WorkflowResult {
 
 export interface ExecuteOptions {
   readonly clock: Clock;
-  /** Nodes that run at a time, and calls of one async node. */
+  /** Nodes that run at a time, and calls of one async node: by default what all workers can take, and 4 at least. */
   readonly concurrency?: number;
   /** Ends the run with `cancelled`, or with the reason's own code where that is an AirlockError. */
   readonly signal?: AbortSignal;
@@ -48,15 +50,21 @@ export interface ExecuteOptions {
   readonly onNode?: (event: NodeEvent) => void;
 }
 
-export const concurrencyDefault = 4;
+const concurrencyDefaultMin = 4;
 
 /** Runs all output nodes and what they need. Throws the first failure, see {@link runNode}. */
 export async function executeWorkflow(workflow: Workflow, options: ExecuteOptions): Promise<WorkflowResult> {
-  const concurrency = options.concurrency ?? concurrencyDefault;
+  const concurrency = options.concurrency ?? Math.max(concurrencyDefaultMin, workersOf(workflow));
   if (!Number.isSafeInteger(concurrency) || concurrency < 1) {
     throw new AirlockError("bad_request", `concurrency must be a whole number from 1 up, not ${concurrency}`);
   }
   return new WorkflowRun(workflow, { ...options, concurrency }).run();
+}
+
+/** How many workers its packs may have, all together. */
+function workersOf({ nodes }: Workflow): number {
+  const packs = new Set([...nodes.values()].map(({ pack }) => pack));
+  return [...packs].reduce((sum, { workersMax }) => sum + workersMax, 0);
 }
 
 class WorkflowRun {
@@ -73,6 +81,8 @@ class WorkflowRun {
   /** The last one runs next. */
   readonly #ready: WorkflowNode[] = [];
   #runningCount = 0;
+  /** Of those, the synchronous ones of each pack. */
+  readonly #busyWorkers = new Map<WorkflowPack, number>();
   #failure: AirlockError | undefined;
 
   constructor(workflow: Workflow, options: ExecuteOptions & { readonly concurrency: number }) {
@@ -107,13 +117,24 @@ class WorkflowRun {
 
   #startReady(): void {
     while (this.#failure === undefined && this.#runningCount < this.#options.concurrency) {
-      const node = this.#ready.pop();
+      const index = this.#ready.findLastIndex((node) => this.#hasRoomFor(node));
+      const [node] = index < 0 ? [] : this.#ready.splice(index, 1);
       if (node === undefined) break;
-      this.#runningCount += 1;
+      this.#count(node, 1);
       // Never rejects: what goes wrong is the failure of the run.
       void this.#runOne(node);
     }
     if (this.#runningCount === 0) this.#ended.resolve();
+  }
+
+  /** Coroutines share a worker; other nodes of a pack with one worker keep to their order. */
+  #hasRoomFor({ pack, definition }: WorkflowNode): boolean {
+    return definition.isAsync || (this.#busyWorkers.get(pack) ?? 0) < pack.workersMax;
+  }
+
+  #count({ pack, definition }: WorkflowNode, change: 1 | -1): void {
+    this.#runningCount += change;
+    if (!definition.isAsync) this.#busyWorkers.set(pack, (this.#busyWorkers.get(pack) ?? 0) + change);
   }
 
   async #runOne(node: WorkflowNode): Promise<void> {
@@ -134,7 +155,7 @@ class WorkflowRun {
       this.#fail(error);
       this.#emit({ kind: "failed", ...label, ms: clock.nowMs() - startedMs, error });
     } finally {
-      this.#runningCount -= 1;
+      this.#count(node, -1);
       this.#startReady();
     }
   }

@@ -9,6 +9,8 @@ import type { NodeDefinition } from "./node-definition.ts";
 export interface WorkflowPack {
   readonly name: string;
   readonly folder: string;
+  /** How many of its synchronous nodes run at a time. */
+  readonly workersMax: number;
   /** By class name. */
   readonly nodes: ReadonlyMap<string, NodeDefinition>;
   /**

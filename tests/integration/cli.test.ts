@@ -101,6 +101,19 @@ describe("airlock run", () => {
     expect(existsSync(join(world.folder, written))).toBe(true);
   });
 
+  test("runs nodes that do not need each other in as many workers as their pack has", async () => {
+    const folder = join(world.folder, "marks");
+    mkdirSync(folder);
+    const meet = { class_type: "Meet", inputs: { folder, count: 3 } };
+    const args = ["run", workflow({ 1: meet, 2: meet, 3: meet }), "--packs", join(packs, "pool"), "--json"];
+    const { code, stdout } = await runAirlock([...args, "--output", join(world.folder, "out")], world);
+    expect(code).toBe(0);
+    expect(readdirSync(folder).length).toBe(3);
+    // Which of them ran a node is not known.
+    const { nodes } = JSON.parse(stdout) as { nodes: { pid: number | null }[] };
+    expect(nodes.map(({ pid }) => pid)).toEqual([null, null, null]);
+  });
+
   test("that is interrupted while it makes an environment ends at once, and leaves nothing of it", async () => {
     const pack = join(world.folder, "large");
     mkdirSync(pack);

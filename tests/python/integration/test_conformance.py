@@ -24,7 +24,7 @@ from comfy_airlock.wire.errors import (
     WorkerDied,
 )
 from comfy_airlock.wire.limits import FRAME_BYTES_MAX
-from routes import FOLDER, ROUTES, connect_by, route_to_pack
+from routes import FOLDER, ROUTES, connect_by, pair_of, route_to_pack
 
 SECONDS_MAX = 20
 MIB = 1 << 20
@@ -297,7 +297,7 @@ def test_object_is_released_once_nobody_holds_it(pack: Pack) -> None:
 
 
 def test_hosts_objects_are_released_once_the_pack_drops_them(pack: Pack) -> None:
-    pair = pack._link.pair
+    pair = pair_of(pack)
     eventually(lambda: pair.references.counts[0] == 0)
     pack.call("Hold", value=Model())
     assert pair.references.counts[0] == 1
@@ -311,18 +311,18 @@ def test_references_in_a_call_that_reaches_no_worker_are_taken_back() -> None:
         # No process starts as fast.
         with pytest.raises(DeadlineExceeded):
             pack.options(timeout=0.001).call("Hold", value=Model())
-        assert pack._link.pair.references.counts == (0, 0)
+        assert pair_of(pack).references.counts == (0, 0)
 
 
 def test_value_that_can_be_no_reference_is_refused_and_nothing_leaks(pack: Pack) -> None:
     class Text(str):
         __slots__ = ()
 
-    before = pack._link.pair.references.counts
+    before = pair_of(pack).references.counts
     for value in (Text("x"), threading, Model):
         with pytest.raises(ValueUnsupported, match=r"value\[2\]\['value'\]\[1\]"):
             pack.call("Echo", value=[Model(), value])
-    assert pack._link.pair.references.counts == before
+    assert pair_of(pack).references.counts == before
 
 
 # Streams
@@ -545,10 +545,11 @@ def test_worker_that_stalls_holds_up_nobody_but_its_own_callers(route: str) -> N
 
 def is_given_a_call(pack: Pack) -> bool:
     """Whether a call is under way to a worker that reads nothing."""
-    if pack._link.line is not None:
-        return pack._link.line._sender._mutex.locked()
-    workers = [each["worker"] for each in pack._server.call("status", (), {})["packs"]]
-    return any(each is not None and each["calls"] > 0 for each in workers)
+    channel, _ = pair_of(pack)._route()
+    if channel.is_direct:
+        return channel._sender._mutex.locked()
+    packs = pack._server.call("status", (), {})["packs"]
+    return any(worker["relayed"] > 0 for each in packs for worker in each["workers"])
 
 
 @pytest.mark.parametrize("route", ["line", "relay"])
@@ -578,4 +579,4 @@ def test_worker_that_dies_during_a_call_back_ends_all_that_was_held_of_it(route:
         with pytest.raises(ReferenceGone):
             pack.call("Echo", value=thing)
         assert value_of(pack, "Echo", value=1) == 1
-        assert pack._link.pair.references.counts == (0, 0)
+        assert pair_of(pack).references.counts == (0, 0)

@@ -20,7 +20,7 @@ from comfy_airlock import Airlock, Pack, connect
 from comfy_airlock.host import collector as collector_module
 from comfy_airlock.host.collector import Collector
 from processes import SECONDS_MAX, until
-from routes import FOLDER, connect_by
+from routes import FOLDER, connect_by, pair_of
 
 WAYS_THERE = ("attribute", "list", "dict", "closure", "method", "generator")
 
@@ -76,7 +76,7 @@ def tie(pack: Pack, how: str = "attribute", here: Callable[[Mine], Any] = as_obj
 
 
 def is_gone(pack: Pack, mine: weakref.ref[Mine]) -> bool:
-    return mine() is None and value_of(pack, "CountThings") == 0 and pack._link.pair.references.counts == (0, 0)
+    return mine() is None and value_of(pack, "CountThings") == 0 and pair_of(pack).references.counts == (0, 0)
 
 
 @pytest.mark.parametrize("here", WAYS_HERE)
@@ -185,7 +185,7 @@ def test_worker_that_dies_between_the_surveys_takes_its_objects_along(
     airlock: Airlock, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = tie(pack)
-    references = pack._link.pair.references
+    references = pair_of(pack).references
 
     def kill() -> None:
         os.kill(pack.describe()["pid"], signal.SIGKILL)
@@ -229,7 +229,7 @@ def test_cycles_are_found_unasked_and_nothing_is_left_of_the_search(monkeypatch:
         pack = connected.open(FOLDER)
         mine = tie(pack)
         until(lambda: mine() is None)
-        until(lambda: pack._link.pair.references.counts == (0, 0))
+        until(lambda: pair_of(pack).references.counts == (0, 0))
         held = tie(pack)()
         assert held is not None
         # Looked for as long as they hold each other.

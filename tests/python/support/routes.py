@@ -43,8 +43,14 @@ def route_to_pack(route: str) -> Generator[Pack]:
         pack = airlock.open(FOLDER)
         # Started, and its line there if it gets one.
         pack.call("Echo")
-        assert (pack._link.line is not None) == (route == "line")
+        assert (airlock._lines.pack(pack._peer).line is not None) == (route == "line")
         yield pack
+
+
+def pair_of(pack: Pack) -> Pair:
+    """The pair with the only worker of a pack."""
+    assert isinstance(pack._workers, Pair)
+    return pack._workers
 
 
 def connect_by(route: str) -> Airlock:
@@ -119,7 +125,7 @@ def _in_memory() -> Generator[Pack]:
     worker, host = _WorkerSide(far), _HostSide(near)
     nobody: Any = None
     try:
-        yield Pack(nobody, host.link, "calls", str(FOLDER), ())
+        yield Pack(nobody, host.link.peer, host.link.pair, "calls", str(FOLDER), ())
     finally:
         host.link.close()
         worker.channel.close()

@@ -19,6 +19,17 @@ from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
 PACK = 7
 """A pack's number, whoever opened it."""
 
+OPENED = {
+    "pack": PACK,
+    "workers": [PACK],
+    "fresh_process": False,
+    "nodes": {},
+    "name": "ink",
+    "folder": "/ink",
+    "warnings": [],
+}
+"""What a server answers to ``open`` for a pack of one worker."""
+
 WELCOME = {"protocol": 1, "pack": {"name": "ink", "folder": "/packs/ink"}}
 
 

@@ -35,7 +35,7 @@ from comfy_airlock.wire.errors import (
 )
 from comfy_airlock.wire.frame import Frame, build_frame, unpack_header
 from comfy_airlock.wire.incoming import IncomingCall
-from scripted_server import WELCOME, Peer, ScriptedServer, pair_of
+from scripted_server import OPENED, WELCOME, Peer, ScriptedServer, pair_of
 
 SECONDS_MAX = 20
 Script = Callable[[Peer], None]
@@ -324,7 +324,7 @@ PROGRESS = {"pack": "ink", "stage": "installing", "message": "numpy"}
 
 def progressing(peer: Peer) -> None:
     peer.welcome()
-    peer.send(frames.RESULT, peer.read().call, {"pack": 7, "name": "ink", "folder": "/ink", "warnings": []})
+    peer.send(frames.RESULT, peer.read().call, OPENED)
     while True:
         own = peer.read()
         if own.kind == frames.CALL:
@@ -372,7 +372,7 @@ def test_listener_that_raises_hears_the_rest_and_its_first_fault_is_raised(tmp_p
     heard: list[Progress] = []
 
     def script(peer: Peer) -> None:
-        peer.send(frames.RESULT, peer.read().call, {"pack": 7, "name": "ink", "folder": "/ink", "warnings": []})
+        peer.send(frames.RESULT, peer.read().call, OPENED)
         own = peer.read()
         for _ in range(3):
             peer.send(frames.PROGRESS, own.call, PROGRESS)

@@ -657,10 +657,24 @@ describe("a worker that drains", () => {
     expect([told, said.asked]).toEqual([["deliver 3 to 11"], ["idle"]]);
   });
 
-  test("is ended when it has answered, where it is retired", async () => {
-    const { slot, worker, state } = await ready();
+  test("is ended when it has answered, where it is retired; whoever wants that hears when it is gone", async () => {
+    const { slot, worker, state, said } = await ready();
+    let isGone = false;
+    const retiring = [slot.retire(), slot.retire()].map((each) => each.then(() => (isGone = true)));
+    await settled();
+    expect([worker.link.closedBy, state(), isGone]).toEqual(["end", "stopping", false]);
+    worker.process.exit({ code: 0 });
+    worker.worker.connectionClosed(undefined);
+    await Promise.all(retiring);
+    expect([said.asked.includes("idle"), state()]).toEqual([true, "dead"]);
+  });
+
+  test("cannot be retired before it is there, and need not be after it is gone", async () => {
+    const { slot, submit, state } = newSlot();
     await slot.retire();
-    expect([worker.link.closedBy, state()]).toEqual(["end", "stopping"]);
+    submit(1);
+    await slot.retire();
+    expect(state()).toBe("starting");
   });
 });
 

@@ -7,6 +7,8 @@ import { load, type MemoryNode, memoryPack } from "./packs.ts";
 /** A random node: its links lead to nodes before it, by index. */
 interface Plan {
   readonly kind: "Add" | "Split" | "Total";
+  /** Which of two packs it is of. */
+  readonly pack: 0 | 1;
   readonly isOutput: boolean;
   readonly isAsync: boolean;
   readonly value: number;
@@ -76,15 +78,16 @@ function promptOf(plans: readonly Plan[]): Record<string, unknown> {
   return Object.fromEntries(entries);
 }
 
-const className = (plan: Plan) => `${plan.kind}${plan.isOutput ? "Output" : ""}${plan.isAsync ? "Async" : ""}`;
+const className = ({ kind, pack, isOutput, isAsync }: Omit<Plan, "value" | "links">) =>
+  `${kind}${pack}${isOutput ? "Output" : ""}${isAsync ? "Async" : ""}`;
 
-/** Every class there is, each call of which ends when the scheduler says so. */
-function packFor(scheduler: fc.Scheduler) {
+/** Every class of a pack, each call of which ends when the scheduler says so. */
+function packFor(pack: 0 | 1, workersMax: number, scheduler: fc.Scheduler, onTurn: () => void) {
   const nodes: Record<string, MemoryNode> = {};
   for (const kind of ["Add", "Split", "Total"] as const) {
     for (const isOutput of [false, true]) {
       for (const isAsync of [false, true]) {
-        nodes[className({ kind, isOutput, isAsync, value: 0, links: [] })] = {
+        nodes[className({ kind, pack, isOutput, isAsync })] = {
           ...classes[kind],
           inputs: { required: { value: ["INT"] }, optional: { in0: ["*"], in1: ["*"], in2: ["*"] } },
           outputTypes: ["*", "*"],
@@ -92,19 +95,21 @@ function packFor(scheduler: fc.Scheduler) {
           isAsync,
           run: async (inputs) => {
             await scheduler.schedule(Promise.resolve());
+            onTurn();
             return compute(kind, inputs);
           },
         };
       }
     }
   }
-  return memoryPack("random", nodes);
+  return memoryPack(`random ${pack}`, nodes, workersMax);
 }
 
 const plansArbitrary: fc.Arbitrary<Plan[]> = fc
   .array(
     fc.record({
       kind: fc.constantFrom("Add", "Split", "Total"),
+      pack: fc.constantFrom(0, 1),
       isOutput: fc.boolean(),
       isAsync: fc.boolean(),
       value: fc.integer({ min: 0, max: 99 }),
@@ -120,35 +125,58 @@ const plansArbitrary: fc.Arbitrary<Plan[]> = fc
     })),
   );
 
+/** Whether a node that could run beside those that do waits: as many may run as there is room for. */
+function isHeldUp(plan: Plan, running: readonly Plan[], workers: readonly number[], concurrency: number): boolean {
+  const busy = running.filter(({ pack, isAsync }) => pack === plan.pack && !isAsync).length;
+  return running.length < concurrency && (plan.isAsync || busy < (workers[plan.pack] ?? 0));
+}
+
 test("any workflow runs each needed node once, after its sources, to what a sequential evaluation gives", async () => {
   await fc.assert(
     fc.asyncProperty(
       plansArbitrary,
       fc.integer({ min: 1, max: 5 }),
+      fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 3 })),
       fc.scheduler(),
-      async (plans, concurrency, scheduler) => {
+      async (plans, concurrency, workers, scheduler) => {
         const started: string[] = [];
         const finished = new Set<string>();
         let runningMax = 0;
-        const workflow = load(promptOf(plans), packFor(scheduler));
+        const busyMax = [0, 0];
+        const planOf = (id: string) => plans[Number(id.slice(1))] as Plan;
+        const running = () => started.filter((id) => !finished.has(id)).map(planOf);
+        const needed = [...neededBy(plans)].map((index) => `n${index}`);
+        // Whatever is ready and has room has begun before anything else ends.
+        const expectNobodyWaits = () => {
+          for (const id of needed.filter((each) => !started.includes(each))) {
+            const plan = planOf(id);
+            const isReady = plan.links.every(({ source }) => finished.has(`n${source}`));
+            expect(isReady && isHeldUp(plan, running(), workers, concurrency)).toBe(false);
+          }
+        };
+        const packs = ([0, 1] as const).map((pack) => packFor(pack, workers[pack], scheduler, expectNobodyWaits));
+        const workflow = load(promptOf(plans), ...packs);
         const execution = executeWorkflow(workflow, {
           clock: new ManualClock(),
           concurrency,
           onNode: ({ kind, id }) => {
             if (kind === "finished") finished.add(id);
             if (kind !== "started") return;
-            for (const link of plans[Number(id.slice(1))]?.links ?? [])
-              expect(finished.has(`n${link.source}`)).toBe(true);
+            for (const link of planOf(id).links) expect(finished.has(`n${link.source}`)).toBe(true);
             started.push(id);
             runningMax = Math.max(runningMax, started.length - finished.size);
+            for (const pack of [0, 1]) {
+              const busy = running().filter((plan) => plan.pack === pack && !plan.isAsync).length;
+              busyMax[pack] = Math.max(busyMax[pack] ?? 0, busy);
+            }
           },
         });
         const result = await scheduler.waitFor(execution);
 
-        const needed = [...neededBy(plans)].map((index) => `n${index}`);
         expect(started.toSorted()).toEqual(needed.toSorted());
         expect(result.nodes.map((report) => report.id).toSorted()).toEqual(needed.toSorted());
         expect(runningMax).toBeLessThanOrEqual(concurrency);
+        for (const pack of [0, 1] as const) expect(busyMax[pack]).toBeLessThanOrEqual(workers[pack]);
         const expected = evaluate(plans)
           .map((outputs, index) => [`n${index}`, outputs] as const)
           .filter((_, index) => plans[index]?.isOutput);

@@ -159,6 +159,41 @@ describe("order", () => {
     expect(runningMax).toBe(concurrency);
   });
 
+  /** Nodes that wait until so many of them have begun, in packs with so many workers each. */
+  function meeting(count: number, workersMax: readonly number[], isAsync = false) {
+    const met = gate();
+    let begun = 0;
+    const run: NodeFunction = async ({ id }, signal) => {
+      begun += 1;
+      if (begun === count) met.open();
+      await met.wait(signal);
+      return [id];
+    };
+    return workersMax.map((max, at) =>
+      memoryPack(`p${at}`, { [`Meet${at}`]: pipe(run, { outputNode: true, isAsync }) }, max),
+    );
+  }
+
+  test.each<[string, string[], number[], boolean]>([
+    ["nodes of a pack with as many workers", ["Meet0", "Meet0", "Meet0", "Meet0", "Meet0", "Meet0"], [6], false],
+    ["nodes of different packs", ["Meet0", "Meet1", "Meet2"], [1, 1, 1], false],
+    ["async nodes of one worker", ["Meet0", "Meet0", "Meet0"], [1], true],
+  ])("%s run side by side", async (_, classes, workersMax, isAsync) => {
+    const packs = meeting(classes.length, workersMax, isAsync);
+    const prompt = Object.fromEntries(classes.map((each, id) => [`n${id}`, node(each)]));
+    const { nodes } = await executeWorkflow(load(prompt, ...packs), { clock: new ManualClock() });
+    expect(nodes.length).toBe(classes.length);
+  });
+
+  test("nodes of a pack with one worker follow one another, in the order of the workflow", async () => {
+    const events: string[] = [];
+    const prompt = Object.fromEntries(["a", "b", "c"].map((id) => [id, node("Collect")]));
+    const workflow = load(prompt, memoryPack("pack", { Collect: collect }, 1));
+    const onNode = ({ kind, id }: NodeEvent) => events.push(`${kind} ${id}`);
+    await executeWorkflow(workflow, { clock: new ManualClock(), onNode });
+    expect(events).toEqual(["a", "b", "c"].flatMap((id) => [`started ${id}`, `finished ${id}`]));
+  });
+
   test("the calls of an async node overlap and keep their order; others follow one another", async () => {
     const starts: Record<string, number[]> = { Async: [], Sync: [] };
     const finish = { Async: 0, Sync: 0 };

@@ -29,9 +29,10 @@ export function defineNode(name: string, { run: _, inputs, ...rest }: MemoryNode
   };
 }
 
-export function memoryPack(name: string, nodes: Record<string, MemoryNode>): WorkflowPack {
+export function memoryPack(name: string, nodes: Record<string, MemoryNode>, workersMax = 8): WorkflowPack {
   return {
     name,
+    workersMax,
     folder: `/packs/${name}`,
     nodes: new Map(Object.entries(nodes).map(([className, node]) => [className, defineNode(className, node)])),
     async call(className, inputs, { signal }) {

@@ -40,7 +40,10 @@ class Pair:
         name: what it is called in errors: the pack's name.
         call_timeout: the time that calls to it have; on the relay the server keeps it.
         codec: for values between the two, objects by reference among them.
+        on_released: told when objects of the other side's are not held any more.
     """
+
+    on_released: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -218,6 +221,16 @@ class Pair:
         else:
             self._handlers[name] = handler
 
+    def end(self) -> None:
+        """The other process is gone, or another is in its place: what either held of the other is no more."""
+        self.references.end()
+        if self.on_released is not None:
+            self.on_released()
+
+    def hear_as(self, other: Pair) -> None:
+        """Has events handled by the handlers of another pair."""
+        self._handlers = other._handlers
+
     def received(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
         """Takes a frame that is no call and no answer that somebody waits for.
 
@@ -302,3 +315,5 @@ class Pair:
             channel.send(RELEASE, peer, 0, self.codec.encode(flat))
         except AirlockError:
             pass  # It is gone, and its objects with it.
+        if self.on_released is not None:
+            self.on_released()

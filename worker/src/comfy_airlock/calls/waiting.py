@@ -98,6 +98,11 @@ class Deadline:
         )
 
 
+def cancelled_with_its_cause() -> Cancelled:
+    """What a call is told when the one that it is made for was cancelled."""
+    return Cancelled("the call was cancelled, as the one that it was made for was")
+
+
 def conclude(codec: Codec, outcome: Outcome) -> Any:
     """The value that a call returned.
 
@@ -148,7 +153,7 @@ class _Waiter:
 
     def cancelled(self) -> None:
         """The call that this one is made for was cancelled."""
-        self.failed(Cancelled("the call was cancelled, as the one that it was made for was"))
+        self.failed(cancelled_with_its_cause())
 
     def answered(self, frame: Frame) -> None:
         """As :class:`PendingCall` has it, and so the next two."""

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from comfy_airlock.calls.pair import EventHandler, Pair
-from comfy_airlock.calls.waiting import CallTimeout, OnProgress
-from comfy_airlock.host.lines import Lines, PackLink
+from comfy_airlock.calls.waiting import OnProgress
+from comfy_airlock.host.lines import Lines
+from comfy_airlock.host.pool import PackWorkers, Pools
 from comfy_airlock.host.server_process import ServerProcess
 from comfy_airlock.wire.address import check_socket_path, default_socket_path
 from comfy_airlock.wire.codec import Codec
@@ -69,6 +70,7 @@ class Airlock:
         self._connection = Connection(socket_path, hello, Codec())
         self._lines = Lines(self._connection)
         self._control = self._lines.server
+        self._pools = Pools(self._lines)
         self._connection.attach(self._lines, self._connection.early)
         self._connection.keep("airlock-keeper")
         self.socket_path = socket_path
@@ -86,10 +88,9 @@ class Airlock:
         return self._opened(await self._control.acall("open", (), {"folder": os.path.abspath(folder)}))
 
     def _opened(self, answer: dict[str, Any]) -> Pack:
-        link = self._lines.pack(answer["pack"], answer["name"])
-        limit = answer.get("call_timeout")
-        link.pair.call_timeout = None if limit is None else CallTimeout(limit["ms"] / 1000, limit["source"])
-        return Pack(self._control, link, answer["name"], answer["folder"], tuple(answer["warnings"]))
+        workers = self._pools.workers_of(answer)
+        warnings = tuple(answer["warnings"])
+        return Pack(self._control, answer["pack"], workers, answer["name"], answer["folder"], warnings)
 
     def status(self) -> dict[str, Any]:
         """How the server is: its packs and their workers."""
@@ -124,7 +125,7 @@ class Airlock:
 
 
 class Pack:
-    """A pack that this host has opened. Its worker is started by the first call, and again after it ended.
+    """A pack that this host has opened. A worker of its is started by a call that finds none.
 
     Attributes:
         name: the pack's name, from its manifest.
@@ -132,10 +133,13 @@ class Pack:
         warnings: what its manifest asks for that is not carried out.
     """
 
-    def __init__(self, server: Pair, link: PackLink, name: str, folder: str, warnings: tuple[str, ...]) -> None:
+    def __init__(
+        self, server: Pair, peer: int, workers: PackWorkers, name: str, folder: str, warnings: tuple[str, ...]
+    ) -> None:
         """Use :meth:`Airlock.open`."""
         self._server = server
-        self._link = link
+        self._peer = peer
+        self._workers = workers
         self._timeout: float | None = None
         self._on_progress: OnProgress | None = None
         self.name = name
@@ -155,7 +159,7 @@ class Pack:
                 get to, the newest is kept. The first exception that it raises is raised by the call, once that was
                 answered.
         """
-        pack = Pack(self._server, self._link, self.name, self.folder, self.warnings)
+        pack = Pack(self._server, self._peer, self._workers, self.name, self.folder, self.warnings)
         pack._timeout = self._timeout if timeout is None else timeout
         pack._on_progress = self._on_progress if on_progress is None else _listening(on_progress)
         return pack
@@ -171,34 +175,34 @@ class Pack:
             Exception: whatever the node raised, with the remote traceback as its cause. Never what would end this
                 process, such as KeyboardInterrupt: a RemoteError of that name.
         """
-        return self._link.pair.call("run", (node,), inputs, self._timeout, self._on_progress)
+        return self._workers.call("run", (node,), inputs, self._timeout, self._on_progress)
 
     async def acall(self, node: str, /, **inputs: Any) -> Any:
         """As :meth:`call`, in a coroutine; cancelling it cancels the call."""
-        return await self._link.pair.acall("run", (node,), inputs, self._timeout, self._on_progress)
+        return await self._workers.acall("run", (node,), inputs, self._timeout, self._on_progress)
 
     def describe(self) -> dict[str, Any]:
-        """What the worker tells of itself and of its nodes; PROTOCOL.md, "Methods of a worker", has the fields."""
-        answer: dict[str, Any] = self._link.pair.call("describe", (), {}, self._timeout, self._on_progress)
+        """What a worker tells of itself and of its nodes; PROTOCOL.md, "Methods of a worker", has the fields."""
+        answer: dict[str, Any] = self._workers.call("describe", (), {}, self._timeout, self._on_progress)
         return answer
 
     def prepare(self) -> dict[str, Any]:
         """Makes the pack's environment, where that was not done yet. A first call does so too."""
-        parameters = {"pack": self._link.peer}
+        parameters = {"pack": self._peer}
         answer: dict[str, Any] = self._server.call("prepare", (), parameters, self._timeout, self._on_progress)
         return answer
 
     def emit(self, name: str, value: Any = None) -> None:
-        """Sends an event to the pack's worker, which handles it by ``comfy_airlock.on``; lost where none runs."""
-        self._link.pair.emit(check_event_name(name), value)
+        """Sends an event to the pack's workers, which handle it by ``comfy_airlock.on``; lost where none runs."""
+        self._workers.emit(check_event_name(name), value)
 
     def on(self, name: str, handler: EventHandler | None) -> None:
         """Has the pack's events of this name handled, one after the other on a thread for that; None ends that."""
-        self._link.pair.on(check_event_name(name), handler)
+        self._workers.on(check_event_name(name), handler)
 
     def close(self) -> None:
-        """Ends the pack's worker. Opening the folder again gives a fresh one."""
-        self._server.call("close", (), {"pack": self._link.peer})
+        """Ends the pack's workers. Opening the folder again gives fresh ones."""
+        self._server.call("close", (), {"pack": self._peer})
 
 
 def _listening(listener: Callable[[Progress], None]) -> OnProgress:

@@ -45,7 +45,12 @@ class PackLink:
     """One pack's worker as this host sees it: the pair with it, and the way to it."""
 
     def __init__(
-        self, connection: Connection, peer: int, name: str | None, entangled: Callable[[], None] | None = None
+        self,
+        connection: Connection,
+        peer: int,
+        name: str | None,
+        entangled: Callable[[], None] | None = None,
+        pair_class: type[Pair] = Pair,
     ) -> None:
         self._connection = connection
         self._servants = Servants()
@@ -54,9 +59,15 @@ class PackLink:
         self.line: Channel | None = None
         self._left: Channel | None = None
         self.last_line = 0
-        self.pair = Pair(self._route, (connection, peer), name=name, reveals=False, entangled=entangled)
+        self.pair = pair_class(self._route, (connection, peer), name=name, reveals=False, entangled=entangled)
         self.pair.on(LOG_EVENT, self._logged)
         self._logs: Any = None
+        self.on_worker_ended: Callable[[], object] | None = None
+
+    def hear_as(self, other: PackLink) -> None:
+        """Has events handled as those of another worker of the pack are, and in one order with them."""
+        self._events = other._events
+        self.pair.hear_as(other.pair)
 
     def _route(self) -> Route:
         return self.line or self._connection, self.peer
@@ -89,7 +100,7 @@ class PackLink:
         """There is a line to the pack's worker of this number."""
         if self.line is not None:
             # The end of the one before is still to be read.
-            self.pair.references.end()
+            self.pair.end()
         self.line, self.last_line = line, number
 
     def leave(self, number: int) -> None:
@@ -122,10 +133,18 @@ class PackLink:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
         if self.line is line:
             self.line = None
-            self.pair.references.end()
+            self.pair.end()
         elif self._left is line:
             # It held nothing: calls that were made since then wait for the next worker.
             self._left = None
+
+    def worker_ended(self, number: object) -> None:
+        """The server tells that the pack's worker of this number has ended."""
+        # Where it had a line, the end of that has told already, and the next worker may be at work by now.
+        if number != self.last_line:
+            self.pair.end()
+        if self.on_worker_ended is not None:
+            self.on_worker_ended()
 
 
 class Lines:
@@ -140,12 +159,12 @@ class Lines:
         relay: Route = (connection, SERVER_PEER)
         self.server = Pair(lambda: relay, relay, reveals=False)
 
-    def pack(self, peer: int, name: str | None = None) -> PackLink:
-        """The way to a pack. The same for as long as this host is connected."""
+    def pack(self, peer: int, name: str | None = None, pair_class: type[Pair] = Pair) -> PackLink:
+        """The way to a pack's worker. The same for as long as this host is connected."""
         with self._mutex:
             link = self._packs.get(peer)
             if link is None:
-                link = self._packs[peer] = PackLink(self._connection, peer, name, self.collector.wake)
+                link = self._packs[peer] = PackLink(self._connection, peer, name, self.collector.wake, pair_class)
             link.pair.name = name or link.pair.name
             return link
 
@@ -178,9 +197,7 @@ class Lines:
         if link is None:
             return
         if name == WORKER_ENDED:
-            # Where it had a line, the end of that has told already, and the next worker may be at work by now.
-            if said.get("number") != link.last_line:
-                link.pair.references.end()
+            link.worker_ended(said.get("number"))
         elif name == LEAVE_LINE:
             link.leave(said.get("line", 0))
         elif name == USE_LINE:
@@ -204,7 +221,7 @@ class Lines:
         fail_all(unanswered, reason)
         for link in list(self._packs.values()):
             if link.line is None:
-                link.pair.references.end()
+                link.pair.end()
 
     def close(self) -> None:
         """Ends all lines and what serves them. The connection is closed before: nobody is asked any more."""
