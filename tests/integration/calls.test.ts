@@ -4,7 +4,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Complex, Float, type Named, NdArray, type Pack, Tuple } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
-import { packs, untilLogged, useWorld } from "./support.ts";
+import { packs, until, untilLogged, useWorld } from "./support.ts";
 
 const world = useWorld();
 
@@ -198,7 +198,9 @@ describe("a pack", () => {
     await Promise.all([pack.call("Print", { text: "one" }), other.call("Print", { text: "two" })]);
     const logs = server.status().packs.map(({ workers }) => workers[0]?.log as string);
     expect(new Set(logs).size).toBe(2);
-    const texts = logs.map((log) => readFileSync(log, "utf8"));
+    const textOf = (log: string) => readFileSync(log, "utf8");
+    await until(() => logs.every((log) => textOf(log).includes("on descriptor 2")), "both have written");
+    const texts = logs.map(textOf);
     expect(texts.map((text) => [text.includes("one"), text.includes("two")])).toEqual([
       [true, false],
       [false, true],
@@ -208,9 +210,8 @@ describe("a pack", () => {
   test("has a log of its own, whatever writes to it", async () => {
     const { server, pack } = await world.probe();
     await pack.call("Print", { text: "hello log" });
-    const log = readFileSync(server.status().packs[0]?.workers[0]?.log as string, "utf8");
-    expect(log).toContain("hello log\n");
-    expect(log).toContain("hello log on descriptor 2\n");
+    await untilLogged(server, "hello log\n");
+    await untilLogged(server, "hello log on descriptor 2\n");
   });
 
   test("sees its own environment, and nothing of the server's Python settings or of its own token", async () => {
