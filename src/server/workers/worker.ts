@@ -12,8 +12,11 @@ import { describeExit } from "./exit.ts";
 import type { Exceeded } from "./limits/mechanism.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
-/** How long a worker may take to exit after its connection closed, or the reverse, before it is made to. */
-const lastWordsMs = 3_000;
+/** How long a worker may take to exit after its connection closed, before it is made to. */
+const exitMsMax = 3_000;
+
+/** How long its connection may be open after it has exited: all that it sent is there to be read by then. */
+const lastWordsMsMax = 250;
 
 export class Worker {
   /** Its proof, in the hello, that it is the process that was spawned. Good for one use. */
@@ -83,7 +86,7 @@ export class Worker {
     const exit = await process.exited;
     if (this.#session !== undefined) {
       // A forked child may hold the connection open for ever.
-      const timer = this.#clock.after(lastWordsMs, () => this.#session?.link.abort());
+      const timer = this.#clock.after(lastWordsMsMax, () => this.#session?.link.abort());
       await this.#connectionClosed.promise;
       timer.cancel();
     }
@@ -111,7 +114,7 @@ export class Worker {
     // A connection that merely broke says nothing that the exit of the process doesn't say better.
     const brokeRules = cause !== undefined && cause.code !== "disconnected";
     if (brokeRules) this.kill(`ended by the server: ${cause.message}`);
-    else this.#clock.after(lastWordsMs, () => this.kill());
+    else this.#clock.after(exitMsMax, () => this.kill());
   }
 
   #stopListening(): void {
@@ -121,7 +124,7 @@ export class Worker {
   }
 
   /** Asks the worker to end by closing its connection; kills it where it doesn't within `graceMs`. */
-  stop(graceMs: number = lastWordsMs): void {
+  stop(graceMs: number = exitMsMax): void {
     this.#isDismissed = true;
     this.#stopListening();
     this.#session?.link.end();

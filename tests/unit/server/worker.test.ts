@@ -78,7 +78,7 @@ describe("a worker", () => {
     const { clock, worker, link, admit, exit, ends } = newWorker();
     admit();
     await exit({ code: 0 });
-    clock.advance(2999);
+    clock.advance(249);
     expect(link.closedBy).toBeUndefined();
     clock.advance(1);
     expect(link.closedBy).toBe("abort");
