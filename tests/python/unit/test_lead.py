@@ -82,12 +82,13 @@ def test_finalizer_on_the_thread_that_reads_neither_reads_nor_ends_its_lead(stre
     seat, seen = Seat(), list[object]()
 
     def finalize() -> None:
-        seen.append(stream.lead.take())
-        stream.lead.give_up()
+        turn = [threading.get_ident()]
+        seen.append(stream.lead.take(turn))
+        stream.lead.give_up(turn)
         with pytest.raises(BadRequest, match="thread that reads"):
             stream.lead.wait(Seat())
         with ThreadPoolExecutor(1) as pool:
-            seen.append(pool.submit(stream.lead.take).result(SECONDS_MAX))
+            seen.append(pool.submit(lambda: stream.lead.take([threading.get_ident()])).result(SECONDS_MAX))
         seat.call_back()
 
     stream.arrive(finalize)
@@ -172,7 +173,7 @@ def test_leader_that_is_interrupted_leaves_the_lead_to_the_next(stream: Stream) 
     leader = threading.Thread(target=lead, name="leader")
     leader.start()
     assert started.wait(SECONDS_MAX)
-    until(lambda: not stream.lead._is_free() and not stream.lead._followers)
+    until(lambda: stream.lead._turn and not stream.lead._followers)
     time.sleep(0.05)
     behind = waits(stream, follower, "follower")
     until(lambda: follower in stream.lead._followers)

@@ -36,7 +36,7 @@ class IncomingCall:
         peer: who calls; what a call back to it is addressed to.
         number: the caller's number for it.
         body: method and arguments, encoded; empty once they were decoded.
-        size: how many bytes those were.
+        size: how many bytes of them count among what waits; 0 where they are few, or decoded.
         until: time of the monotonic clock at which its caller waits no longer; None for ever.
         is_cancelled: whether its caller has given it up.
         is_answered: whether its answer is on its way.
@@ -44,32 +44,24 @@ class IncomingCall:
         outer: the call that was under way where this one was begun.
     """
 
-    __slots__ = (
-        "_on_cancel",
-        "body",
-        "channel",
-        "is_answered",
-        "is_cancelled",
-        "number",
-        "outer",
-        "peer",
-        "service",
-        "size",
-        "until",
-    )
+    # Defaults of the class: one is made for each call, and most of them set few of these.
+    size = 0
+    until: float | None = None
+    is_cancelled = False
+    is_answered = False
+    service: Reporter | None = None
+    outer: IncomingCall | None = None
+    _on_cancel: dict[object, Callable[[], None]] | None = None
 
-    def __init__(self, channel: Source, peer: int, number: int, body: Body, deadline_ms: int | None = None) -> None:
+    def __init__(self, channel: Source, peer: int, number: int, body: Body) -> None:
         self.channel = channel
         self.peer = peer
         self.number = number
         self.body = body
-        self.size = len(body)
-        self.until = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
-        self.is_cancelled = False
-        self.is_answered = False
-        self.service: Reporter | None = None
-        self.outer: IncomingCall | None = None
-        self._on_cancel: dict[object, Callable[[], None]] | None = None
+
+    def expires(self, deadline_ms: int) -> None:
+        """Its caller waits no longer than that, from now on."""
+        self.until = time.monotonic() + deadline_ms / 1000
 
     def cancel(self) -> None:
         """Its caller has given it up. Called on the thread that reads; a second time does nothing."""
