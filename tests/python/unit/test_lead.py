@@ -96,6 +96,24 @@ def test_finalizer_on_the_thread_that_reads_neither_reads_nor_ends_its_lead(stre
     assert seen == [False, False]
 
 
+def test_thread_that_reads_once_gets_what_it_wants_and_nothing_while_another_turn_lasts() -> None:
+    within: list[object] = []
+
+    def read(seconds: float | None, wanted: str) -> str:
+        # As a finalizer would, on the thread that reads; and as another thread.
+        within.append(lead.read_once(Seat(), "again"))
+        with ThreadPoolExecutor(1) as pool:
+            within.append(pool.submit(lead.read_once, Seat(), "too").result(SECONDS_MAX))
+        return f"{wanted} came"
+
+    lead = Lead(read)
+    assert [lead.read_once(Seat(), "it") for _ in range(2)] == ["it came", "it came"]
+    assert within == [None] * 4
+    served = Seat()
+    served.call_back()
+    assert lead.read_once(served, "it") is None
+
+
 def test_leader_hands_out_what_is_for_others_and_then_passes_the_lead_on(stream: Stream) -> None:
     seats = [Seat() for _ in range(3)]
     threads = []

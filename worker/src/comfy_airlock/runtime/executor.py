@@ -66,9 +66,8 @@ class Executor:
             while not queue:
                 # Where calls follow one another, the next is what this thread reads next.
                 reading.read_once(seat, queue.append)
-                if queue:
-                    break
-                reading.wait(seat)
+                if not queue:
+                    reading.wait(seat)
                 # Before looking: what comes from here on calls again.
                 seat.taken_care_of = False
             item = queue.popleft()
