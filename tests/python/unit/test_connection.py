@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -701,13 +702,11 @@ def test_numbers_of_calls_wrap_around_those_in_use(tmp_path: Path) -> None:
 
     with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
         connection = airlock._connection
-        connection._last_call = 0xFFFF_FFFE
-        with connection._state:
-            connection._pending[1] = _Nobody()
+        connection._numbers = itertools.count(0xFFFF_FFFF)
+        connection._pending[1] = _Nobody()
         for _ in range(3):
             call(airlock, 1)
-        with connection._state:
-            connection._pending.pop(1)
+        connection._pending.pop(1)
     assert numbers == [0xFFFF_FFFF, 2, 3]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import socket
@@ -23,6 +24,7 @@ from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded,
 from comfy_airlock.wire.frame import Body, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.reference import Reference
+from comfy_airlock.wire.sending import Sender
 
 SECONDS_MAX = 20
 CODEC = Codec()
@@ -213,13 +215,13 @@ def test_queued_call_that_is_cancelled_is_answered_by_another_thread_than_reads(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     senders: list[str] = []
-    send = Channel.send
+    send = Sender.send
 
-    def noted(channel: Channel, *args: Any, **options: Any) -> bool:
+    def noted(sender: Sender, *args: Any) -> None:
         senders.append(threading.current_thread().name)
-        return send(channel, *args, **options)
+        send(sender, *args)
 
-    monkeypatch.setattr(Channel, "send", noted)
+    monkeypatch.setattr(Sender, "send", noted)
     held: list[IncomingCall] = []
     side.channel._called = held.append
     numbers = range(1, 20)
@@ -348,7 +350,7 @@ def _fails(side: Side, data: bytes) -> None:
 
 
 def test_numbers_wrap_past_those_in_use(side: Side) -> None:
-    side.channel._last_call = 0xFFFF_FFFE
+    side.channel._numbers = itertools.count(0xFFFF_FFFF)
     side.channel._given_up[1] = 0.0
     numbers: list[int] = []
 

@@ -82,17 +82,36 @@ def test_finalizer_on_the_thread_that_reads_neither_reads_nor_ends_its_lead(stre
     seat, seen = Seat(), list[object]()
 
     def finalize() -> None:
-        seen.append(stream.lead.take())
-        stream.lead.give_up()
+        turn = [threading.get_ident()]
+        seen.append(stream.lead.take(turn))
+        stream.lead.give_up(turn)
         with pytest.raises(BadRequest, match="thread that reads"):
             stream.lead.wait(Seat())
         with ThreadPoolExecutor(1) as pool:
-            seen.append(pool.submit(stream.lead.take).result(SECONDS_MAX))
+            seen.append(pool.submit(lambda: stream.lead.take([threading.get_ident()])).result(SECONDS_MAX))
         seat.call_back()
 
     stream.arrive(finalize)
     stream.lead.wait(seat)
     assert seen == [False, False]
+
+
+def test_thread_that_reads_once_gets_what_it_wants_and_nothing_while_another_turn_lasts() -> None:
+    within: list[object] = []
+
+    def read(seconds: float | None, wanted: str) -> str:
+        # As a finalizer would, on the thread that reads; and as another thread.
+        within.append(lead.read_once(Seat(), "again"))
+        with ThreadPoolExecutor(1) as pool:
+            within.append(pool.submit(lead.read_once, Seat(), "too").result(SECONDS_MAX))
+        return f"{wanted} came"
+
+    lead = Lead(read)
+    assert [lead.read_once(Seat(), "it") for _ in range(2)] == ["it came", "it came"]
+    assert within == [None] * 4
+    served = Seat()
+    served.call_back()
+    assert lead.read_once(served, "it") is None
 
 
 def test_leader_hands_out_what_is_for_others_and_then_passes_the_lead_on(stream: Stream) -> None:
@@ -172,7 +191,7 @@ def test_leader_that_is_interrupted_leaves_the_lead_to_the_next(stream: Stream) 
     leader = threading.Thread(target=lead, name="leader")
     leader.start()
     assert started.wait(SECONDS_MAX)
-    until(lambda: not stream.lead._is_free() and not stream.lead._followers)
+    until(lambda: stream.lead._turn and not stream.lead._followers)
     time.sleep(0.05)
     behind = waits(stream, follower, "follower")
     until(lambda: follower in stream.lead._followers)

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, ref
 
@@ -136,14 +137,14 @@ class LoopReader:
         self.is_registered = True
 
     def _read(self) -> None:
-        lead = self._channel.lead
+        lead, turn = self._channel.lead, [get_ident()]
         self._inbox.begin_reading()
         try:
             # Whatever it is that came, somebody else may have taken it by now.
-            if lead.take() and self._channel.receiver.glance():
+            if lead.take(turn) and self._channel.receiver.glance():
                 self._channel.read()
         finally:
-            lead.give_up()
+            lead.give_up(turn)
             self._inbox.empty()
         if self._channel.has_ended or not self.waiting:
             # The loop is woken by what is for others once, and not again.

@@ -97,7 +97,21 @@ class Pair:
         """
         waiter = ThreadWaiter(self, on_progress)
         try:
-            self._begin(waiter, [method, [*args], keywords], timeout)
+            request = [method, [*args], keywords]
+            body = self.codec.encode(request)
+            is_plain = timeout is None and self.call_timeout is None and not self.references.unsettled
+            if is_plain and current_call.get() is None:
+                # Most calls, and what most calls are is written in few steps.
+                channel, waiter.peer = self._route()
+                if channel.has_own_lead and channel.credit is None:
+                    waiter.channel = channel
+                    try:
+                        answer = channel.ask(waiter, waiter.peer, body)
+                    except Unsent:
+                        pass  # It may go another way.
+                    else:
+                        return waiter.wait() if answer is None else self.codec.decode(answer)
+            self._begin(waiter, request, body, timeout)
             return waiter.wait()
         except BaseException:
             # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
@@ -118,7 +132,8 @@ class Pair:
         """As :meth:`call`, in a coroutine; cancelling it cancels the call."""
         waiter = LoopWaiter(self, on_progress)
         try:
-            self._begin(waiter, [method, [*args], keywords], timeout)
+            request = [method, [*args], keywords]
+            self._begin(waiter, request, self.codec.encode(request), timeout)
             return await waiter.wait()
         except BaseException:
             waiter.give_up()
@@ -127,21 +142,30 @@ class Pair:
             if waiter.context is not None:
                 waiter.context.off_cancel(waiter)
 
-    def _begin(self, waiter: ThreadWaiter | LoopWaiter, request: list[Any], timeout: float | None) -> None:
-        """Sends a call, on behalf of the one that this code runs for, where that is still under way."""
+    def _begin(self, waiter: ThreadWaiter | LoopWaiter, request: list[Any], body: bytes, timeout: float | None) -> None:
+        """Sends a call, on behalf of the one that this code runs for, where that is still under way.
+
+        Args:
+            body: the request, encoded for the way that there is now.
+        """
         context = current_call.get()
         # A task may outlive the call that it was started in.
         while context is not None and context.is_answered:
             context = context.outer
         if context is None:
-            self._send_over(self._route(), waiter, request, timeout)
+            self._send_over(self._route(), waiter, request, body, timeout)
             return
         waiter.context = context
         context.on_cancel(waiter, waiter.cancelled)
-        self._send_within(context, waiter, request, timeout)
+        self._send_within(context, waiter, request, body, timeout)
 
     def _send_within(
-        self, context: IncomingCall, waiter: ThreadWaiter | LoopWaiter, request: list[Any], timeout: float | None
+        self,
+        context: IncomingCall,
+        waiter: ThreadWaiter | LoopWaiter,
+        request: list[Any],
+        body: bytes,
+        timeout: float | None,
     ) -> None:
         """Sends what is called on behalf of a call: it has no more time than that one."""
         if context.until is not None:
@@ -156,20 +180,20 @@ class Pair:
             if isinstance(waiter, ThreadWaiter) and cast("Channel", context.channel).lead is not route[0].lead:
                 # Its cancel is read elsewhere, and has to find this thread where it can be woken.
                 waiter.may_lead = False
-            self._send_over(route, waiter, request, timeout)
+            self._send_over(route, waiter, request, body, timeout)
         else:
             route = cast("Channel", parent.channel), parent.peer
-            self._send_over(route, waiter, request, timeout, parent.number)
+            self._send_over(route, waiter, request, body, timeout, parent.number)
 
     def _send_over(
         self,
         route: Route,
         waiter: ThreadWaiter | LoopWaiter,
         request: list[Any],
+        body: bytes,
         timeout: float | None,
         parent: int | None = None,
     ) -> None:
-        body = self.codec.encode(request)
         # Most requests hold none, and then this is all that it costs.
         receipts = self.references.settle() if self.references.unsettled else None
         waiter.channel, waiter.peer = channel, peer = route
@@ -185,9 +209,9 @@ class Pair:
             self.references.revert(receipts)
             if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
                 raise
-            # A line that ended a moment ago, and its worker with it: the relay starts a fresh one.
+            # A line that ended a moment ago, and its worker with it, and what it held: the relay starts a fresh one.
             waiter.deadline = None
-            self._send_over(self._relay, waiter, request, timeout)
+            self._send_over(self._relay, waiter, request, self.codec.encode(request), timeout)
             return
         waiter.receipts = receipts
         if not waiter.number:

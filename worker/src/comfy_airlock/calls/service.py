@@ -66,10 +66,16 @@ class Service:
             # Be it in vain: what was read before that fails is counted as received.
             call.has_references = False
             name, args, keywords = self._codec.decode(call.body)
-            call.channel.decoded(call)
+            if call.size:
+                call.channel.decoded(call)
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
             if type(result) is tuple or not hasattr(result, "__await__"):
-                self._answer(call, result)
+                body = self._codec.encode(result)
+                if self._references.unsettled:
+                    self._answer(call, body)
+                else:
+                    # Most results hold none, and then this is all that it costs.
+                    call.channel.answer(call, RESULT, body)
                 return None
         except Exception as error:  # noqa: BLE001 - whatever a method raises is its caller's.
             self.fail(call, error)
@@ -84,8 +90,7 @@ class Service:
         awaitable: Awaitable[Any] = result
         return awaitable
 
-    def _answer(self, call: IncomingCall, result: Any) -> None:
-        body = self._codec.encode(result)
+    def _answer(self, call: IncomingCall, body: bytes) -> None:
         receipts = self._references.settle() if self._references.unsettled else None
         is_sent = False
         try:
@@ -146,7 +151,7 @@ class Service:
         thread = threading.get_ident()
         call.on_cancel(task, lambda: self._cancel(call, thread, loop, task))
         try:
-            self._answer(call, await result)
+            self._answer(call, self._codec.encode(await result))
         except Exception as error:  # noqa: BLE001 - as in begin.
             self.fail(call, error)
         except asyncio.CancelledError:

@@ -296,15 +296,6 @@ class ThreadWaiter(Seat, _Waiter):
         """
         assert self.channel is not None
         lead, deadline = self.channel.lead, self.deadline
-        if deadline is None and self.may_lead and self.channel.has_own_lead and self._held is None:
-            # Where calls follow one another, no other thread reads, and the result is what comes next.
-            try:
-                if lead.take() and not self.taken_care_of:
-                    body = self.channel.read(None, self.number)
-                    if body is not None:
-                        return self._asker.codec.decode(body)
-            finally:
-                lead.give_up()
         while True:
             # Before looking: what comes from here on calls again. The outcome first: nothing comes after it.
             self.taken_care_of = False

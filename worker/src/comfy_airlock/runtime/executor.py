@@ -24,6 +24,8 @@ Action = Callable[[], object]
 class Reading(Protocol):
     """Who reads what the executor is given; :class:`comfy_airlock.wire.lead.Lead` in a worker."""
 
+    def read_once(self, seat: Seat, wanted: Callable[[IncomingCall], object], /) -> object: ...
+
     def wait(self, seat: Seat, /) -> None: ...
 
     def attend(self, token: object, /) -> None: ...
@@ -69,10 +71,13 @@ class Executor:
 
     def run(self) -> None:
         """Works off calls until :meth:`stop`."""
-        queue, seat, wait, begin = self._queue, self._seat, self._reading.wait, self._service.begin
+        queue, seat, reading, begin = self._queue, self._seat, self._reading, self._service.begin
         while True:
             while not queue:
-                wait(seat)
+                # Where calls follow one another, the next is what this thread reads next.
+                reading.read_once(seat, queue.append)
+                if not queue:
+                    reading.wait(seat)
                 # Before looking: what comes from here on calls again.
                 seat.taken_care_of = False
             item = queue.popleft()

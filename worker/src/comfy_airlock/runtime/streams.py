@@ -6,8 +6,10 @@ The thread that runs nodes waits for calls on all of them at once, so none of th
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 
 from comfy_airlock.wire.channel import Channel
+from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead
 
 
@@ -35,13 +37,18 @@ class Streams:
         if self._channels.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
 
-    def _read(self, seconds: float | None) -> None:
-        if seconds is None and self._latest is not None and self._latest.receiver.look():
-            self._latest.read()
+    def _read(self, seconds: float | None, called: Callable[[IncomingCall], object] | None = None) -> None:
+        if (
+            seconds is None
+            and self._latest is not None
+            and self._latest.receiver.may_spin
+            and self._latest.receiver.look()
+        ):
+            self._latest.read(None, 0, called if self._latest.is_direct else None)
             return
         ready = self._poll.poll(None if seconds is None else seconds * 1000)
         for descriptor, _ in ready:
             # One that was handed out before this one may have ended it.
             channel = self._channels.get(descriptor)
             if channel is not None:
-                channel.read()
+                channel.read(None, 0, called if channel.is_direct else None)

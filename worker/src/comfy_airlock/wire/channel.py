@@ -8,12 +8,13 @@ Bodies are decoded by whom they are for: the kind of tensor that a thread builds
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.credit import Credit, Turn
@@ -33,10 +34,15 @@ from comfy_airlock.wire.frame import (
     unpack_header,
 )
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Lead
+from comfy_airlock.wire.lead import Lead, Waiting
 from comfy_airlock.wire.limits import CALLS_MAX, FRAME_BYTES_MAX, INCOMING_BYTES_MAX, INCOMING_BYTES_READ_ON
 from comfy_airlock.wire.receiving import Receiver
 from comfy_airlock.wire.sending import Sender, Torn
+
+_NUMBER_MAX: Final = 0xFFFF_FFFF
+
+_BYTES_COUNTED_MIN: Final = 1024
+"""Bytes of a call below which they are not counted: there are no more than CALLS_MAX of those."""
 
 
 class PendingCall(Protocol):
@@ -50,6 +56,12 @@ class PendingCall(Protocol):
         """The callee calls back: to be carried out by whoever waits."""
 
     def failed(self, error: AirlockError, /) -> None: ...
+
+
+class WaitingThread(PendingCall, Waiting, Protocol):
+    """A thread that waits for its answer, and reads for it."""
+
+    number: int
 
 
 class Owner(Protocol):
@@ -116,14 +128,14 @@ class Channel:
         self.has_own_lead = lead is None
         self._far_side = far_side
         self._socket = link
-        self._sender = Sender(link, self.lead.call_keeper)
+        self._sender = Sender(link, self.lead.call_keeper, self._sending_failed)
         self.credit: Credit | None = None
         self._answers_aside: deque[tuple[IncomingCall, int, bytes, bool]] | None = None
         self._state = threading.Lock()
         self._pending: dict[int, PendingCall] = {}
         # Their numbers are not free before their answers have come, which somebody else's would be taken for.
         self._given_up: dict[int, float] = {}
-        self._last_call = 0
+        self._numbers = itertools.count(1)
         self._incoming: dict[int, IncomingCall] = {}
         self._incoming_bytes = 0
         self._reason: AirlockError | None = None
@@ -153,27 +165,39 @@ class Channel:
         self._keeper = threading.Thread(target=self.lead.keep, name=name, daemon=True)
         self._keeper.start()
 
-    def read(self, seconds: float | None = None, number: int = 0) -> Body | None:
+    def read(
+        self,
+        seconds: float | None = None,
+        number: int = 0,
+        called: Callable[[IncomingCall], object] | None = None,
+    ) -> Body | None:
         """Reads once, or waits so long for something to read, and hands out what came.
 
         Ends the channel where that fails. Called by whoever leads, and by nobody else.
 
         Args:
             number: a call that the reader waits for.
+            called: where the reader looks for calls next, so that it needn't be woken; by default they are the owner's.
 
         Returns:
             The result of that call, where that is what came; it is handed to nobody then.
         """
         receiver = self.receiver
-        counts, assembler = receiver.counts, receiver.assembler
+        counts, assembler, incoming = receiver.counts, receiver.assembler, self._incoming
         result: Body | None = None
+        count = -1
         try:
             if seconds is not None and not receiver.has_something(seconds):
                 return None
-            receiver.receive()
-            if not counts[0]:
+            if receiver.may_spin or counts or assembler.has_part:
+                receiver.receive()
+                count = counts[0]
+            else:
+                # What receive does, in fewer steps: no signal's handler runs between a loop's step and its variable.
+                for count in receiver.arrivals:  # noqa: B007 - read below.
+                    break
+            if not count:
                 self._closed()
-            count = counts[0]
             length, kind, flags, attachments, peer, call = unpack_header(assembler.buffer)
             # Where calls follow one another, one whole frame comes at a time. For two kinds this does what _hand_out
             # does for any frame, in fewer steps: two processes that take turns find each other's caches cold.
@@ -182,11 +206,15 @@ class Channel:
             elif kind == RESULT and call == number:
                 self._pending.pop(number, None)
                 result = assembler.buffer[HEADER_BYTES:count]
-            elif kind == CALL and call and call not in self._incoming and not self._is_crowded:
-                incoming = IncomingCall(self, peer, call, assembler.buffer[HEADER_BYTES:count])
-                self._incoming[call] = incoming
-                self._incoming_bytes += length
-                self._called(incoming)
+            elif (
+                kind == CALL
+                and length < _BYTES_COUNTED_MIN
+                and call
+                and call not in incoming
+                and len(incoming) < CALLS_MAX
+            ):
+                incoming[call] = asked = IncomingCall(self, peer, call, assembler.buffer[HEADER_BYTES:count])
+                (called or self._called)(asked)
             else:
                 self._hand_out(assembler.advance(count))
         except AirlockError as error:
@@ -195,7 +223,7 @@ class Channel:
             self._end(Disconnected(f"the connection to {self._far_side} broke: {error}"))
         except BaseException:
             # An interrupt (Ctrl-C) while nothing was taken from the stream harms nobody; later, frames may be lost.
-            if counts:
+            if counts or count >= 0:
                 self._end(Disconnected("the connection ended: reading was interrupted in the middle of a message"))
             raise
         counts.clear()
@@ -242,9 +270,13 @@ class Channel:
             elif kind == CALL:
                 if number == 0 or number in self._incoming or self._is_crowded:
                     raise self._refused(number)
-                call = IncomingCall(self, peer, number, body, deadline_ms, frame.has_references)
-                self._incoming[number] = call
-                self._incoming_bytes += call.size
+                call = self._incoming[number] = IncomingCall(self, peer, number, body)
+                if deadline_ms is not None:
+                    call.expires(deadline_ms)
+                if len(body) >= _BYTES_COUNTED_MIN or frame.has_references:
+                    call.has_references = frame.has_references
+                    call.size = len(body)
+                    self._incoming_bytes += call.size
                 if parent is None:
                     self._called(call)
                 else:
@@ -321,7 +353,8 @@ class Channel:
         Raises:
             LimitExceeded: it is too large to be sent; the call is still to be answered.
         """
-        if self._incoming.pop(call.number, None) is not call:
+        number = call.number
+        if self._incoming.pop(number, None) is not call:
             return False
         if call.peer:
             # What the server asks is no work.
@@ -329,23 +362,35 @@ class Channel:
         if call.has_references and self._owner is not None:
             # Nobody decoded it, as one that is cancelled before its turn: what it holds is given back all the same.
             call.has_references = False
-            self._owner.received(Frame(CALL, call.peer, call.number, call.body, has_references=True))
-        self.decoded(call)
+            self._owner.received(Frame(CALL, call.peer, number, call.body, has_references=True))
+        if call.size:
+            self.decoded(call)
         call.is_answered = True
         try:
-            turn = call if call.is_on_loop else None
-            if not self.send(kind, call.peer, call.number, body, has_references=has_references, turn=turn):
+            if (
+                not has_references
+                and len(body) <= FRAME_BYTES_MAX
+                and self.credit is None
+                and self._socket.fileno() >= 0
+            ):
+                # What send does for most frames.
+                self._sender.send(pack_header(len(body), kind, 0, 0, call.peer, number) + body)
+            elif not self._send_answer(call, kind, body, has_references):
                 # The loop is not to wait for credit: a thread does.
-                self._incoming[call.number] = call
+                self._incoming[number] = call
                 call.is_answered = call.is_on_loop = False
                 self.answer_aside(call, kind, body, has_references)
         except AirlockError as error:
             # Where the channel has ended, whoever asked is gone, and this is why.
             if isinstance(error, LimitExceeded) and self._reason is None:
-                self._incoming[call.number] = call
+                self._incoming[number] = call
                 call.is_answered = False
                 raise
         return True
+
+    def _send_answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool) -> bool:
+        turn = call if call.is_on_loop else None
+        return self.send(kind, call.peer, call.number, body, has_references=has_references, turn=turn)
 
     def decoded(self, call: IncomingCall) -> None:
         """A call's body is needed no more: it is no longer among what waits here."""
@@ -381,10 +426,11 @@ class Channel:
             is_first = self._reason is None
             if self._reason is None:
                 self._reason = self._refusal = reason
-            pending, self._pending = self._pending, {}
             incoming, self._incoming = self._incoming, {}
         if not is_first:
             return
+        # One by one: a call that is begun meanwhile either finds the reason, or is found here.
+        unanswered = [self._pending.pop(number, None) for number in list(self._pending)]
         if isinstance(reason, (ProtocolError, LimitExceeded)):
             self._sender.send_last(build_frame(ERROR, 0, 0, self.codec.encode(reason.to_wire())))
         self._shut()
@@ -393,7 +439,7 @@ class Channel:
         for call in incoming.values():
             call.cancel()
         if self._owner is not None:
-            self._owner.ended(reason, list(pending.values()))
+            self._owner.ended(reason, [each for each in unanswered if each is not None])
 
     def _shut(self) -> None:
         try:
@@ -435,24 +481,27 @@ class Channel:
             frame = pack_header(len(body), kind, 0, 0, peer, call) + body
         else:
             frame = build_frame(kind, peer, call, body, deadline_ms, parent, has_references)
+        credit = self.credit
+        if credit is None:
+            self._sender.send(frame)
+            return True
         sent: list[int] = []
         taken: dict[int, int] = {}
-        credit = self.credit
         try:
-            if credit is not None and not credit.take(kind, peer, len(frame), taken, turn):
+            if not credit.take(kind, peer, len(frame), taken, turn):
                 if turn is not None:
                     return False
                 credit.wait(kind, peer, len(frame), taken)
             self._sender.send(frame, sent)
-        except BaseException as error:
-            if credit is not None and taken and not sent:
+        except BaseException:
+            if taken and not sent:
                 credit.give(peer, taken[peer])
-            self._sending_failed(error, sent)
             raise
         return True
 
-    def _sending_failed(self, error: BaseException, sent: list[int]) -> None:
-        kind = Disconnected if sent else Unsent
+    def _sending_failed(self, error: BaseException, has_begun: bool) -> None:
+        """Raises what an error means for whoever sends, where it isn't that itself."""
+        kind = Disconnected if has_begun else Unsent
         if isinstance(error, ConnectionError):
             # Whoever reads may still find why, in what the server said before it closed the connection.
             raise self._broken(error, kind) from error
@@ -501,27 +550,67 @@ class Channel:
         """
         if self._socket.fileno() < 0:
             self._check_process()
-        with self._state:
-            refusal = self._refusal
-            # What is called on behalf of a call that came this way is part of what is finished here.
-            if refusal is not None and (parent is None or refusal is self._reason):
-                raise refusal.fresh() if type(refusal) is not Disconnected else Unsent(refusal.message)
-            number = self._last_call % 0xFFFF_FFFF + 1
-            while number in self._pending or number in self._given_up:
-                number = number % 0xFFFF_FFFF + 1
-            self._last_call = number
-            self._pending[number] = pending
+        number = self._begun(pending, parent)
         try:
             if not self.send(CALL, peer, number, body, deadline_ms, parent, has_references, turn):
                 self._pending.pop(number, None)
                 return 0
         except BaseException as error:
-            # Whoever reads will find why it ended, and fail the call; unless it may go another way.
-            if isinstance(error, Disconnected) and not (isinstance(error, Unsent) and self.is_direct):
-                return number
-            self._pending.pop(number, None)
-            raise
+            if not self._will_be_told(error, number):
+                raise
         return number
+
+    def _begun(self, pending: PendingCall, parent: int | None = None) -> int:
+        """The number of a call that is about to be sent."""
+        number = next(self._numbers)
+        while number > _NUMBER_MAX:
+            # They begin again, and those before may be in use.
+            number = (number - 1) % _NUMBER_MAX + 1
+            if number in self._pending or number in self._given_up:
+                number = next(self._numbers)
+        # Put there before looking: whoever ends the channel, or leaves it, says so before it looks.
+        self._pending[number] = pending
+        refusal = self._refusal
+        # What is called on behalf of a call that came this way is part of what is finished before it is left.
+        is_refused = refusal is not None and (parent is None or refusal is self._reason)
+        if refusal is not None and is_refused and self._pending.pop(number, None) is not None:
+            raise refusal.fresh() if type(refusal) is not Disconnected else Unsent(refusal.message)
+        return number
+
+    def _will_be_told(self, error: BaseException, number: int) -> bool:
+        """Whether whoever reads will find why a call was not sent, and fail it; otherwise it is forgotten."""
+        if isinstance(error, Disconnected) and not (isinstance(error, Unsent) and self.is_direct):
+            return True
+        # It may go another way, or was interrupted.
+        self._pending.pop(number, None)
+        return False
+
+    def ask(self, thread: WaitingThread, peer: int, body: bytes) -> Body | None:
+        """Makes a call for a thread that waits for its answer, and reads once for that, where no other thread does.
+
+        Does what :meth:`call` and :meth:`send` do for a call without deadline, parent and references, on a channel
+        without credit: where calls follow one another, each is this and no more. Where two processes take turns on one
+        core, each finds the caches used by the other, and steps cost several times what they cost in a loop.
+
+        Returns:
+            The body of the result, where that is what came next. Otherwise None: ``thread`` was told, or will be.
+
+        Raises:
+            AirlockError: as :meth:`call`.
+        """
+        if len(body) > FRAME_BYTES_MAX:
+            thread.number = self.call(thread, peer, body)
+            return self.lead.read_once(thread, thread.number)
+        if self._socket.fileno() < 0:
+            self._check_process()
+        number = self._begun(thread)
+        try:
+            self._sender.send(pack_header(len(body), CALL, 0, 0, peer, number) + body)
+        except BaseException as error:
+            if not self._will_be_told(error, number):
+                raise
+        thread.number = number
+        return self.lead.read_once(thread, number)
 
     def cancel(self, peer: int, number: int) -> bool:
         """Gives up a call: nobody waits for its answer, and the callee is told. False where it has its answer."""

@@ -45,6 +45,9 @@ class ReferenceTable(Protocol):
 
 #: First bytes of extensions by their payload's length, where that is all that they tell.
 _FIXED_HEADS: Final = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
+_FIXED_TOTALS: Final = {head: 2 + length for length, head in _FIXED_HEADS.items()}
+#: The least of the bytes that extensions begin with; it is followed by a length of one byte.
+_EXTENSION_FIRST: Final = 0xC7
 _MEDIUM_HEAD: Final = struct.Struct(">BHB")
 _LONG_HEAD: Final = struct.Struct(">BIB")
 _COMPLEX: Final = struct.Struct("<dd")
@@ -121,15 +124,17 @@ class Codec:
         """
         try:
             # What a V1 node returns, if it is short: read without the detour by which msgpack hands out extensions.
-            length = len(data)
-            if 3 < length < 0x103 and (data[0] == 0xC7 and data[1] == length - 3 and data[2] == extensions.TUPLE):
-                items = unpackb(memoryview(data)[3:], ext_hook=self._restore_second, strict_map_key=False)
-                if type(items) is list:
-                    return tuple(items)
-            elif 2 < length < 19 and data[1] == extensions.TUPLE and _FIXED_HEADS.get(length - 2) == data[0]:
-                items = unpackb(memoryview(data)[2:], ext_hook=self._restore_second, strict_map_key=False)
-                if type(items) is list:
-                    return tuple(items)
+            first = data[0]
+            if first >= _EXTENSION_FIRST:
+                at = 0
+                if _FIXED_TOTALS.get(first) == len(data):
+                    at = 2
+                elif first == _EXTENSION_FIRST and data[1] + 3 == len(data):
+                    at = 3
+                if at and data[at - 1] == extensions.TUPLE:
+                    items = unpackb(memoryview(data)[at:], ext_hook=self._restore_second, strict_map_key=False)
+                    if type(items) is list:
+                        return tuple(items)
             return unpackb(data, ext_hook=self._restore_outermost, strict_map_key=False)
         except (ValueInvalid, ReferenceGone):
             raise
@@ -313,7 +318,7 @@ def _extension_head(code: int, length: int) -> bytes:
     if fixed is not None:
         return bytes([fixed, code])
     if length < 0x100:
-        return bytes([0xC7, length, code])
+        return bytes([_EXTENSION_FIRST, length, code])
     return _MEDIUM_HEAD.pack(0xC8, length, code) if length < 0x10000 else _LONG_HEAD.pack(0xC9, length, code)
 
 

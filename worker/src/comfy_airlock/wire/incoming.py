@@ -41,7 +41,7 @@ class IncomingCall:
         peer: who calls; what a call back to it is addressed to.
         number: the caller's number for it.
         body: method and arguments, encoded; empty once they were decoded.
-        size: how many bytes those were.
+        size: how many bytes of them count among what waits; 0 where they are few, or decoded.
         until: time of the monotonic clock at which its caller waits no longer; None for ever.
         has_references: whether the body holds references that nobody has begun to decode.
         is_cancelled: whether its caller has given it up.
@@ -51,44 +51,26 @@ class IncomingCall:
         outer: the call that was under way where this one was begun.
     """
 
-    __slots__ = (
-        "_on_cancel",
-        "body",
-        "channel",
-        "has_references",
-        "is_answered",
-        "is_cancelled",
-        "is_on_loop",
-        "number",
-        "outer",
-        "peer",
-        "service",
-        "size",
-        "until",
-    )
+    # Defaults of the class: one is made for each call, and most of them set few of these.
+    size = 0
+    until: float | None = None
+    has_references = False
+    is_cancelled = False
+    is_answered = False
+    is_on_loop = False
+    service: Reporter | None = None
+    outer: IncomingCall | None = None
+    _on_cancel: dict[object, Callable[[], None]] | None = None
 
-    def __init__(
-        self,
-        channel: Source,
-        peer: int,
-        number: int,
-        body: Body,
-        deadline_ms: int | None = None,
-        has_references: bool = False,
-    ) -> None:
+    def __init__(self, channel: Source, peer: int, number: int, body: Body) -> None:
         self.channel = channel
         self.peer = peer
         self.number = number
         self.body = body
-        self.size = len(body)
-        self.until = None if deadline_ms is None else time.monotonic() + deadline_ms / 1000
-        self.has_references = has_references
-        self.is_cancelled = False
-        self.is_answered = False
-        self.is_on_loop = False
-        self.service: Reporter | None = None
-        self.outer: IncomingCall | None = None
-        self._on_cancel: dict[object, Callable[[], None]] | None = None
+
+    def expires(self, deadline_ms: int) -> None:
+        """Its caller waits no longer than that, from now on."""
+        self.until = time.monotonic() + deadline_ms / 1000
 
     @property
     def line(self) -> object:

@@ -15,12 +15,23 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Final
+from threading import get_ident
+from typing import Any, Final, Protocol
 
 from comfy_airlock.wire.errors import BadRequest
 
 _REST_SECONDS: Final = 0.02
 """How long the keeper leaves an unread stream to a thread that may come back to it: calls follow one another."""
+
+
+Turn = list[int]
+"""One time that a thread leads: a list of its own, that holds the thread's number."""
+
+
+class Waiting(Protocol):
+    """Whoever may be told not to wait any more."""
+
+    taken_care_of: bool
 
 
 class Seat:
@@ -68,18 +79,19 @@ def _seconds_to(until: float | None) -> float | None:
 class Lead:
     """The right to read one stream."""
 
-    def __init__(self, read: Callable[[float | None], object], is_full: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, read: Callable[..., Any], is_full: Callable[[], bool] = lambda: False) -> None:
         """
         Args:
-            read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. It
-                does not raise for what happens to the stream: that is handed out too. Nothing is read after
-                :meth:`end`.
+            read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. May
+                be told what its reader wants, and return that instead. It does not raise for what happens to the
+                stream: that is handed out too. Nothing is read after :meth:`end`.
             is_full: whether nothing more should be read by a thread that has no need to.
         """
         self._read = read
         self._is_full = is_full
-        # Who holds it leads. An interrupt may come between taking it and noting that, so the lock itself is asked.
-        self._baton = threading.RLock()
+        # Whose turn it is, and nothing where nobody leads. Taken and noted by one call into C: an interrupt may come
+        # between any two. A lock of Python's would take several times as long.
+        self._turn: dict[None, Turn] = {}
         self._mutex = threading.Lock()
         self._has_ended = False
         # In the order in which they came: a dict, because any of them may leave first.
@@ -96,22 +108,38 @@ class Lead:
         """Somebody waits who will take the lead once something is there to be read: the keeper leaves it to them."""
         self._threads_waited += 1
 
-    def take(self) -> bool:
+    def read_once(self, seat: Waiting, wanted: Any) -> Any:
+        """Reads once, unless another thread does, or ``seat`` was taken care of: mostly what comes next is wanted here.
+
+        Does what :meth:`take` and :meth:`give_up` do, in fewer steps; :meth:`wait` is for where that was not enough.
+
+        Args:
+            wanted: told to whoever reads for this thread.
+
+        Returns:
+            What reading gave; None where nothing was read.
+        """
+        self._threads_waited += 1
+        turn = [get_ident()]
+        try:
+            if self._turn.setdefault(None, turn) is turn and not (seat.taken_care_of or self._has_ended):
+                return self._read(None, wanted)
+            return None
+        finally:
+            if self._turn.get(None) is turn:
+                self._turn.clear()
+                if self._followers or self._unattended or self._keeper_sleeps:
+                    self._pass_on()
+
+    def take(self, turn: Turn) -> bool:
         """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
         self._threads_waited += 1
-        # A finalizer, which may run where this very thread reads, is not to read in between, nor to end its lead: what
-        # it gives up is what it takes here.
-        leads_already = self._leads()
-        return self._baton.acquire(False) and not (leads_already or self._has_ended)
+        return self._turn.setdefault(None, turn) is turn and not self._has_ended
 
-    def _leads(self) -> bool:
-        """Whether it is this thread that leads."""
-        return bool(self._baton._is_owned())  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
-
-    def give_up(self) -> None:
-        """Ends this thread's lead, if it has it."""
-        if self._baton._is_owned():  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
-            self._baton.release()
+    def give_up(self, turn: Turn) -> None:
+        """Ends this turn, if it is the one."""
+        if self._turn.get(None) is turn:
+            self._turn.clear()
             if self._followers or self._unattended or self._keeper_sleeps:
                 self._pass_on()
 
@@ -121,25 +149,23 @@ class Lead:
         Args:
             until: a time of the monotonic clock, at which it returns in any case.
         """
-        if self._leads():
+        turn, leading = [get_ident()], self._turn.get(None)
+        if leading == turn:
             raise BadRequest(
                 "a call was made by the thread that reads, such as in a finalizer: nobody would read for it"
             )
         self._threads_waited += 1
-        baton, read = self._baton, self._read
+        read = self._read
         while not (seat.taken_care_of or (until is not None and time.monotonic() >= until)):
             try:
-                if baton.acquire(False):
+                if self._turn.setdefault(None, turn) is turn:
                     while not (seat.taken_care_of or self._has_ended):
                         read(None if until is None else _seconds_to(until))
                         if until is not None:
                             break
             finally:
-                was_leader = baton._is_owned()  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
-                if was_leader:
-                    baton.release()
-                    if self._followers or self._unattended or self._keeper_sleeps:
-                        self._pass_on()
+                was_leader = self._turn.get(None) is turn
+                self.give_up(turn)
             if not was_leader or self._has_ended:
                 self._follow(seat, until)
 
@@ -148,7 +174,7 @@ class Lead:
         with self._mutex:
             self._followers[seat] = None
             # Whoever gives up the lead from here on sees this follower; who did before has left it free.
-            has_to_sleep = self._has_ended or not self._is_free()
+            has_to_sleep = self._has_ended or bool(self._turn)
         try:
             if has_to_sleep and not seat.taken_care_of:
                 seat.sleep(_seconds_to(until))
@@ -160,13 +186,6 @@ class Lead:
             if self._followers or self._unattended or self._keeper_sleeps:
                 self._pass_on()
 
-    def _is_free(self) -> bool:
-        """Whether nobody leads; asked by a thread that does not. Holds the mutex: no two ask at once."""
-        if not self._baton.acquire(False):
-            return False
-        self._baton.release()
-        return True
-
     def _pass_on(self) -> None:
         """Sees to it that somebody reads, where nobody does and somebody has to."""
         with self._mutex:
@@ -174,7 +193,7 @@ class Lead:
 
     def _pass_on_to_next(self) -> None:
         """Holds the mutex."""
-        if self._has_ended or not self._is_free():
+        if self._has_ended or self._turn:
             return
         if self._followers:
             for seat in self._followers:
@@ -202,7 +221,7 @@ class Lead:
     def call_keeper(self) -> None:
         """Has the keeper read now, where nobody does: a thread is about to block that would have."""
         with self._mutex:
-            if self._is_free():
+            if not self._turn:
                 self._call_keeper()
 
     def end(self) -> None:
@@ -213,12 +232,13 @@ class Lead:
 
     def keep(self) -> None:
         """The keeper's whole life: reads wherever no other thread does, until :meth:`end`."""
+        turn = [get_ident()]
         while not self._has_ended:
-            if not self._is_full() and self._baton.acquire(False):
+            if not self._is_full() and self._turn.setdefault(None, turn) is turn:
                 try:
                     self._read_while_alone()
                 finally:
-                    self._baton.release()
+                    self._turn.clear()
                     self._pass_on()
             self._rest()
 
@@ -240,7 +260,7 @@ class Lead:
                 # One thread waits for long: it calls when it is done, so nobody has to look every few milliseconds.
                 # Said before the lead is looked at: whoever gives it up from here on calls.
                 self._keeper_sleeps = is_quiet
-                if self._keeper_is_called or (is_quiet and self._is_free()):
+                if self._keeper_is_called or (is_quiet and not self._turn):
                     self._keeper_is_called = self._keeper_sleeps = False
                     self._silence_bell()
                     return

@@ -29,15 +29,18 @@ class Receiver:
 
     Attributes:
         assembler: where the bytes go.
+        arrivals: blocks for the next bytes at each step, and gives their number; for where no part of a frame is there.
+        may_spin: whether the other side can run while a thread looks again and again.
         counts: what was received and not taken from there: one number, 0 at the stream's end, or nothing.
     """
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
-        self._may_spin = len(os.sched_getaffinity(0)) > 1
+        self.may_spin = len(os.sched_getaffinity(0)) > 1
         self._looks_skipped = 0
         self.assembler = FrameAssembler()
         self.counts: list[int] = []
+        self.arrivals = map(link.recv_into, repeat(self.assembler.target))
 
     def receive(self) -> None:
         """Blocks for the next bytes, unless some were found before.
@@ -45,7 +48,7 @@ class Receiver:
         Raises:
             OSError: the socket broke.
         """
-        if not self.counts and not (self._may_spin and self.look()):
+        if not self.counts and not (self.may_spin and self.look()):
             self.counts.extend(map(self._link.recv_into, (self.assembler.target,)))
 
     def has_something(self, seconds: float) -> bool:
@@ -71,7 +74,7 @@ class Receiver:
         come. Where nothing came in time, it is not tried the next times; and not at all where the other side could not
         run meanwhile.
         """
-        if not self._may_spin:
+        if not self.may_spin:
             return False
         if self._looks_skipped:
             self._looks_skipped -= 1

@@ -10,10 +10,14 @@ import socket
 import threading
 from collections.abc import Callable
 from itertools import repeat
-from typing import Final
+from typing import Final, NoReturn
 
 DONTWAIT: Final = repeat(socket.MSG_DONTWAIT)
 """The flag as often as it is asked for, for ``map``."""
+
+
+_WHOLE_BYTES_MAX: Final = 16 * 1024
+"""Bytes that a Unix socket takes in one piece: far less than half of any send buffer, of which it makes pieces."""
 
 
 class Torn(Exception):
@@ -27,37 +31,58 @@ class Sender:
         is_torn: whether half a frame was sent, so that nothing more can be.
     """
 
-    def __init__(self, link: socket.socket, before_blocking: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        link: socket.socket,
+        before_blocking: Callable[[], None],
+        failed: Callable[[BaseException, bool], None],
+    ) -> None:
         """
         Args:
             before_blocking: called before a send that waits: two sides that both send and don't read would wait for
                 each other for ever.
+            failed: told why a frame could not be sent, and whether some of it was; may raise what that means.
         """
         self._link = link
         self._before_blocking = before_blocking
+        self._failed = failed
         self._mutex = threading.Lock()
         self.is_torn = False
 
-    def send(self, frame: bytes, sent: list[int]) -> None:
-        """Sends one frame, and notes in ``sent`` how much went each time.
+    def send(self, frame: bytes, noted: list[int] | None = None) -> None:
+        """Sends one frame.
+
+        Args:
+            noted: where it is noted how many bytes were sent, for who must know that of a frame that failed.
 
         Raises:
             Torn: none can be sent any more.
             OSError: the socket broke.
         """
-        with self._mutex:
-            if self.is_torn:
-                raise Torn("a message before was interrupted in the middle")
-            try:
-                # Sent and noted by one call into C: a signal's handler, which may raise, runs before or after it.
-                # Between `count = send(…)`'s two halves it would make a half frame look as if nothing had been sent.
-                sent.extend(map(self._link.send, (frame,), DONTWAIT))
-                if sent[0] != len(frame):
-                    self._send_rest(frame, sent)
-            except BlockingIOError:
-                self._send_rest(frame, sent)
-            finally:
-                self.is_torn = 0 < sum(sent) < len(frame)
+        sent: list[int] = [] if noted is None else noted
+        try:
+            with self._mutex:
+                if self.is_torn:
+                    self._refuse()
+                try:
+                    try:
+                        if len(frame) <= _WHOLE_BYTES_MAX and noted is None:
+                            # The kernel takes it whole or not at all, so an interrupt leaves the stream in order.
+                            sent.append(self._link.send(frame, socket.MSG_DONTWAIT))
+                        else:
+                            # Sent and noted by one call into C: a signal's handler, which may raise, runs before or
+                            # after. Between the two above it would make half a frame look as if nothing had been sent.
+                            sent.extend(map(self._link.send, (frame,), DONTWAIT))
+                    except BlockingIOError:
+                        pass
+                    if not sent or sent[0] != len(frame):
+                        self._send_rest(frame, sent)
+                except BaseException:
+                    self.is_torn = 0 < sum(sent) < len(frame)
+                    raise
+        except BaseException as error:
+            self._failed(error, bool(sent))
+            raise
 
     def _send_rest(self, frame: bytes, sent: list[int]) -> None:
         self._before_blocking()
@@ -65,6 +90,9 @@ class Sender:
         while rest:
             sent.extend(map(self._link.send, (rest,)))
             rest = rest[sent[-1] :]
+
+    def _refuse(self) -> NoReturn:
+        raise Torn("a message before was interrupted in the middle")
 
     def send_last(self, frame: bytes) -> None:
         """Sends a frame where that can be done without waiting; otherwise nothing happens."""
