@@ -12,8 +12,11 @@ import { describeExit } from "./exit.ts";
 import type { Exceeded } from "./limits/mechanism.ts";
 import type { WorkerProcess } from "./worker-process.ts";
 
-/** How long a worker may take to exit after its connection closed, before it is made to. */
+/** How long a worker may take to exit after it closed its connection, before it is made to. */
 const exitMsMax = 3_000;
+
+/** How long it may take to exit once it was told to. */
+const stopMsMax = 1_000;
 
 /** How long its connection may be open after it has exited: all that it sent is there to be read by then. */
 const lastWordsMsMax = 250;
@@ -124,7 +127,7 @@ export class Worker {
   }
 
   /** Asks the worker to end by closing its connection; kills it where it doesn't within `graceMs`. */
-  stop(graceMs: number = exitMsMax): void {
+  stop(graceMs: number = stopMsMax): void {
     this.#isDismissed = true;
     this.#stopListening();
     this.#session?.link.end();

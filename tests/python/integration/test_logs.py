@@ -54,7 +54,7 @@ def pack(connected: Airlock) -> Pack:
 
 
 def log_file(airlock: Airlock) -> str:
-    return Path(airlock.status()["packs"][0]["log"]).read_text()
+    return Path(airlock.status()["packs"][0]["workers"][0]["log"]).read_text()
 
 
 def test_records_keep_level_name_message_and_where_they_are_from(pack: Pack, connected: Airlock, seen: Seen) -> None:
@@ -130,7 +130,7 @@ def test_a_flood_loses_nothing_in_the_file_and_is_counted_here(pack: Pack, conne
     # What was dropped last is told with the record that comes next.
     pack.call("Log", how="levels")
     until(lambda: handled() == count + 2 and seen.said()[-1][1] == "probe.quiet")
-    written = Path(connected.status()["packs"][0]["log"])
+    written = Path(connected.status()["packs"][0]["workers"][0]["log"])
     files = [written, *written.parent.glob(f"{written.name}.*")]
     until(lambda: sum(each.read_text().count("INFO probe.nodes: ") for each in files) >= count)
 

@@ -400,7 +400,7 @@ describe("closing", () => {
     close();
     expect(worker.link.closedBy).toBe("end");
     expect(worker.process.killed).toBe(0);
-    clock.advance(3000);
+    clock.advance(1000);
     expect(worker.process.killed).toBe(1);
     worker.worker.connectionClosed(undefined);
     await slot.ended;
