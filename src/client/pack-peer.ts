@@ -47,8 +47,8 @@ export class PackPeer implements PackWorkers {
   #pair: Pair | undefined;
   /** Lines that have not ended, by the pair that they belong to. */
   readonly #lines = new Map<Pair, { readonly line: Line; readonly number: number }>();
-  /** Lines that no calls are made over, because the server asked for that. */
-  readonly #left = new Set<number>();
+  /** Lines that no calls are made over, because the server asked for that; and what their workers held by then. */
+  readonly #left = new Map<number, ReadonlyMap<number, number>>();
   /** The last line that ended. */
   #lastLine: number | undefined;
   /** As it was told when the pack was last opened. */
@@ -169,10 +169,11 @@ export class PackPeer implements PackWorkers {
 
   /** Makes no more calls over a line, and tells the server when those that were made are over: its worker may end. */
   async leaveLine(number: number): Promise<void> {
-    this.#left.add(number);
+    this.#left.set(number, new Map());
     for (const [pair, { line, number: itsNumber }] of this.#lines) {
       if (itsNumber !== number) continue;
       pair.useLine(undefined);
+      this.#left.set(number, pair.references.mark());
       await line.channel.calls.none();
     }
     // Where the connection has ended meanwhile, nobody wants to know.
@@ -206,8 +207,11 @@ export class PackPeer implements PackWorkers {
   #lineEnded(pair: Pair, number: number): void {
     this.#lines.delete(pair);
     this.#lastLine = number;
-    // One whose line was left held nothing: calls that were made since then wait for the next worker.
-    if (!this.#left.delete(number)) this.#endPair(pair);
+    const mark = this.#left.get(number);
+    this.#left.delete(number);
+    if (mark === undefined) this.#endPair(pair);
+    // Calls that were made since it was left wait for the next worker, and what they hold is that one's.
+    else pair.references.endMarked(mark);
   }
 
   /** The server tells that a worker has ended. Its line, where it has one, may still hold what it said before. */

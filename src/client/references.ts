@@ -265,6 +265,19 @@ export class References implements ReferenceReceiver {
     );
   }
 
+  /** What the other process holds by now: how often each object was sent and not given back. */
+  mark(): ReadonlyMap<number, number> {
+    return new Map([...this.#exports.values()].map(({ id, count }) => [id, count]));
+  }
+
+  /** The process is gone that held what was marked. What was sent since then is for another, which takes its place. */
+  endMarked(mark: ReadonlyMap<number, number>): void {
+    for (const [id, count] of mark) {
+      const exported = this.#exports.get(id);
+      if (exported !== undefined) this.#giveBack(exported, count);
+    }
+  }
+
   /** The other process is gone: what it held is dropped, and stand-ins of its objects fail from now on. */
   end(reason: AirlockError): void {
     this.#ended ??= reason;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { connect, type RemoteFunction } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
-import { until } from "../support/until.ts";
+import { collected, until } from "../support/until.ts";
 import { ModelRelay, packPeer, type RelayOptions } from "./model-relay.ts";
 
 const newFolder = temporaryFolders();
@@ -145,6 +145,27 @@ describe("with a line", () => {
     expect(await pack.call("Call", { f })).toBe("still here");
     await onLine(made);
     expect(relay.asked.filter(([method]) => method === "ending")).toEqual([]);
+  });
+
+  test("what a worker held whose line was left is let go when it ends, and nothing else", async () => {
+    await using made = await opened({ line: true });
+    const { relay, pack } = made;
+    await onLine(made);
+    const held: unknown[] = [];
+    relay.nodes.set("Hold", ({ f }) => held.push(f));
+    const kept = await (async () => {
+      const f = () => 1;
+      await pack.call("Hold", { f });
+      return new WeakRef(f);
+    })();
+    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+    await until(() => relay.asked.length > 1, "it is left");
+    await Bun.sleep(10);
+    Bun.gc(true);
+    expect(kept.deref()).toBeDefined();
+    held.length = 0;
+    relay.endWorker();
+    await collected(() => kept.deref() === undefined, "it is let go of");
   });
 
   test("a pack that this host has closed says so to calls under way", async () => {

@@ -291,3 +291,22 @@ def test_line_that_ends_after_it_was_left_harms_no_call_that_was_made_since(tmp_
         until_lined(airlock)
         until_left(airlock)
         assert call(airlock, lambda: "still here") == "still here"
+
+
+def test_what_a_worker_held_whose_line_was_left_is_let_go_when_it_ends(tmp_path: Path) -> None:
+    def script(relay: Peer, line: Peer) -> None:
+        line.result(line.read(), "held")
+        leaving(relay, "leave_line")
+        assert relay.codec.decode(relay.read().body)[0] == "left_line"
+        line.hang_up()
+        relay.read()
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        assert call(airlock, lambda: None) == "held"
+        references = pair_of(airlock).references
+        assert references.counts == (1, 0)
+        ends = time.monotonic() + SECONDS_MAX
+        while references.counts != (0, 0) and time.monotonic() < ends:
+            time.sleep(0.001)
+        assert references.counts == (0, 0)

@@ -177,6 +177,25 @@ class References:
             self._caller.entangled()
         return stand_in
 
+    def mark(self) -> dict[int, int]:
+        """What the other side holds by now: how often each object was sent and not given back."""
+        with self._lock:
+            return {number: entry.receipts for number, entry in self._exports.items()}
+
+    def end_marked(self, mark: dict[int, int]) -> None:
+        """The process is gone that held what was marked. What was sent since then is for another in its place."""
+        if not self._exports and not self._stand_ins and not self.unsettled and not self.undecoded.any():
+            # Nothing was: the next one begins anew.
+            self.end()
+            return
+
+        def release() -> None:
+            for number, count in mark.items():
+                self.release(number, count)
+
+        # As below.
+        threading.Thread(target=release, name="airlock-aside", daemon=True).start()
+
     def end(self) -> None:
         """The other process is gone, or another is in its place: what it held is free, and what we held is no more."""
         with self._lock:

@@ -58,6 +58,8 @@ class PackLink:
         self.peer = peer
         self.line: Channel | None = None
         self._left: Channel | None = None
+        # What the worker on it held when it was left.
+        self._mark: dict[int, int] = {}
         self.last_line = 0
         self.pair = pair_class(self._route, (connection, peer), name=name, reveals=False, entangled=entangled)
         self.pair.on(LOG_EVENT, self._logged)
@@ -113,6 +115,7 @@ class PackLink:
             return
         self.line, self._left = None, line
         line.leave()
+        self._mark = self.pair.references.mark()
         threading.Thread(target=self._tell_when_left, args=(line, number), name="airlock-leave", daemon=True).start()
 
     def _tell_when_left(self, line: Channel, number: int) -> None:
@@ -135,8 +138,9 @@ class PackLink:
             self.line = None
             self.pair.end()
         elif self._left is line:
-            # It held nothing: calls that were made since then wait for the next worker.
+            # Calls that were made since then wait for the next worker, and what they hold is that one's.
             self._left = None
+            self.pair.references.end_marked(self._mark)
 
     def worker_ended(self, number: object) -> None:
         """The server tells that the pack's worker of this number has ended."""
