@@ -10,7 +10,6 @@ from typing import Any, Final
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair, Route
 from comfy_airlock.calls.service import Method
-from comfy_airlock.calls.survey import take_survey, to_wire
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import frame as frames
@@ -20,6 +19,7 @@ from comfy_airlock.wire.errors import AirlockError, BadRequest
 from comfy_airlock.wire.event_names import check_event_name
 from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.optional import standard
 
 HEALTH: Final = "health"
 """The method by which the server asks how this worker is."""
@@ -69,7 +69,10 @@ class HostLink:
         """Who holds what here. A method, so carried out between calls, by the thread that runs nodes."""
         if is_thorough:
             gc.collect()
-        return to_wire(take_survey([self.pair.references]))
+        # Most workers are never asked.
+        survey = standard("comfy_airlock.calls.survey")
+        answer: list[Any] | None = survey.to_wire(survey.take_survey([self.pair.references]))
+        return answer
 
     def called(self, call: IncomingCall) -> None:
         if call.peer == SERVER_PEER and self._method_of(call) == HEALTH:
