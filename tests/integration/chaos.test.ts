@@ -125,7 +125,10 @@ test("a child that keeps the line open hides its worker's death from nobody", as
 test("a server without descriptors refuses what needs one, goes on with the rest, and recovers", async () => {
   const entry = join(root, "src", "cli", "main.ts");
   const serve = `ulimit -n 64; exec "${process.execPath}" "${entry}" serve --quiet --socket "${world.socket}"`;
-  const server = Bun.spawn(["bash", "-c", serve], { env: world.variables(), stdio: ["ignore", "ignore", "pipe"] });
+  await using server = Bun.spawn(["bash", "-c", serve], {
+    env: world.variables(),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   await until(() => existsSync(world.socket), "the server listens");
   await using first = await connect({ socket: world.socket });
   const spared = await first.open(probe);
