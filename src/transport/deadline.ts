@@ -1,7 +1,7 @@
 /**
  * What a caller is told whose call took too long: the same words, whoever looked at the clock. Pure.
  *
- * Twin of `Deadline` in `worker/src/comfy_airlock/calls/waiting.py`.
+ * Twin of `worker/src/comfy_airlock/calls/deadline.py`.
  */
 import type { CallTimeout } from "./control.ts";
 import { AirlockError } from "./errors.ts";

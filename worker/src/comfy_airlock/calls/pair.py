@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, cast
 
 from comfy_airlock.calls.context import current_call
+from comfy_airlock.calls.deadline import CallTimeout, Deadline
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.objects import Objects
 from comfy_airlock.calls.question import Question
 from comfy_airlock.calls.references import References
 from comfy_airlock.calls.releases import process_releases
 from comfy_airlock.calls.service import Method, Service
-from comfy_airlock.calls.waiting import CallTimeout, Deadline, LoopWaiter, OnProgress, Outcome, ThreadWaiter
+from comfy_airlock.calls.waiting import LoopWaiter, OnProgress, Outcome, ThreadWaiter
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError

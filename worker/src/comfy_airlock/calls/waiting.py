@@ -6,23 +6,22 @@ the callee makes back on its behalf.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from comfy_airlock.calls.deadline import Deadline
 from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.calls.progress import WaitingProgress
 from comfy_airlock.calls.references import References
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import AirlockError, Cancelled, DeadlineExceeded
+from comfy_airlock.wire.errors import AirlockError, Cancelled
 from comfy_airlock.wire.exceptions import rebuild
 from comfy_airlock.wire.frame import Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead, Seat
-from comfy_airlock.wire.limits import GRACE_SECONDS
 from comfy_airlock.wire.optional import standard
 
 if TYPE_CHECKING:
@@ -55,47 +54,6 @@ class Asker(Protocol):
 
     def drop(self, frame: Frame, /) -> None:
         """Nobody will look at a frame that came: what it holds is given back."""
-
-
-class CallTimeout(NamedTuple):
-    """The time that every call to a pack has, whatever its caller gives it."""
-
-    seconds: float
-    source: str
-    """Where it is set."""
-
-
-class Deadline:
-    """When a call's time is up, for a channel on which nobody else looks at that."""
-
-    def __init__(self, seconds: float | None, pack: str | None, limit: CallTimeout | None) -> None:
-        """
-        Args:
-            seconds: what its caller gives it.
-            limit: what the pack does; one of the two is there.
-        """
-        self._limit = limit if limit is not None and (seconds is None or limit.seconds < seconds) else None
-        self.seconds = self._limit.seconds if self._limit is not None else seconds or 0.0
-        self.until = time.monotonic() + self.seconds
-        self._pack = pack
-
-    def seconds_left(self) -> float:
-        """Until it is up; never negative."""
-        return max(0.0, self.until - time.monotonic())
-
-    def exceeded(self) -> DeadlineExceeded:
-        """What the caller is told."""
-        whose = "the call" if self._pack is None else f"pack {self._pack}: the call"
-        what, more = f"its deadline of {self.seconds * 1000:.0f} ms", "give it more time"
-        if self._limit is not None:
-            what = f"the pack's limit of {self.seconds * 1000:.0f} ms ({self._limit.source})"
-            more = f"raise {self._limit.source}"
-        return DeadlineExceeded(
-            f"{whose} took longer than {what}",
-            pack=self._pack,
-            # In the server's words: callers need not know who looked at the clock.
-            hint=f"{more}; a worker that goes on for {GRACE_SECONDS:.0f} s more is ended",
-        )
 
 
 def cancelled_with_its_cause() -> Cancelled:

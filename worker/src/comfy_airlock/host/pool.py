@@ -10,21 +10,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from comfy_airlock.calls.context import current_call
+from comfy_airlock.calls.deadline import CallTimeout, Deadline
 from comfy_airlock.calls.pair import EventHandler, Pair
 from comfy_airlock.calls.remote import Remote, handle_of
-from comfy_airlock.calls.waiting import CallTimeout, Deadline, OnProgress, cancelled_with_its_cause
+from comfy_airlock.calls.waiting import OnProgress
 from comfy_airlock.host.lines import Lines, PackLink
+from comfy_airlock.host.slot_turns import LoopTurn, Queued, SlotTurn, ThreadTurn, seconds_left
 from comfy_airlock.host.worker_choice import ChoiceRequest, WorkerChoice
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded, WorkerDied
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.optional import standard
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 class PackWorkers(Protocol):
@@ -103,6 +101,20 @@ class Pools:
             return pool
 
 
+class _Place:
+    """As long as a call is counted among those of a slot."""
+
+    def __init__(self, pool: Pool, index: int) -> None:
+        self._pool = pool
+        self._index = index
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.end(self._index, died=kind is not None and issubclass(kind, WorkerDied))
+
+
 class SlotPair(Pair):
     """The pair with the worker of one slot of a pool. The calls of its stand-ins count as load."""
 
@@ -121,14 +133,8 @@ class SlotPair(Pair):
             return super().call(method, args, keywords, timeout, on_progress)
         pool, index = self.load
         pool.begin(index)
-        died = False
-        try:
+        with _Place(pool, index):
             return super().call(method, args, keywords, timeout, on_progress)
-        except WorkerDied:
-            died = True
-            raise
-        finally:
-            pool.end(index, died)
 
     async def acall(
         self,
@@ -143,14 +149,8 @@ class SlotPair(Pair):
             return await super().acall(method, args, keywords, timeout, on_progress)
         pool, index = self.load
         pool.begin(index)
-        died = False
-        try:
+        with _Place(pool, index):
             return await super().acall(method, args, keywords, timeout, on_progress)
-        except WorkerDied:
-            died = True
-            raise
-        finally:
-            pool.end(index, died)
 
 
 class Pool:
@@ -173,7 +173,7 @@ class Pool:
         self._mutex = threading.Lock()
         self._choice = WorkerChoice(len(links), rules.is_fresh, rules.sticky)
         # In the order in which they came.
-        self._waiting: dict[_Turn, ChoiceRequest] = {}
+        self._waiting: dict[SlotTurn, ChoiceRequest] = {}
         for index, link in enumerate(links):
             self._watch(index, link)
 
@@ -199,20 +199,17 @@ class Pool:
         index = self._take(call.request)
         if index is None:
             index = self._turn(call)
-        died = False
-        try:
+        pair = self._links[index].pair
+        with _Place(self, index):
             while True:
                 try:
                     # Past what counts the calls of stand-ins: this one was counted when it was given its slot.
-                    return Pair.call(self._links[index].pair, method, args, keywords, call.seconds_left(), on_progress)
+                    return Pair.call(pair, method, args, keywords, call.seconds_left(), on_progress)
                 except WorkerDied as error:
                     if not call.may_repeat(error):
-                        died = True
                         raise
                 except DeadlineExceeded as error:
                     raise call.told(error) from None
-        finally:
-            self.end(index, died)
 
     async def acall(
         self,
@@ -227,20 +224,16 @@ class Pool:
         index = self._take(call.request)
         if index is None:
             index = await self._aturn(call)
-        died = False
-        try:
+        pair = self._links[index].pair
+        with _Place(self, index):
             while True:
                 try:
-                    pair = self._links[index].pair
                     return await Pair.acall(pair, method, args, keywords, call.seconds_left(), on_progress)
                 except WorkerDied as error:
                     if not call.may_repeat(error):
-                        died = True
                         raise
                 except DeadlineExceeded as error:
                     raise call.told(error) from None
-        finally:
-            self.end(index, died)
 
     def owners_of(self, inputs: dict[str, Any]) -> list[int]:
         """The slots in whose workers objects live that are among the inputs, or in lists of inputs."""
@@ -260,16 +253,16 @@ class Pool:
 
     def _turn(self, call: _PoolCall) -> int:
         """Blocks until there is a slot."""
-        turn = _ThreadTurn()
-        with _Queued(self, turn, call):
-            return turn.wait(call)
+        turn = ThreadTurn()
+        with Queued(self, turn, call.request, call.context):
+            return turn.wait(call.deadline)
 
     async def _aturn(self, call: _PoolCall) -> int:
-        turn = _LoopTurn()
-        with _Queued(self, turn, call):
-            return await turn.wait(call)
+        turn = LoopTurn()
+        with Queued(self, turn, call.request, call.context):
+            return await turn.wait(call.deadline)
 
-    def enqueue(self, turn: _Turn, request: ChoiceRequest) -> None:
+    def enqueue(self, turn: SlotTurn, request: ChoiceRequest) -> None:
         """Has a call wait, unless a slot has become free meanwhile."""
         with self._mutex:
             turn.slot = self._choice.take(request)
@@ -278,7 +271,7 @@ class Pool:
             else:
                 turn.settle(turn.slot)
 
-    def withdraw(self, turn: _Turn) -> None:
+    def withdraw(self, turn: SlotTurn) -> None:
         """A call waits no longer, and has no use for a slot that it was given."""
         with self._mutex:
             self._waiting.pop(turn, None)
@@ -366,12 +359,7 @@ class _PoolCall:
 
     def seconds_left(self) -> float | None:
         """Raises DeadlineExceeded where there are none."""
-        if self.deadline is None:
-            return None
-        left = self.deadline.seconds_left()
-        if left <= 0:
-            raise self.deadline.exceeded()
-        return left
+        return seconds_left(self.deadline)
 
     def told(self, error: DeadlineExceeded) -> DeadlineExceeded:
         """An error as the caller is told it: of the time that it gave, not of what was left of that."""
@@ -391,90 +379,6 @@ class _PoolCall:
         except AirlockError:
             return False
         return True
-
-
-class _Turn:
-    """A call that waits for a slot.
-
-    Attributes:
-        slot: the one that it was given, and has not taken.
-    """
-
-    slot: int | None = None
-
-    def settle(self, outcome: int | AirlockError) -> None:
-        """There is a slot, or there is no more use for one. Called on any thread, and only the first time counts."""
-        raise NotImplementedError
-
-
-class _ThreadTurn(_Turn):
-    def __init__(self) -> None:
-        self._has_outcome = threading.Event()
-        self._outcome: int | AirlockError | None = None
-
-    def settle(self, outcome: int | AirlockError) -> None:
-        if self._outcome is None:
-            self._outcome = outcome
-            self._has_outcome.set()
-
-    def wait(self, call: _PoolCall) -> int:
-        """Blocks; raises what ends the wait."""
-        self._has_outcome.wait(call.seconds_left())
-        return _taken(self, self._outcome, call)
-
-
-class _LoopTurn(_Turn):
-    def __init__(self) -> None:
-        self._loop = standard("asyncio").get_running_loop()
-        self._future: asyncio.Future[int | AirlockError] = self._loop.create_future()
-
-    def settle(self, outcome: int | AirlockError) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._set, outcome)
-        except RuntimeError:
-            pass  # The loop was closed, and whoever waits there gives the slot back when it is garbage.
-
-    def _set(self, outcome: int | AirlockError) -> None:
-        if not self._future.done():
-            self._future.set_result(outcome)
-
-    async def wait(self, call: _PoolCall) -> int:
-        """As :meth:`_ThreadTurn.wait`, in a coroutine."""
-        await standard("asyncio").wait([self._future], timeout=call.seconds_left())
-        return _taken(self, self._future.result() if self._future.done() else None, call)
-
-
-def _taken(turn: _Turn, outcome: int | AirlockError | None, call: _PoolCall) -> int:
-    if outcome is None:
-        assert call.deadline is not None
-        raise call.deadline.exceeded()
-    if isinstance(outcome, AirlockError):
-        raise outcome
-    turn.slot = None
-    return outcome
-
-
-class _Queued:
-    """As long as a call waits; what it was given and has not taken goes to the next."""
-
-    def __init__(self, pool: Pool, turn: _Turn, call: _PoolCall) -> None:
-        self._pool = pool
-        self._turn = turn
-        self._call = call
-
-    def __enter__(self) -> None:
-        context = self._call.context
-        if context is not None:
-            context.on_cancel(self, self._cancelled)
-        self._pool.enqueue(self._turn, self._call.request)
-
-    def _cancelled(self) -> None:
-        self._turn.settle(cancelled_with_its_cause())
-
-    def __exit__(self, *_: object) -> None:
-        if self._call.context is not None:
-            self._call.context.off_cancel(self)
-        self._pool.withdraw(self._turn)
 
 
 def _owners_in(inputs: dict[str, Any]) -> Iterator[object]:

@@ -12,10 +12,11 @@ import itertools
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn, Protocol
 
+from comfy_airlock.wire.aside import Aside
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.credit import Credit, Turn
 from comfy_airlock.wire.errors import AirlockError, Cancelled, Disconnected, LimitExceeded, ProtocolError
@@ -130,7 +131,7 @@ class Channel:
         self._socket = link
         self._sender = Sender(link, self.lead.call_keeper, self._sending_failed)
         self.credit: Credit | None = None
-        self._answers_aside: deque[tuple[IncomingCall, int, bytes, bool]] | None = None
+        self._aside = Aside()
         self._state = threading.Lock()
         self._pending: dict[int, PendingCall] = {}
         # Their numbers are not free before their answers have come, which somebody else's would be taken for.
@@ -405,21 +406,7 @@ class Channel:
 
     def answer_aside(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False) -> None:
         """Answers a call, for the thread that reads: it must not wait until the other side does."""
-        with self._state:
-            if self._answers_aside is not None:
-                self._answers_aside.append((call, kind, body, has_references))
-                return
-            self._answers_aside = deque([(call, kind, body, has_references)])
-        threading.Thread(target=self._send_answers_aside, name="airlock-aside", daemon=True).start()
-
-    def _send_answers_aside(self) -> None:
-        while True:
-            with self._state:
-                if not self._answers_aside:
-                    self._answers_aside = None
-                    return
-                call, kind, body, has_references = self._answers_aside.popleft()
-            self.answer(call, kind, body, has_references)
+        self._aside.submit(partial(self.answer, call, kind, body, has_references))
 
     def _end(self, reason: AirlockError) -> None:
         with self._state:

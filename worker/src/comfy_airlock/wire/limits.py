@@ -42,7 +42,7 @@ GRACE_SECONDS: Final = 10.0
 """How long a worker may take to answer a call that was given up, before it is ended."""
 
 SURVEY_REFERENCES_MAX: Final = 50_000
-"""References that one survey of a process looks at: some 70 ms of one thread, of which 4 ms stop all others."""
+"""References that one survey of a process looks at: bounds how long it keeps its thread, and stops all others."""
 
 SURVEY_CONTAINER_ITEMS_MAX: Final = 10_000
 """Items of a list, dict, tuple or set that a survey looks into: a larger one, and what it holds, counts as alive."""
