@@ -69,8 +69,8 @@ class Rig:
         self.ended_with: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="airlock-test-executor")
 
-    def answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False) -> bool:
-        frame = build_frame(kind, call.peer, call.number, body, has_references=has_references)
+    def answer(self, call: IncomingCall, kind: int, body: bytes, cargo: Cargo | None = None) -> bool:
+        frame = build_frame(kind, call.peer, call.number, body, cargo=cargo)
         if self.calls.pop(call.number, None) is None:
             return False
         with self.answered:
@@ -88,7 +88,7 @@ class Rig:
         call.body = b""
 
     def send(
-        self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False, turn: Any = None
+        self, kind: int, peer: int, call: int, body: bytes, *, cargo: Cargo | None = None, turn: Any = None
     ) -> None:
         raise AssertionError("only answers are sent here")
 

@@ -154,7 +154,7 @@ def test_call_under_way_fails_with_the_breach(side: Side) -> None:
         build_frame(frames.ERROR, 1, 99, b"\xc0"),
         build_frame(frames.PROGRESS, 1, 99, b"\xc0"),
         build_frame(frames.CANCEL, 1, 99),
-        build_frame(frames.RESULT, 1, 99, b"\xc1", has_references=True),
+        build_frame(frames.RESULT, 1, 99, b"\xc1", cargo=Cargo(has_references=True)),
         build_frame(frames.EVENT, 1, 0, b"\xc1"),
         build_frame(frames.EVENT, 1, 0, CODEC.encode(["nobody's", 1])),
         build_frame(frames.EVENT, 1, 0, CODEC.encode(5)),
@@ -239,7 +239,7 @@ def test_references_of_a_call_that_is_cancelled_before_its_turn_are_given_back(s
     theirs = References(side.pair, reveals=True)
     body = Codec(references=theirs).encode(["wait", [call], {}])
     (number,) = theirs.settle() or [0]
-    sent = [build_frame(frames.CALL, 1, each, body, has_references=True) for each in (1, 2)]
+    sent = [build_frame(frames.CALL, 1, each, body, cargo=Cargo(has_references=True)) for each in (1, 2)]
     side.hostile.sendall(sent[0] + build_frame(frames.CANCEL, 1, 1))
     answers = [side.read(), side.read()]
     assert sorted(each.kind for each in answers) == [frames.ERROR, frames.RELEASE]
@@ -263,7 +263,7 @@ def test_references_of_a_call_that_cannot_be_decoded_are_given_back_once(side: S
     theirs = WithOneThatIsGone(side.pair, reveals=True)
     body = Codec(references=theirs).encode(["add", [call, side], {}])
     (number,) = theirs.settle() or [0]
-    side.hostile.sendall(build_frame(frames.CALL, 1, 1, body, has_references=True))
+    side.hostile.sendall(build_frame(frames.CALL, 1, 1, body, cargo=Cargo(has_references=True)))
     answer, release = side.read(), side.read()
     assert (answer.kind, CODEC.decode(answer.body)["code"]) == (frames.ERROR, "reference_gone")
     assert (release.kind, CODEC.decode(release.body)) == (frames.RELEASE, [number, 1])

@@ -7,7 +7,7 @@ from weakref import ref
 
 import pytest
 
-from comfy_airlock.calls.undecoded import ReferringBody, UndecodedBodies
+from comfy_airlock.calls.undecoded import LadenBody, UndecodedBodies
 
 
 def test_release_waits_for_the_bodies_before_it_and_for_no_others() -> None:
@@ -31,7 +31,7 @@ class Looks:
         self.count = 0
         looks = self
 
-        class Counted(ref[ReferringBody]):
+        class Counted(ref[LadenBody]):
             def __call__(self) -> Any:
                 looks.count += 1
                 return super().__call__()

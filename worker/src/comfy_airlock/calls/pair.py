@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from comfy_airlock.calls.arrays import Arrays, PackedArrays
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.deadline import CallTimeout, Deadline
 from comfy_airlock.calls.inference import InferenceMode
@@ -23,8 +24,9 @@ from comfy_airlock.calls.waiting import LoopWaiter, OnProgress, Outcome, ThreadW
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
-from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RELEASE, Frame
+from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RECLAIM, RELEASE, RETURN, Body, Cargo, Frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import EVENT_BYTES_MAX
 from comfy_airlock.wire.optional import standard
 
@@ -32,6 +34,38 @@ Route = tuple[Channel, int]
 """A channel, and whom its frames are addressed to."""
 
 EventHandler = Callable[[Any], object]
+
+
+class Load:
+    """What one message carries besides plain values, from when it is encoded until nothing can become of it any more.
+
+    Attributes:
+        cargo: as its frame has it.
+    """
+
+    __slots__ = ("_arrays", "_receipts", "_references", "cargo")
+
+    def __init__(self, references: References, receipts: list[int] | None, arrays: PackedArrays | None) -> None:
+        self._references = references
+        self._receipts = receipts
+        self._arrays = arrays
+        attachments = b"" if arrays is None else arrays.attachments
+        self.cargo = Cargo(receipts is not None, arrays is not None, attachments)
+
+    def revert(self) -> None:
+        """It was not sent, or nobody was given it."""
+        self._references.revert(self._receipts)
+        self.died()
+
+    def died(self) -> None:
+        """Its receiver died of it; what that held besides is told otherwise."""
+        if self._arrays is not None:
+            self._arrays.take_back()
+
+    def settled(self) -> None:
+        """It is with the other side: what is there of it is in that one's hands."""
+        if self._arrays is not None:
+            self._arrays.settled()
 
 
 class Pair:
@@ -57,6 +91,7 @@ class Pair:
         pack: str | None = None,
         inference: InferenceMode | None = None,
         entangled: Callable[[], None] | None = None,
+        open_leases: Callable[[], Any] = lambda: None,
     ) -> None:
         """
         Args:
@@ -65,6 +100,7 @@ class Pair:
             reveals: whether it may use all objects that are passed to it, or only those that were marked for it.
             methods, pack, inference: what it can call, as in :class:`Service`.
             entangled: called whenever each side has come to hold something of the other's. On any thread.
+            open_leases: gives what memory is shared by; None where none is.
         """
         self._route = route
         self._relay = relay
@@ -72,9 +108,10 @@ class Pair:
         self.call_timeout: CallTimeout | None = None
         self._entangled = entangled
         self.references = References(self, reveals)
-        self.codec = Codec(references=self.references)
+        self.arrays = Arrays(open_leases)
+        self.codec = Codec(references=self.references, arrays=self.arrays)
         methods = {**Objects(self.references).methods, **(methods or {})}
-        self.service = Service(self.codec, self.references, methods, pack, inference)
+        self.service = Service(self.codec, self, methods, pack, inference)
         self._handlers: dict[str, EventHandler] = {}
         self._event_bytes = 0
         self._drops_events = False
@@ -100,8 +137,8 @@ class Pair:
         try:
             request = [method, [*args], keywords]
             body = self.codec.encode(request)
-            is_plain = timeout is None and self.call_timeout is None and not self.references.unsettled
-            if is_plain and current_call.get() is None:
+            is_plain = timeout is None and self.call_timeout is None
+            if is_plain and not (self.references.unsettled or self.arrays.unsettled) and current_call.get() is None:
                 # Most calls, and what most calls are is written in few steps.
                 channel, waiter.peer = self._route()
                 if channel.has_own_lead and channel.credit is None:
@@ -195,8 +232,9 @@ class Pair:
         timeout: float | None,
         parent: int | None = None,
     ) -> None:
-        # Most requests hold none, and then this is all that it costs.
-        receipts = self.references.settle() if self.references.unsettled else None
+        load = self.settle()
+        if self.arrays.has_returns:
+            self.arrays.send_returns()
         waiter.channel, waiter.peer = channel, peer = route
         deadline_ms = None
         if channel.is_direct and (timeout is not None or self.call_timeout is not None):
@@ -205,16 +243,19 @@ class Pair:
         elif timeout is not None:
             deadline_ms = timeout * 1000
         try:
-            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, receipts is not None, waiter)
+            waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, load and load.cargo, waiter)
         except BaseException as error:
-            self.references.revert(receipts)
+            if load is not None:
+                load.revert()
             if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
                 raise
             # A line that ended a moment ago, and its worker with it, and what it held: the relay starts a fresh one.
             waiter.deadline = None
             self._send_over(self._relay, waiter, request, self.codec.encode(request), timeout)
             return
-        waiter.receipts = receipts
+        waiter.load = load
+        if load is not None and channel.is_direct:
+            load.settled()
         if not waiter.number:
             waiter.hold(body, timeout, parent)
 
@@ -230,14 +271,39 @@ class Pair:
             ValueUnsupported, LimitExceeded: the value can't be sent.
             Disconnected: the other side is gone.
         """
-        body = self.codec.encode([name, value])
-        receipts = self.references.settle()
         channel, peer = self._route()
+        if channel.is_direct:
+            body = self.codec.encode([name, value])
+        else:
+            body = self.arrays.inline(lambda: self.codec.encode([name, value]))
+        load = self.settle()
         try:
-            channel.send(EVENT, peer, 0, body, has_references=receipts is not None)
+            channel.send(EVENT, peer, 0, body, cargo=load and load.cargo)
         except BaseException:
-            self.references.revert(receipts)
+            if load is not None:
+                load.revert()
             raise
+        if load is not None:
+            load.settled()
+
+    def settle(self) -> Load | None:
+        """What the message carries that this thread has encoded last; None where that is plain values."""
+        # Most hold none, and then this is all that it costs.
+        if not (self.references.unsettled or self.arrays.unsettled):
+            return None
+        receipts, arrays = self.references.settle(), self.arrays.settle()
+        return None if receipts is None and arrays is None else Load(self.references, receipts, arrays)
+
+    def laden(self, frame: Frame, *, is_direct: bool) -> Body:
+        """The body of a frame that came with references, arrays or attachments. Called on the thread that reads.
+
+        Raises:
+            AirlockError: it names what the other side can't name.
+        """
+        body = self.references.hold(frame.body) if frame.has_references else LadenBody(frame.body)
+        body.has_arrays = frame.has_arrays
+        self.arrays.receive(body, frame.attachments, is_direct=is_direct)
+        return body
 
     def on(self, name: str, handler: EventHandler | None) -> None:
         """Has events of this name handled, each with its value; None ends that."""
@@ -249,6 +315,7 @@ class Pair:
     def end(self) -> None:
         """The other process is gone, or another is in its place: what either held of the other is no more."""
         self.references.end()
+        self.arrays.end()
         if self.on_released is not None:
             self.on_released()
 
@@ -256,16 +323,26 @@ class Pair:
         """Has events handled by the handlers of another pair."""
         self._handlers = other._handlers
 
-    def received(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
+    def received(
+        self, frame: Frame, later: Callable[[Callable[[], None]], None], *, is_direct: bool = True
+    ) -> None:
         """Takes a frame that is no call and no answer that somebody waits for.
 
         Args:
             later: carries out an event's handler, off the thread that reads and in order.
+            is_direct: whether it came over a line.
+
+        Raises:
+            ProtocolError: it says what the other side can't say.
         """
         if frame.kind == EVENT:
             self._happened(frame, later)
         elif frame.kind == RELEASE:
             self._released(frame)
+        elif frame.kind == RETURN:
+            self.arrays.returned(frame.attachments, frame.call, is_direct=is_direct)
+        elif frame.kind == RECLAIM:
+            self.arrays.reclaim()
         else:
             self.drop(frame)
 

@@ -18,9 +18,10 @@ from weakref import WeakValueDictionary
 
 from comfy_airlock.calls.remote import COLLECTED, ENDED, Caller, Handle, Remote, Revealed, handle_of, make_stand_in
 from comfy_airlock.calls.traffic import Traffic, TrafficCounter
-from comfy_airlock.calls.undecoded import ReferringBody, UndecodedBodies
+from comfy_airlock.calls.undecoded import UndecodedBodies
 from comfy_airlock.wire.errors import BadRequest, ReferenceGone
 from comfy_airlock.wire.frame import Body
+from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.reference import Reference
 
 #: Not used twice by a process, and begun at random: one of an earlier process is not found.
@@ -123,7 +124,7 @@ class References:
         for number in receipts:
             self.release(number, 1)
 
-    def hold(self, body: Body) -> ReferringBody:
+    def hold(self, body: Body) -> LadenBody:
         """A body that holds references was read, and is decoded later. Called on a thread that reads."""
         held = self.undecoded.hold(body)
         self._traffic.received()

@@ -35,6 +35,13 @@ class _Given(NamedTuple):
     receipts: int
 
 
+class _Poke:
+    """Something that is to be done soon; several times is once."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
+
+
 class _Deferred:
     """A release that the other side has sent, behind bodies that may bring home what it gives back."""
 
@@ -58,11 +65,14 @@ def _do(action: Callable[[], object]) -> None:
         standard("logging").getLogger("comfy_airlock").exception("a reference could not be released")
 
 
+_Item = _Given | _Deferred | _Poke
+
+
 class Releases:
     """The queue and its thread, which is started when a first stand-in is made."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[_Given | _Deferred] = SimpleQueue()
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._mutex = threading.Lock()
         self._process: int | None = None
 
@@ -79,6 +89,10 @@ class Releases:
         """For finalizers."""
         self._queue.put(_Given(releaser, number, receipts))
 
+    def poke(self, action: Callable[[], None]) -> None:
+        """Has something done a moment later, once however often that is asked for. For finalizers."""
+        self._queue.put(_Poke(action))
+
     def defer(self, may_begin: Callable[[], bool], action: Callable[[], None]) -> None:
         """Has ``action`` done once it may begin, which is asked again and again."""
         self.start()
@@ -87,19 +101,24 @@ class Releases:
     def _run(self) -> None:
         deferred: list[_Deferred] = []
         while True:
+            poked: dict[Callable[[], None], None] = {}
             gathered: dict[Releaser, dict[int, int]] = defaultdict(lambda: defaultdict(int))
             for item in self._items(_GATHER_SECONDS if deferred else None):
                 if isinstance(item, _Given):
                     gathered[item.releaser][item.number] += item.receipts
+                elif isinstance(item, _Poke):
+                    poked[item.action] = None
                 else:
                     deferred.append(item)
             for releaser, each in gathered.items():
                 _do(partial(releaser.release, each))
+            for action in poked:
+                _do(action)
             deferred = [each for each in deferred if not each.is_ready()]
 
-    def _items(self, seconds: float | None) -> list[_Given | _Deferred]:
+    def _items(self, seconds: float | None) -> list[_Item]:
         """What comes, and what more comes within a moment; nothing where nothing comes for so many seconds."""
-        items: list[_Given | _Deferred] = []
+        items: list[_Item] = []
         try:
             items.append(self._queue.get(timeout=seconds))
             time.sleep(_GATHER_SECONDS)

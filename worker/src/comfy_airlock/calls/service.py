@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+from comfy_airlock.calls.arrays import Arrays
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.wire.codec import Codec, ReferenceTable
@@ -19,10 +20,25 @@ from comfy_airlock.wire.frame import ERROR, RESULT
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.optional import standard
 
+if TYPE_CHECKING:
+    from comfy_airlock.calls.pair import Load
+
 Method = Callable[..., Any]
 
 #: Where a traceback starts that is of interest to whoever wrote the function.
 _OWN_PACKAGES: Final = ("comfy_airlock.calls", "comfy_airlock.runtime")
+
+
+class Shipper(Protocol):
+    """Whose messages these are: :class:`comfy_airlock.calls.pair.Pair`."""
+
+    @property
+    def references(self) -> ReferenceTable: ...
+
+    @property
+    def arrays(self) -> Arrays: ...
+
+    def settle(self) -> Load | None: ...
 
 
 class Service:
@@ -31,20 +47,21 @@ class Service:
     def __init__(
         self,
         codec: Codec,
-        references: ReferenceTable,
+        shipper: Shipper,
         methods: dict[str, Method],
         pack: str | None = None,
         inference: InferenceMode | None = None,
     ) -> None:
         """
         Args:
-            codec, references: of the pair that calls come from.
+            codec, shipper: of the pair that calls come from.
             methods: what can be called, by name. A method may return an awaitable.
             pack: the pack that this process runs, for errors.
             inference: entered before arguments are decoded, on the thread that will run the method.
         """
         self._codec = codec
-        self._references = references
+        self._shipper = shipper
+        self._references, self._arrays = shipper.references, shipper.arrays
         self._methods = methods
         self._pack = pack
         self._inference = inference
@@ -71,7 +88,7 @@ class Service:
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
             if type(result) is tuple or not hasattr(result, "__await__"):
                 body = self._codec.encode(result)
-                if self._references.unsettled:
+                if self._references.unsettled or self._arrays.unsettled or self._arrays.has_returns:
                     self._answer(call, body)
                 else:
                     # Most results hold none, and then this is all that it costs.
@@ -91,13 +108,15 @@ class Service:
         return awaitable
 
     def _answer(self, call: IncomingCall, body: bytes) -> None:
-        receipts = self._references.settle() if self._references.unsettled else None
+        load = self._shipper.settle()
+        if self._arrays.has_returns:
+            self._arrays.send_returns()
         is_sent = False
         try:
-            is_sent = call.channel.answer(call, RESULT, body, receipts is not None)
+            is_sent = call.channel.answer(call, RESULT, body, load and load.cargo)
         finally:
-            if not is_sent:
-                self._references.revert(receipts)
+            if load is not None:
+                (load.settled if is_sent else load.revert)()
 
     def _unknown(self, name: object) -> NoReturn:
         whose = "a host" if self._pack is None else "a worker"

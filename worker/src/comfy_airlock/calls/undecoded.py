@@ -12,12 +12,9 @@ from typing import Final
 from weakref import ref
 
 from comfy_airlock.wire.frame import Body
+from comfy_airlock.wire.laden import LadenBody
 
 _KEPT_MIN: Final = 64
-
-
-class ReferringBody(bytearray):
-    """A body that holds references: as long as it is there, somebody may still decode it."""
 
 
 class UndecodedBodies:
@@ -26,12 +23,12 @@ class UndecodedBodies:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._last = 0
-        self._bodies: deque[tuple[int, ref[ReferringBody]]] = deque()
+        self._bodies: deque[tuple[int, ref[LadenBody]]] = deque()
         self._cleared_at = _KEPT_MIN
 
-    def hold(self, body: Body) -> ReferringBody:
+    def hold(self, body: Body) -> LadenBody:
         """A body was read, and is decoded later. Called on the thread that reads."""
-        held = ReferringBody(body)
+        held = LadenBody(body)
         with self._mutex:
             if len(self._bodies) >= self._cleared_at:
                 # One that stays keeps those behind it that are gone: they are looked for each time that as many came.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from comfy_airlock.calls.deadline import Deadline
 from comfy_airlock.calls.loops import LoopInbox
@@ -27,6 +27,7 @@ from comfy_airlock.wire.optional import standard
 if TYPE_CHECKING:
     import asyncio
 
+    from comfy_airlock.calls.pair import Load
     from comfy_airlock.calls.service import Service
     from comfy_airlock.wire.channel import Channel
     from comfy_airlock.wire.credit import Credit
@@ -35,6 +36,9 @@ OnProgress = Callable[[Any], None]
 
 Outcome = Frame | AirlockError
 """The frame that answered a call, or why none will come."""
+
+
+_DIED: Final = "worker_died"
 
 
 class Asker(Protocol):
@@ -90,7 +94,7 @@ class _Waiter:
         peer, number: what it is known by there.
         deadline: where nobody else keeps it: on a direct channel, and as long as nothing was sent.
         context: the call on whose behalf it is made.
-        receipts: the references of ours in it, as :meth:`References.settle` gives them.
+        load: what it carries besides plain values.
     """
 
     # One is made for each call: what most of them never set is a default of the class.
@@ -99,7 +103,7 @@ class _Waiter:
     number = 0
     deadline: Deadline | None = None
     context: IncomingCall | None = None
-    receipts: list[int] | None = None
+    load: Load | None = None
     # What waits for credit to be sent: the body, and the call that it is made for.
     _held: tuple[bytes, int | None] | None = None
     _listener_error: Exception | None = None
@@ -134,8 +138,8 @@ class _Waiter:
         assert self.channel is not None and self._held is not None
         body, parent = self._held
         deadline_ms = None if self.deadline is None else self.deadline.seconds_left() * 1000
-        refers = self.receipts is not None
-        self.number = self.channel.call(self, self.peer, body, deadline_ms, parent, refers, self)
+        cargo = self.load and self.load.cargo
+        self.number = self.channel.call(self, self.peer, body, deadline_ms, parent, cargo, self)
         if not self.number:
             return False
         # From here on the server keeps it.
@@ -162,12 +166,15 @@ class _Waiter:
         if self._held is not None:
             self._held = None
             self._credit.leave(self.peer, self)
-            self._asker.references.revert(self.receipts)
+            if self.load is not None:
+                self.load.revert()
         elif self.channel is not None:
             try:
                 self.channel.cancel(self.peer, self.number)
             except AirlockError:
                 pass
+            if self.load is not None:
+                self.load.settled()
 
     def progressed(self, frame: Frame) -> None:
         """Called on the thread that reads."""
@@ -206,12 +213,17 @@ class _Waiter:
             AirlockError: the call did not come to an end.
         """
         if isinstance(outcome, AirlockError):
+            if self.load is not None:
+                self.load.settled()
             raise self._listener_error or outcome
         body = self._asker.codec.decode(outcome.body)
         fields = body if outcome.kind == frames.ERROR and isinstance(body, dict) else {}
         if fields.get("delivered") is False:
             # Nobody was given the call, and so none of what it holds.
-            self._asker.references.revert(self.receipts)
+            if self.load is not None:
+                self.load.revert()
+        elif self.load is not None:
+            (self.load.died if fields.get("code") == _DIED else self.load.settled)()
         if self._listener_error is not None:
             raise self._listener_error
         return _value_of(outcome.kind, body)

@@ -7,6 +7,7 @@ one of which nothing was sent yet goes over the relay.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,12 +16,14 @@ from typing import Any, Final
 
 from comfy_airlock.calls.pair import Pair, Route
 from comfy_airlock.calls.question import Question
+from comfy_airlock.calls.sharing import Sharing
 from comfy_airlock.calls.waiting import Outcome
 from comfy_airlock.host.collector import Collector
 from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
+from comfy_airlock.wire.descriptor_lane import LINE
 from comfy_airlock.wire.errors import AirlockError, Disconnected
 from comfy_airlock.wire.event_names import LOG_EVENT
 from comfy_airlock.wire.frame import Body, Frame
@@ -49,6 +52,7 @@ class PackLink:
         connection: Connection,
         peer: int,
         name: str | None,
+        sharing: Sharing,
         entangled: Callable[[], None] | None = None,
         pair_class: type[Pair] = Pair,
     ) -> None:
@@ -61,7 +65,15 @@ class PackLink:
         # What the worker on it held when it was left.
         self._mark: dict[int, int] = {}
         self.last_line = 0
-        self.pair = pair_class(self._route, (connection, peer), name=name, reveals=False, entangled=entangled)
+        self.audience = 0
+        self.pair = pair_class(
+            self._route,
+            (connection, peer),
+            name=name,
+            reveals=False,
+            entangled=entangled,
+            open_leases=lambda: sharing.leases(peer, lambda: self.audience, self._said_name, self._route),
+        )
         self.pair.on(LOG_EVENT, self._logged)
         self._logs: Any = None
         self.on_worker_ended: Callable[[], object] | None = None
@@ -70,6 +82,10 @@ class PackLink:
         """Has events handled as those of another worker of the pack are, and in one order with them."""
         self._events = other._events
         self.pair.hear_as(other.pair)
+
+    @property
+    def _said_name(self) -> str:
+        return f"pack {self.pair.name or self.peer}"
 
     def _route(self) -> Route:
         return self.line or self._connection, self.peer
@@ -84,12 +100,9 @@ class PackLink:
         """The worker calls, and no thread of this host waits for it."""
         self._servants.submit(lambda: self.pair.service.run(call))
 
-    def received(self, frame: Frame) -> None:
+    def received(self, frame: Frame, *, is_direct: bool) -> None:
         """Takes a frame of the worker's that is no call."""
-        self.pair.received(frame, self._events.submit)
-
-    def referring(self, frame: Frame) -> Body:
-        return self.pair.references.hold(frame.body)
+        self.pair.received(frame, self._events.submit, is_direct=is_direct)
 
     def close(self) -> None:
         """Ends the line, where there is one, and what serves the pack."""
@@ -162,13 +175,16 @@ class Lines:
         self._is_closed = False
         relay: Route = (connection, SERVER_PEER)
         self.server = Pair(lambda: relay, relay, reveals=False)
+        self.sharing = Sharing(connection, lambda: self.server)
 
     def pack(self, peer: int, name: str | None = None, pair_class: type[Pair] = Pair) -> PackLink:
         """The way to a pack's worker. The same for as long as this host is connected."""
         with self._mutex:
             link = self._packs.get(peer)
             if link is None:
-                link = self._packs[peer] = PackLink(self._connection, peer, name, self.collector.wake, pair_class)
+                link = self._packs[peer] = PackLink(
+                    self._connection, peer, name, self.sharing, self.collector.wake, pair_class
+                )
             link.pair.name = name or link.pair.name
             return link
 
@@ -178,8 +194,8 @@ class Lines:
     def called(self, call: IncomingCall) -> None:
         self.pack(call.peer).called(call)
 
-    def referring(self, frame: Frame) -> Body:
-        return self.pack(frame.peer).referring(frame)
+    def laden(self, frame: Frame) -> Body:
+        return self.pack(frame.peer).pair.laden(frame, is_direct=False)
 
     def gave_up(self) -> None:
         """The server sees to what workers owe over the relay."""
@@ -188,7 +204,7 @@ class Lines:
         if frame.kind == frames.LINE:
             self._joined(frame.peer, frame.call)
         elif frame.peer != SERVER_PEER:
-            self.pack(frame.peer).received(frame)
+            self.pack(frame.peer).received(frame, is_direct=False)
         elif frame.kind == frames.EVENT:
             self._told(self._connection.codec.decode(frame.body))
 
@@ -197,6 +213,7 @@ class Lines:
         if not (isinstance(event, list) and len(event) == 2 and isinstance(event[1], dict)):
             return
         name, said = event
+        self.sharing.told(name, said)
         link = self._packs.get(said.get("pack", SERVER_PEER))
         if link is None:
             return
@@ -212,7 +229,8 @@ class Lines:
         lane = self._connection.lane
         if lane is None:
             return
-        line = Channel(lane.take(number), self._connection.codec, "the worker")
+        end = socket.socket(fileno=lane.take(LINE, number))
+        line = Channel(end, self._connection.codec, "the worker")
         link = self.pack(peer)
         line.attach(_Line(self._connection, link, line, number), [])
         link.joined(line, number)
@@ -233,6 +251,7 @@ class Lines:
         self.collector.close()
         for link in list(self._packs.values()):
             link.close()
+        self.sharing.close()
 
 
 class _Line:
@@ -246,8 +265,12 @@ class _Line:
         self._mutex = threading.Lock()
         self._watch: threading.Timer | None = None
         self.called = link.called
-        self.received = link.received
-        self.referring = link.referring
+
+    def received(self, frame: Frame) -> None:
+        self._link.received(frame, is_direct=True)
+
+    def laden(self, frame: Frame) -> Body:
+        return self._link.pair.laden(frame, is_direct=True)
 
     def gave_up(self) -> None:
         with self._mutex:

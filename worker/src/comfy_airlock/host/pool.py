@@ -91,6 +91,7 @@ class Pools:
         pair_class = SlotPair if rules.need_pool else Pair
         links = [self._lines.pack(peer, name, pair_class) for peer in rules.workers]
         for link in links:
+            link.audience = opened.get("audience", 0)
             link.pair.call_timeout = None if limit is None else CallTimeout(limit["ms"] / 1000, limit["source"])
         if not rules.need_pool:
             return links[0].pair

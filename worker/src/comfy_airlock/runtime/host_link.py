@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,11 +11,13 @@ from typing import Any, Final
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair, Route
 from comfy_airlock.calls.service import Method
+from comfy_airlock.calls.sharing import Sharing
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
+from comfy_airlock.wire.descriptor_lane import LINE
 from comfy_airlock.wire.errors import AirlockError, BadRequest
 from comfy_airlock.wire.event_names import check_event_name
 from comfy_airlock.wire.frame import Body, Frame
@@ -53,7 +56,18 @@ class HostLink:
         self._stateful = stateful
         methods = {**methods, "idle": lambda: self.executor.idle(), "survey": self._survey}
         relay: Route = (connection, self._host)
-        self.pair = Pair(self._route, relay, reveals=True, methods=methods, pack=pack, inference=inference)
+        server: Route = (connection, SERVER_PEER)
+        self._server = Pair(lambda: server, server, reveals=False)
+        self.sharing = Sharing(connection, lambda: self._server)
+        self.pair = Pair(
+            self._route,
+            relay,
+            reveals=True,
+            methods=methods,
+            pack=pack,
+            inference=inference,
+            open_leases=lambda: self.sharing.leases(self._host, lambda: None, "the host", self._route),
+        )
         self.executor = Executor(self.pair.service, streams.lead)
 
     def attach(self) -> None:
@@ -104,21 +118,28 @@ class HostLink:
             "loop_lag_ms": self.executor.loop_lag_ms(),
         }
 
-    def referring(self, frame: Frame) -> Body:
-        return self.pair.references.hold(frame.body)
+    def laden(self, frame: Frame) -> Body:
+        return self.pair.laden(frame, is_direct=False)
 
     def gave_up(self) -> None:
         """The relay sees to what the host owes."""
 
     def received(self, frame: Frame) -> None:
-        if frame.kind != frames.LINE:
-            self.pair.received(frame, self.executor.submit)
+        if frame.kind == frames.EVENT and frame.peer == SERVER_PEER:
+            self._told(self._connection.codec.decode(frame.body))
+        elif frame.kind != frames.LINE:
+            self.pair.received(frame, self.executor.submit, is_direct=False)
         elif self._connection.lane is not None:
-            link = self._connection.lane.take(frame.call)
+            link = socket.socket(fileno=self._connection.lane.take(LINE, frame.call))
             line = Channel(link, self._connection.codec, "the host", self._streams.lead)
             self._line = line
             line.attach(_LineSide(self, line), [])
             self._streams.add(line)
+
+    def _told(self, event: Any) -> None:
+        """An event of the server's own."""
+        if isinstance(event, list) and len(event) == 2:
+            self.sharing.told(*event)
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         """The server is gone, or ends this worker."""
@@ -143,13 +164,15 @@ class _LineSide:
         self._link = link
         self._line = line
         self.called = link.executor.submit
-        self.referring = link.referring
 
     def gave_up(self) -> None:
         """A host that owes an answer is its own user's to end."""
 
     def received(self, frame: Frame) -> None:
         self._link.pair.received(frame, self._link.executor.submit)
+
+    def laden(self, frame: Frame) -> Body:
+        return self._link.pair.laden(frame, is_direct=True)
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         self._link.line_ended(self._line, reason, unanswered)

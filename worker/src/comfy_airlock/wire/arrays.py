@@ -90,9 +90,9 @@ def named_state(value: Any) -> tuple[str, Any] | None:
     if numpy is not None:
         if isinstance(value, numpy.generic):
             array = numpy.asarray(value)
-            return "numpy.scalar", [_describe(numpy, array.dtype), array.tobytes()]
+            return "numpy.scalar", [describe_dtype(numpy, array.dtype), array.tobytes()]
         if isinstance(value, numpy.dtype):
-            return "numpy.dtype", _describe(numpy, value)
+            return "numpy.dtype", describe_dtype(numpy, value)
     torch = loaded("torch")
     if torch is not None:
         if isinstance(value, torch.dtype):
@@ -116,13 +116,13 @@ def rebuild_named(name: str, state: Any) -> Any:
 
 def _rebuild_scalar(state: Any) -> Any:
     description, data = state
-    (scalar,) = _need("numpy", "numpy.scalar").frombuffer(data, dtype=_numpy_dtype(description))
+    (scalar,) = _need("numpy", "numpy.scalar").frombuffer(data, dtype=numpy_dtype(description))
     return scalar
 
 
 def _rebuild_dtype(state: Any) -> Any:
     _need("numpy", "numpy.dtype")
-    return _numpy_dtype(state)
+    return numpy_dtype(state)
 
 
 def _rebuild_torch_dtype(state: Any) -> Any:
@@ -154,7 +154,7 @@ def _need(module: str, what: str) -> Any:
     return found
 
 
-def _describe(numpy: Any, dtype: Any) -> Any:
+def describe_dtype(numpy: Any, dtype: Any) -> Any:
     """A dtype as it crosses: a name where torch and numpy share it, else numpy's own description."""
     if dtype.name in EXTRA_DTYPES or (dtype.isnative and dtype.name in NATIVE_DTYPES):
         return dtype.name
@@ -170,7 +170,12 @@ def _describe(numpy: Any, dtype: Any) -> Any:
     return described
 
 
-def _numpy_dtype(description: Any) -> Any:
+def numpy_dtype(description: Any) -> Any:
+    """The element type that a description stands for.
+
+    Raises:
+        ValueInvalid: it stands for none, or numpy is not installed here.
+    """
     numpy = _need("numpy", "numpy array")
     if isinstance(description, str) and description in EXTRA_DTYPES:
         ml_dtypes = installed("ml_dtypes")
@@ -189,13 +194,22 @@ def _numpy_dtype(description: Any) -> Any:
     return dtype
 
 
-def _take_apart_ndarray(numpy: Any, array: Any) -> Parts:
+def check_ndarray(numpy: Any, array: Any) -> Any:
+    """The description of its element type.
+
+    Raises:
+        ValueUnsupported: it can't cross.
+    """
     if type(array) not in (numpy.ndarray, numpy.memmap):
         raise ValueUnsupported(
             f"a {type(array).__name__} cannot cross: it is more than its elements",
             hint="send numpy.asarray(value), or the parts that it is made of",
         )
-    description = _describe(numpy, array.dtype)
+    return describe_dtype(numpy, array.dtype)
+
+
+def _take_apart_ndarray(numpy: Any, array: Any) -> Parts:
+    description = check_ndarray(numpy, array)
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     flat = (array.T if order == "F" else numpy.ascontiguousarray(array)).reshape(-1)
     # Extra element types have no buffer of their own, so the bytes are seen as uint8; empty ones have no bytes to see.
@@ -205,7 +219,7 @@ def _take_apart_ndarray(numpy: Any, array: Any) -> Parts:
 
 def _rebuild_ndarray(parts: Parts) -> Any:
     numpy = _need("numpy", "array" if parts.kind == "ndarray" else "tensor")
-    dtype = _numpy_dtype(parts.dtype)
+    dtype = numpy_dtype(parts.dtype)
     _check_size(parts, dtype.itemsize)
     if not parts.data:
         return numpy.zeros(parts.shape, dtype=dtype, order=parts.order)
@@ -213,7 +227,12 @@ def _rebuild_ndarray(parts: Parts) -> Any:
     return numpy.frombuffer(bytearray(parts.data), dtype=dtype).reshape(parts.shape, order=parts.order)
 
 
-def _take_apart_tensor(torch: Any, tensor: Any) -> Parts:
+def check_tensor(torch: Any, tensor: Any) -> str:
+    """The name of its element type.
+
+    Raises:
+        ValueUnsupported: it can't cross.
+    """
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         kind = "quantised" if tensor.is_quantized else "nested" if tensor.is_nested else "sparse"
         raise ValueUnsupported(f"a {kind} tensor cannot cross", hint="send a dense tensor, e.g. tensor.to_dense()")
@@ -222,6 +241,11 @@ def _take_apart_tensor(torch: Any, tensor: Any) -> Parts:
     name = str(tensor.dtype).removeprefix("torch.")
     if name not in NATIVE_DTYPES and name not in EXTRA_DTYPES:
         raise ValueUnsupported(f"a tensor of {name} cannot cross", hint="convert it to an ordinary element type")
+    return name
+
+
+def _take_apart_tensor(torch: Any, tensor: Any) -> Parts:
+    name = check_tensor(torch, tensor)
     # What crosses is the value: no graph, no device, no lazy conjugate.
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     size = plain.numel() * plain.element_size()
@@ -234,12 +258,21 @@ def _take_apart_tensor(torch: Any, tensor: Any) -> Parts:
     return Parts("tensor", name, list(tensor.shape), "C", data)
 
 
-def _rebuild_tensor(torch: Any, parts: Parts) -> Any:
-    name = parts.dtype
+def torch_dtype(torch: Any, name: Any) -> Any:
+    """The element type of this name.
+
+    Raises:
+        ValueInvalid: it names none.
+    """
     known = isinstance(name, str) and (name in NATIVE_DTYPES or name in EXTRA_DTYPES)
     dtype: Any = getattr(torch, name, None) if known else None
     if not isinstance(dtype, torch.dtype):
         raise ValueInvalid(f"this version of torch has no tensors of {name!r}")
+    return dtype
+
+
+def _rebuild_tensor(torch: Any, parts: Parts) -> Any:
+    dtype = torch_dtype(torch, parts.dtype)
     _check_size(parts, dtype.itemsize)
     if not parts.data:
         return torch.empty(parts.shape, dtype=dtype)
@@ -255,10 +288,27 @@ def _check_size(parts: Parts, item_bytes: int) -> None:
         raise ValueInvalid(f"an array of shape {parts.shape} needs {needed} bytes, and {len(parts.data)} arrived")
 
 
+def is_array_type(cls: type) -> bool:
+    """Whether values of this type cross as arrays, or as what is marked as one."""
+    if cls is AsTensor or cls is LargeBytes:
+        return True
+    numpy, torch = loaded("numpy"), loaded("torch")
+    return (numpy is not None and issubclass(cls, numpy.ndarray)) or (torch is not None and issubclass(cls, torch.Tensor))
+
+
 class AsTensor:
     """Marks an array as an IMAGE, MASK or the like: where torch is installed it arrives as a tensor."""
 
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class LargeBytes:
+    """Marks bytes that are to travel as an array does, and arrive as bytes."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray | memoryview) -> None:
         self.value = value

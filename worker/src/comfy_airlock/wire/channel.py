@@ -28,7 +28,9 @@ from comfy_airlock.wire.frame import (
     HEADER_BYTES,
     PROGRESS,
     RESULT,
+    RETURN,
     Body,
+    Cargo,
     Frame,
     build_frame,
     pack_header,
@@ -71,8 +73,14 @@ class Owner(Protocol):
     def called(self, call: IncomingCall, /) -> None:
         """The other side calls, and not for a call of ours."""
 
-    def referring(self, frame: Frame, /) -> Body:
-        """The body of a frame that holds references, as whoever owns those wants it. Called before it is handed on."""
+    def laden(self, frame: Frame, /) -> Body:
+        """The body of a frame with references, arrays or attachments, as whoever owns those wants it.
+
+        Called before it is handed on.
+
+        Raises:
+            AirlockError: it names what the other side can't name. The channel ends.
+        """
         ...
 
     def gave_up(self) -> None:
@@ -260,8 +268,9 @@ class Channel:
 
     def _hand_out(self, received: list[Frame]) -> None:
         for each in received:
-            frame = self._referring(each) if each.has_references else each
-            kind, peer, number, body, deadline_ms, parent, _ = frame
+            is_laden = each.has_references or each.has_arrays or each.attachments
+            frame = self._laden(each) if is_laden else each
+            kind, peer, number, body, deadline_ms, parent = frame[:6]
             if kind == RESULT or (kind == ERROR and number):
                 pending = self._pending.pop(number, None)
                 if pending is None:
@@ -274,7 +283,7 @@ class Channel:
                 call = self._incoming[number] = IncomingCall(self, peer, number, body)
                 if deadline_ms is not None:
                     call.expires(deadline_ms)
-                if len(body) >= _BYTES_COUNTED_MIN or frame.has_references:
+                if len(body) >= _BYTES_COUNTED_MIN or is_laden:
                     call.has_references = frame.has_references
                     call.size = len(body)
                     self._incoming_bytes += call.size
@@ -297,9 +306,10 @@ class Channel:
             return False
         return self.credit is None or not self.credit.is_awaited
 
-    def _referring(self, frame: Frame) -> Frame:
+    def _laden(self, frame: Frame) -> Frame:
         assert self._owner is not None
-        return frame._replace(body=self._owner.referring(frame))
+        # What is returned is the owner's to handle, and no value.
+        return frame if frame.kind == RETURN else frame._replace(body=self._owner.laden(frame))
 
     def _dispatch(self, frame: Frame) -> None:
         """Hands out what is rarer than calls and their answers."""
@@ -346,7 +356,7 @@ class Channel:
         call.cancel()
         self._called(call)
 
-    def answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False) -> bool:
+    def answer(self, call: IncomingCall, kind: int, body: bytes, cargo: Cargo | None = None) -> bool:
         """Sends the answer to a call, whose number is free from now on. False where it was answered before.
 
         Whoever asked may be gone by now.
@@ -369,18 +379,18 @@ class Channel:
         call.is_answered = True
         try:
             if (
-                not has_references
+                cargo is None
                 and len(body) <= FRAME_BYTES_MAX
                 and self.credit is None
                 and self._socket.fileno() >= 0
             ):
                 # What send does for most frames.
                 self._sender.send(pack_header(len(body), kind, 0, 0, call.peer, number) + body)
-            elif not self._send_answer(call, kind, body, has_references):
+            elif not self._send_answer(call, kind, body, cargo):
                 # The loop is not to wait for credit: a thread does.
                 self._incoming[number] = call
                 call.is_answered = call.is_on_loop = False
-                self.answer_aside(call, kind, body, has_references)
+                self.answer_aside(call, kind, body, cargo)
         except AirlockError as error:
             # Where the channel has ended, whoever asked is gone, and this is why.
             if isinstance(error, LimitExceeded) and self._reason is None:
@@ -389,9 +399,9 @@ class Channel:
                 raise
         return True
 
-    def _send_answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool) -> bool:
+    def _send_answer(self, call: IncomingCall, kind: int, body: bytes, cargo: Cargo | None) -> bool:
         turn = call if call.is_on_loop else None
-        return self.send(kind, call.peer, call.number, body, has_references=has_references, turn=turn)
+        return self.send(kind, call.peer, call.number, body, cargo=cargo, turn=turn)
 
     def decoded(self, call: IncomingCall) -> None:
         """A call's body is needed no more: it is no longer among what waits here."""
@@ -404,9 +414,9 @@ class Channel:
         """As :meth:`answer_aside`, with an error."""
         self.answer_aside(call, ERROR, body)
 
-    def answer_aside(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False) -> None:
+    def answer_aside(self, call: IncomingCall, kind: int, body: bytes, cargo: Cargo | None = None) -> None:
         """Answers a call, for the thread that reads: it must not wait until the other side does."""
-        self._aside.submit(partial(self.answer, call, kind, body, has_references))
+        self._aside.submit(partial(self.answer, call, kind, body, cargo))
 
     def _end(self, reason: AirlockError) -> None:
         with self._state:
@@ -442,7 +452,7 @@ class Channel:
         body: bytes = b"",
         deadline_ms: float | None = None,
         parent: int | None = None,
-        has_references: bool = False,
+        cargo: Cargo | None = None,
         turn: Turn | None = None,
     ) -> bool:
         """Sends one frame. Blocks while the other side takes nothing; what comes in meanwhile is read by whoever leads.
@@ -450,7 +460,7 @@ class Channel:
         What interrupts it passes through; in the middle of the frame it ends the channel.
 
         Args:
-            kind, peer, call, body, deadline_ms, parent, has_references: the frame, as :func:`build_frame` has it.
+            kind, peer, call, body, deadline_ms, parent, cargo: the frame, as :func:`build_frame` has it.
             turn: who does not block for credit; by default this does.
 
         Returns:
@@ -463,11 +473,11 @@ class Channel:
         """
         if self._socket.fileno() < 0:
             self._check_process()
-        if deadline_ms is None and parent is None and not has_references and len(body) <= FRAME_BYTES_MAX:
+        if deadline_ms is None and parent is None and cargo is None and len(body) <= FRAME_BYTES_MAX:
             # What build_frame does for most frames.
             frame = pack_header(len(body), kind, 0, 0, peer, call) + body
         else:
-            frame = build_frame(kind, peer, call, body, deadline_ms, parent, has_references)
+            frame = build_frame(kind, peer, call, body, deadline_ms, parent, cargo)
         credit = self.credit
         if credit is None:
             self._sender.send(frame)
@@ -523,7 +533,7 @@ class Channel:
         body: bytes,
         deadline_ms: float | None = None,
         parent: int | None = None,
-        has_references: bool = False,
+        cargo: Cargo | None = None,
         turn: Turn | None = None,
     ) -> int:
         """Sends a call; its answer goes to ``pending``.
@@ -539,7 +549,7 @@ class Channel:
             self._check_process()
         number = self._begun(pending, parent)
         try:
-            if not self.send(CALL, peer, number, body, deadline_ms, parent, has_references, turn):
+            if not self.send(CALL, peer, number, body, deadline_ms, parent, cargo, turn):
                 self._pending.pop(number, None)
                 return 0
         except BaseException as error:

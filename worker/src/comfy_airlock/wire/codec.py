@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import struct
 from functools import partial
+from threading import get_ident
 from typing import Any, Final, Protocol
 
 import msgpack
 from msgpack import unpackb
 
 from comfy_airlock.wire import arrays, exceptions, extensions, standard_types
-from comfy_airlock.wire.errors import ReferenceGone, ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.errors import AirlockError, ReferenceGone, ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import EXCEPTIONS_DEEP_MAX, VALUE_EXTENSIONS_DEEP_MAX
 from comfy_airlock.wire.reference import Reference, read_reference
 from comfy_airlock.wire.registry import Opaque, Registry, process_registry
@@ -43,6 +45,39 @@ class ReferenceTable(Protocol):
         """The object, or a stand-in for it."""
 
 
+class ArrayTable(Protocol):
+    """Arrays of a message, which its value names by their places in a table before it."""
+
+    @property
+    def noted(self) -> object:
+        """True in a condition where :meth:`take` may have something."""
+
+    def note(self, value: Any, /) -> int:
+        """The place of an array in the message that this thread encodes."""
+        ...
+
+    def take(self) -> list[Any] | None:
+        """What this thread has noted since it asked last."""
+        ...
+
+    def wrap_large(self, value: Any, /) -> Any:
+        """The value with its large bytes marked as arrays; None where it has none."""
+
+    def to_entries(self, noted: list[Any], /) -> list[Any]:
+        """The table for what was noted. It names blocks that count as sent from now on."""
+        ...
+
+    def from_entries(self, entries: Any, body: LadenBody, /) -> list[Any]:
+        """The arrays that a table stands for."""
+        ...
+
+    def check(self, value: Any, /) -> None:
+        """Raises ValueUnsupported for an array that can't cross."""
+
+    def revert(self) -> None:
+        """What this thread has noted, and what of it counts as sent, will not be sent."""
+
+
 #: First bytes of extensions by their payload's length, where that is all that they tell.
 _FIXED_HEADS: Final = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
 _FIXED_TOTALS: Final = {head: 2 + length for length, head in _FIXED_HEADS.items()}
@@ -55,6 +90,12 @@ _PACKERS_IDLE_MAX: Final = 8
 #: What a packer begins with. Its own default, a MiB, costs 20 µs of page faults for each tuple within another value.
 _PACK_BYTES: Final = 4096
 
+_LARGE_BYTES: Final = 256 * 1024
+"""Bytes of a message from which on it is looked at for bytes that had better travel as arrays do."""
+
+_PAIR_HEAD: Final = b"\x92"
+"""How a list of two begins."""
+
 _STACK_LEVELS_MAX: Final = 4
 """How deep extensions are decoded on the C stack, of which msgpack takes 45 KB for each; deeper ones on the heap."""
 
@@ -62,13 +103,24 @@ _STACK_LEVELS_MAX: Final = 4
 class Codec:
     """Encodes and decodes with one registry. Threads may share it: what is used by one is not seen by another."""
 
-    def __init__(self, registry: Registry = process_registry, references: ReferenceTable | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry = process_registry,
+        references: ReferenceTable | None = None,
+        arrays: ArrayTable | None = None,
+    ) -> None:
         """
         Args:
             references: for objects without a form of their own; without it, those are refused.
+            arrays: for messages that have a table of their arrays; without it, each array stands where it is.
         """
         self._registry = registry
         self._references = references
+        self._arrays = arrays
+        self._array_types: set[type] = set()
+        self._places: list[Any] = []
+        # The arrays of the message that a thread decodes.
+        self._decoded: dict[int, list[Any]] = {}
         self._restore_outermost = partial(self._restore, 1)
         self._restore_second = partial(self._restore, 2)
         # By depth; whoever needs one takes it out. Those of values within exceptions are made anew.
@@ -93,22 +145,40 @@ class Codec:
             length = len(data)
             if length <= _PACK_BYTES:
                 self._packers[depth].append(packer)
-            if not depth:
-                return data
-            head = _TUPLE_HEADS[length] if length < len(_TUPLE_HEADS) else _extension_head(extensions.TUPLE, length)
-            return head + data
+            if depth:
+                head = _TUPLE_HEADS[length] if length < len(_TUPLE_HEADS) else _extension_head(extensions.TUPLE, length)
+                data = head + data
+            if self._arrays is not None and (self._arrays.noted or length > _LARGE_BYTES):
+                return self._with_arrays(self._arrays, value, data)
+            return data
         except Exception as error:
             self._revert()
-            if isinstance(error, ReferenceGone):
+            # What there is to be done about it has nothing to do with where in the value it is.
+            if isinstance(error, AirlockError) and not isinstance(error, ValueUnsupported):
                 raise
             if isinstance(error, ValueUnsupported):
                 raise self._located(value, error) from error
             failure = ValueUnsupported(f"it cannot be encoded: {type(error).__name__}: {error}")
             raise self._located(value, failure) from error
 
+    def _with_arrays(self, arrays: ArrayTable, value: Any, data: bytes) -> bytes:
+        """An encoded value behind the table of its arrays, if it has any."""
+        noted = arrays.take()
+        if len(data) > _LARGE_BYTES:
+            wrapped = arrays.wrap_large(value)
+            if wrapped is not None:
+                self._revert()
+                data = self._pack(wrapped, 0)
+                noted = arrays.take()
+        if not noted:
+            return data
+        return b"".join((_PAIR_HEAD, self._pack(arrays.to_entries(noted), 0), data))
+
     def _revert(self) -> None:
         if self._references is not None:
             self._references.revert(self._references.settle())
+        if self._arrays is not None:
+            self._arrays.revert()
 
     def encode_error(self, fields: dict[str, Any], error: BaseException) -> bytes:
         """The body of an ERROR frame: ``fields``, and under ``exception`` what of ``error`` can cross."""
@@ -122,6 +192,8 @@ class Codec:
         Raises:
             ValueInvalid: they are not exactly one well-formed value, or one that cannot be held here.
         """
+        if type(data) is LadenBody and data.has_arrays:
+            return self._decode_with_arrays(data)
         try:
             # What a V1 node returns, if it is short: read without the detour by which msgpack hands out extensions.
             first = data[0]
@@ -141,10 +213,39 @@ class Codec:
         except Exception as error:
             raise ValueInvalid(f"the bytes are no value: {type(error).__name__}: {error}") from error
 
+    def _decode_with_arrays(self, data: LadenBody) -> Any:
+        thread = get_ident()
+        outer = self._decoded.get(thread)
+        unpacker = msgpack.Unpacker(ext_hook=self._restore_outermost, strict_map_key=False, max_buffer_size=len(data))
+        try:
+            unpacker.feed(data)
+            self._decoded[thread] = self._arrays_of(unpacker, data)
+            return _only_value(unpacker, len(data))
+        except AirlockError:
+            raise
+        except Exception as error:
+            raise ValueInvalid(f"the bytes are no value: {type(error).__name__}: {error}") from error
+        finally:
+            if outer is None:
+                self._decoded.pop(thread, None)
+            else:
+                self._decoded[thread] = outer
+
+    def _arrays_of(self, unpacker: Any, data: LadenBody) -> list[Any]:
+        """The arrays of a message that begins with their table."""
+        if self._arrays is None:
+            raise ValueInvalid("a table of arrays came where none has a meaning")
+        if unpacker.read_array_header() != 2:
+            raise ValueInvalid("a table of arrays and its value were announced, and something else came")
+        return self._arrays.from_entries(unpacker.unpack(), data)
+
     def crosses(self, value: Any) -> bool:
         """Whether the value can be encoded."""
         try:
             self._pack(value, 0)
+            if self._arrays is not None:
+                for array in self._arrays.take() or ():
+                    self._arrays.check(array)
         except Exception:  # noqa: BLE001 - as in encode.
             return False
         finally:
@@ -191,15 +292,28 @@ class Codec:
             return msgpack.ExtType(extensions.BIGINT, value.to_bytes(length, "big", signed=True))
         if cls is complex:
             return msgpack.ExtType(extensions.COMPLEX, _COMPLEX.pack(value.real, value.imag))
+        if cls in self._array_types or arrays.is_array_type(cls):
+            if self._arrays is not None and not within:
+                self._array_types.add(cls)
+                return self._place(self._arrays.note(value))
+            return self._extend_array(value, cls, depth, within)
+        return self._extend_named(value, cls, depth, within)
+
+    def _place(self, index: int) -> Any:
+        """What stands for an array of the message's table."""
+        if index >= len(self._places):
+            # Put in place whole: other threads may be here, too.
+            count = 2 * index + 16
+            self._places = [msgpack.ExtType(extensions.ARRAY, msgpack.packb(each)) for each in range(count)]
+        return self._places[index]
+
+    def _extend_array(self, value: Any, cls: type, depth: int, within: Exceptions) -> Any:
         if cls is arrays.AsTensor:
             parts = arrays.take_apart(value.value)
             if parts is None:
                 raise ValueUnsupported(f"it is marked as a tensor, and is a {type(value.value).__qualname__}")
             return self._pack_items(extensions.ARRAY, list(parts._replace(kind="tensor")), depth, within)
-        parts = arrays.take_apart(value)
-        if parts is not None:
-            return self._pack_items(extensions.ARRAY, list(parts), depth, within)
-        return self._extend_named(value, cls, depth, within)
+        return self._pack_items(extensions.ARRAY, list(arrays.take_apart(value) or ()), depth, within)
 
     def _extend_named(self, value: Any, cls: type, depth: int, within: Exceptions) -> Any:
         named = self._name_and_state(value, cls)
@@ -250,7 +364,7 @@ class Codec:
         if code == extensions.NAMED:
             return self._restore_named(*self._items(payload, depth))
         if code == extensions.ARRAY:
-            return arrays.rebuild(self._items(payload, depth))
+            return self._restore_array(depth, payload)
         if code == extensions.REFERENCE and self._references is not None:
             return self._references.restore(read_reference(self._items(payload, depth)))
         if code == extensions.SET:
@@ -264,6 +378,16 @@ class Codec:
                 raise ValueInvalid("an int has no bytes")
             return int.from_bytes(payload, "big", signed=True)
         raise ValueInvalid(f"unknown extension {code}")
+
+    def _restore_array(self, depth: int, payload: bytes) -> Any:
+        # A number takes five bytes at most, and the parts of an array more.
+        if len(payload) > 5:
+            return arrays.rebuild(self._items(payload, depth))
+        index = unpackb(payload)
+        decoded = self._decoded.get(get_ident(), ())
+        if type(index) is int and 0 <= index < len(decoded):
+            return decoded[index]
+        raise ValueInvalid(f"array {index!r} is named, and the message has {len(decoded)}")
 
     def _items(self, payload: bytes, depth: int) -> list[Any]:
         if depth > VALUE_EXTENSIONS_DEEP_MAX:
@@ -320,6 +444,14 @@ def _extension_head(code: int, length: int) -> bytes:
     if length < 0x100:
         return bytes([_EXTENSION_FIRST, length, code])
     return _MEDIUM_HEAD.pack(0xC8, length, code) if length < 0x10000 else _LONG_HEAD.pack(0xC9, length, code)
+
+
+def _only_value(unpacker: Any, length: int) -> Any:
+    """The value that ends where the bytes do."""
+    value = unpacker.unpack()
+    if unpacker.tell() != length:
+        raise ValueInvalid("bytes follow the value")
+    return value
 
 
 _TUPLE_HEADS: Final = [_extension_head(extensions.TUPLE, length) for length in range(256)]

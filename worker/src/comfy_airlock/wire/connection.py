@@ -19,7 +19,9 @@ from comfy_airlock.wire.lead import Lead
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 SERVER_PEER = 0
-_FEATURES: Final = ["line", "credit"]
+SEGMENTS: Final = "segments"
+"""The feature by which a peer can be given segments."""
+_FEATURES: Final = ["line", "credit", SEGMENTS]
 
 
 class Connection(Channel):

@@ -16,12 +16,12 @@ from itertools import repeat
 from operator import setitem
 from typing import Final, Protocol
 
-from comfy_airlock.wire.frame import CANCEL, RELEASE
+from comfy_airlock.wire.frame import CANCEL, RECLAIM, RELEASE, RETURN
 from comfy_airlock.wire.lead import Lead, Seat
 
 _SERVER: Final = 0
 #: They may be what ends a jam, and are small.
-_FREE_KINDS: Final = frozenset({CANCEL, RELEASE})
+_FREE_KINDS: Final = frozenset({CANCEL, RELEASE, RETURN, RECLAIM})
 _SET_ITEM: Final[Callable[[dict[int, int], int, int], None]] = setitem
 
 

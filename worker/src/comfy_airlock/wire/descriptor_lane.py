@@ -1,20 +1,29 @@
 """A peer's descriptor lane: where the server passes descriptors, one message each, beside the frames that name them.
 
 Twin of ``src/transport/descriptor-lane.ts``. The server puts a descriptor here before it sends the frame that names it,
-so whoever has read the frame finds the descriptor without waiting.
+so whoever has read the frame finds the descriptor without waiting. Frames of different streams may be read in another
+order than descriptors come, so what was not asked for yet is kept.
 """
 
 from __future__ import annotations
 
 import array
+import os
 import socket
 import struct
+import threading
 from typing import Final
 
 from comfy_airlock.wire.errors import LimitExceeded, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 
-_NUMBER: Final = struct.Struct("<I")
+LINE: Final = 1
+"""What a descriptor is: a line's end, under the line's number."""
+SEGMENT: Final = 2
+"""A segment, under the segment's number."""
+
+_NAMES: Final = {LINE: "line", SEGMENT: "segment"}
+_NAME: Final = struct.Struct("<II")
 _CONTROL_BYTES: Final = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
@@ -38,33 +47,62 @@ def receive_with_descriptor(link: socket.socket, buffer: memoryview) -> tuple[in
 
 
 class DescriptorLane:
-    """This peer's end of its lane."""
+    """This peer's end of its lane. Any thread may ask it."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
-        held_by_this_process.add(self._socket)
+        self._socket.setblocking(False)
+        self._mutex = threading.Lock()
+        self._passed: dict[tuple[int, int], int] = {}
+        held_by_this_process.add(self)
 
-    def take(self, number: int) -> socket.socket:
-        """The socket that the server passed under this number, just before the frame that named it.
+    def find(self, what: int, number: int) -> int | None:
+        """The descriptor that the server passed under this number, for the caller to close; None where it passed none.
+
+        Raises:
+            LimitExceeded: this process has no room for one more descriptor.
+        """
+        with self._mutex:
+            name = what, number
+            if name not in self._passed:
+                self._take_in()
+            return self._passed.pop(name, None)
+
+    def take(self, what: int, number: int) -> int:
+        """As :meth:`find`, where it must be.
 
         Raises:
             ProtocolError: it is not there.
-            LimitExceeded: this process has no room for one more descriptor.
         """
-        self._socket.setblocking(False)
-        buffer = memoryview(bytearray(_NUMBER.size))
-        try:
-            count, descriptor = receive_with_descriptor(self._socket, buffer)
-        except BlockingIOError:
-            count, descriptor = 0, None
+        descriptor = self.find(what, number)
         if descriptor is None:
-            raise ProtocolError(f"the server named descriptor {number} and passed none")
-        link = socket.socket(fileno=descriptor)
-        if count != _NUMBER.size or _NUMBER.unpack(buffer) != (number,):
-            link.close()
-            raise ProtocolError(f"the server named descriptor {number} and passed another")
-        return link
+            raise ProtocolError(f"the server named {_NAMES[what]} {number} and passed no descriptor of it")
+        return descriptor
+
+    def _take_in(self) -> None:
+        """Reads what has come."""
+        buffer = memoryview(bytearray(_NAME.size))
+        while True:
+            try:
+                count, descriptor = receive_with_descriptor(self._socket, buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                return  # It was closed: nothing more comes.
+            if descriptor is None:
+                return
+            if count != _NAME.size:
+                os.close(descriptor)
+                raise ProtocolError(f"the server passed a descriptor under a name of {count} bytes")
+            what, number = _NAME.unpack(buffer)
+            before = self._passed.pop((what, number), None)
+            if before is not None:
+                os.close(before)
+            self._passed[what, number] = descriptor
 
     def close(self) -> None:
         """Ends the lane."""
         self._socket.close()
+        passed, self._passed = self._passed, {}
+        for descriptor in passed.values():
+            os.close(descriptor)

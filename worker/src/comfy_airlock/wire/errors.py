@@ -21,6 +21,7 @@ ERROR_CODES: Final = frozenset(
         "worker_start_failed",
         "worker_died",
         "reference_gone",
+        "lease_gone",
         "node_not_found",
         "node_invalid",
         "value_unsupported",
@@ -148,6 +149,10 @@ class WorkerDied(AirlockError, code="worker_died"):
 
 class ReferenceGone(AirlockError, ReferenceError, code="reference_gone"):
     """An object is gone that a reference named: its process ended, or the reference was released."""
+
+
+class LeaseGone(AirlockError, code="lease_gone"):
+    """The memory of a tensor was taken back by its owner before it was looked at."""
 
 
 class NodeNotFound(AirlockError, LookupError, code="node_not_found"):

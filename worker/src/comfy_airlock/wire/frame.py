@@ -14,6 +14,8 @@ from comfy_airlock.wire.limits import FRAME_ATTACHMENTS_MAX, FRAME_BYTES_MAX
 
 _HEADER: Final = Struct("<IBBHII")
 _PREFIX: Final = Struct("<I")
+ATTACHMENT: Final = Struct("<IIII")
+"""A block that a frame names: segment, first page, pages, generation."""
 HEADER_BYTES: Final = 16
 
 pack_header: Final = _HEADER.pack
@@ -32,18 +34,34 @@ LINE: Final = 8
 EVENT: Final = 9
 RELEASE: Final = 10
 CREDIT: Final = 11
-_KIND_MAX: Final = CREDIT
+RETURN: Final = 12
+RECLAIM: Final = 13
+_KIND_MAX: Final = RECLAIM
 
 _FLAG_DEADLINE: Final = 1
 _FLAG_PARENT: Final = 2
 _FLAG_REFERENCES: Final = 4
+_FLAG_ARRAYS: Final = 8
 _CALL_FLAGS: Final = _FLAG_DEADLINE | _FLAG_PARENT
-_KNOWN_FLAGS: Final = _CALL_FLAGS | _FLAG_REFERENCES
-_REFERRING_KINDS: Final = frozenset({CALL, RESULT, ERROR, PROGRESS, EVENT})
+_VALUE_FLAGS: Final = _FLAG_REFERENCES | _FLAG_ARRAYS
+_KNOWN_FLAGS: Final = _CALL_FLAGS | _VALUE_FLAGS
+_KINDS_WITH_VALUES: Final = frozenset({CALL, RESULT, ERROR, PROGRESS, EVENT})
+_KINDS_WITH_ATTACHMENTS: Final = frozenset({CALL, RESULT, PROGRESS, EVENT, RETURN})
 _DEADLINE_MS_MAX: Final = 0xFFFF_FFFF
 
 
 Body = bytes | bytearray | memoryview
+
+
+class Cargo(NamedTuple):
+    """What a frame carries besides plain values."""
+
+    has_references: bool = False
+    """Whether the body holds references."""
+    has_arrays: bool = False
+    """Whether the body is a table of arrays and the value that they are of."""
+    attachments: bytes = b""
+    """The blocks that it names, 16 bytes each."""
 
 
 class Frame(NamedTuple):
@@ -60,7 +78,9 @@ class Frame(NamedTuple):
     parent: int | None = None
     """The receiver's own call that this one is made for, by the receiver's number."""
     has_references: bool = False
-    """Whether the body holds references."""
+    has_arrays: bool = False
+    attachments: bytes = b""
+    """These three as :class:`Cargo` has them."""
 
 
 def build_frame(
@@ -70,16 +90,25 @@ def build_frame(
     body: bytes = b"",
     deadline_ms: float | None = None,
     parent: int | None = None,
-    has_references: bool = False,
+    cargo: Cargo | None = None,
 ) -> bytes:
-    """One frame without attachments, ready to be sent.
+    """One frame, ready to be sent.
 
     Raises:
         LimitExceeded: it is larger than receivers take; one of them would end the connection over it.
     """
-    if deadline_ms is None and parent is None and not has_references and len(body) <= FRAME_BYTES_MAX:
+    if deadline_ms is None and parent is None and cargo is None and len(body) <= FRAME_BYTES_MAX:
         return pack_header(len(body), kind, 0, 0, peer, call) + body
-    flags, prefix = _FLAG_REFERENCES if has_references else 0, b""
+    flags, attachments, prefix = 0, 0, b""
+    if cargo is not None:
+        flags = _FLAG_REFERENCES * cargo.has_references | _FLAG_ARRAYS * cargo.has_arrays
+        prefix = cargo.attachments
+        attachments = len(prefix) // ATTACHMENT.size
+        if attachments > FRAME_ATTACHMENTS_MAX:
+            raise LimitExceeded(
+                f"a message of {attachments} blocks of memory is over the limit of {FRAME_ATTACHMENTS_MAX}",
+                hint="send fewer tensors at once",
+            )
     if deadline_ms is not None:
         flags |= _FLAG_DEADLINE
         # Rounded up, so that a deadline still to come never reads as one that has passed.
@@ -93,7 +122,7 @@ def build_frame(
             f"a message of {length} bytes is over the limit of {FRAME_BYTES_MAX} bytes",
             hint="send less at once, such as a smaller batch, or write it to a file and send its path",
         )
-    return pack_header(length, kind, flags, 0, peer, call) + prefix + body
+    return pack_header(length, kind, flags, attachments, peer, call) + prefix + body
 
 
 class FrameAssembler:
@@ -175,35 +204,37 @@ class FrameAssembler:
             raise LimitExceeded(f"a frame of {length} bytes is over the limit of {self._frame_bytes_max} bytes")
         if not 0 < kind <= _KIND_MAX:
             raise ProtocolError(f"unknown frame kind {kind}")
-        if flags:
-            _check_flags(length, kind, flags)
         if attachments > FRAME_ATTACHMENTS_MAX:
             raise LimitExceeded(f"{attachments} attachments are over the limit of {FRAME_ATTACHMENTS_MAX}")
-        if attachments:
-            raise ProtocolError("attachments were not negotiated on this connection")
+        if flags or attachments:
+            _check_contents(length, kind, flags, attachments)
 
 
-def _check_flags(length: int, kind: int, flags: int) -> None:
+def _check_contents(length: int, kind: int, flags: int, attachments: int) -> None:
     if flags & ~_KNOWN_FLAGS:
         raise ProtocolError(f"unknown frame flags {flags:#x}")
     if flags & _CALL_FLAGS and kind != CALL:
         raise ProtocolError("only a call may have a deadline or a parent")
-    if flags & _FLAG_REFERENCES and kind not in _REFERRING_KINDS:
-        raise ProtocolError(f"a frame of kind {kind} holds no references")
-    needed = _PREFIX.size * (flags & _CALL_FLAGS).bit_count()
+    if flags & _VALUE_FLAGS and kind not in _KINDS_WITH_VALUES:
+        raise ProtocolError(f"a frame of kind {kind} holds no references or arrays")
+    if attachments and kind not in _KINDS_WITH_ATTACHMENTS:
+        raise ProtocolError(f"a frame of kind {kind} has no attachments")
+    needed = _PREFIX.size * (flags & _CALL_FLAGS).bit_count() + ATTACHMENT.size * attachments
     if length < needed:
         raise ProtocolError(f"a frame of {length} bytes cannot hold the {needed} that its header promises")
 
 
 def _frame_of(header: tuple[int, ...], payload: bytes | memoryview) -> Frame:
-    _, kind, flags, _, peer, call = header
-    if not flags:
+    _, kind, flags, count, peer, call = header
+    if not (flags or count):
         return Frame(kind, peer, call, payload)
-    at, deadline_ms, parent = 0, None, None
+    at, deadline_ms, parent = count * ATTACHMENT.size, None, None
+    attachments = bytes(payload[:at])
     if flags & _FLAG_DEADLINE:
         (deadline_ms,) = _PREFIX.unpack_from(payload, at)
         at += _PREFIX.size
     if flags & _FLAG_PARENT:
         (parent,) = _PREFIX.unpack_from(payload, at)
         at += _PREFIX.size
-    return Frame(kind, peer, call, payload[at:], deadline_ms, parent, bool(flags & _FLAG_REFERENCES))
+    refers, has_arrays = bool(flags & _FLAG_REFERENCES), bool(flags & _FLAG_ARRAYS)
+    return Frame(kind, peer, call, payload[at:], deadline_ms, parent, refers, has_arrays, attachments)

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from comfy_airlock.wire.credit import Turn
 from comfy_airlock.wire.errors import AirlockError
-from comfy_airlock.wire.frame import PROGRESS, Body
+from comfy_airlock.wire.frame import PROGRESS, Body, Cargo
 
 
 class Source(Protocol):
     """The channel that a call came over, as the call sees it."""
 
-    def answer(self, call: IncomingCall, kind: int, body: bytes, has_references: bool = False, /) -> bool: ...
+    def answer(self, call: IncomingCall, kind: int, body: bytes, cargo: Cargo | None = None, /) -> bool: ...
 
     def answer_aside(self, call: IncomingCall, kind: int, body: bytes, /) -> None: ...
 
@@ -23,7 +23,7 @@ class Source(Protocol):
     def decoded(self, call: IncomingCall, /) -> None: ...
 
     def send(
-        self, kind: int, peer: int, call: int, body: bytes, *, has_references: bool = False, turn: Turn | None = None
+        self, kind: int, peer: int, call: int, body: bytes, *, cargo: Cargo | None = None, turn: Turn | None = None
     ) -> object: ...
 
 
@@ -107,11 +107,11 @@ class IncomingCall:
         if self._on_cancel is not None:
             self._on_cancel.pop(token, None)
 
-    def progress(self, body: bytes, has_references: bool = False) -> None:
+    def progress(self, body: bytes, cargo: Cargo | None = None) -> None:
         """Tells the caller how it goes. Where it waits no longer, or a loop would wait for credit, nobody is told."""
         if not self.is_cancelled:
             turn = self if self.is_on_loop else None
             try:
-                self.channel.send(PROGRESS, self.peer, self.number, body, has_references=has_references, turn=turn)
+                self.channel.send(PROGRESS, self.peer, self.number, body, cargo=cargo, turn=turn)
             except AirlockError:
                 pass

@@ -2,11 +2,20 @@
 
 from typing import Final
 
-FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
+FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes of one frame after its header: bounds what a receiver buffers for it."""
 
 FRAME_ATTACHMENTS_MAX: Final = 4096
 """Attachments of one frame: bounds the work that one header can ask for."""
+
+INLINE_ARRAY_BYTES: Final = 64 * 1024
+"""Bytes from which on an array travels by lease, where it can."""
+
+INLINE_ARRAYS_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of smaller arrays that one message holds itself: further ones travel by lease."""
+
+ARRAYS_MAX: Final = 1024 * 1024
+"""Arrays of one message: bounds what a count in its table can ask for."""
 
 VALUE_EXTENSIONS_DEEP_MAX: Final = 64
 """Extensions inside one another: bounds the decoder's stack. Each holds a list, so this is a depth of 128 there."""

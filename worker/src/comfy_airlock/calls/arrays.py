@@ -1,0 +1,224 @@
+"""Arrays between this process and one other: noted while a message is encoded, then put into its table.
+
+What a message's blocks are to its receiver are leases, counted from the moment that they are in a table; a message that is
+not sent gives them back. Nothing of how memory is shared is imported before a first array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+from comfy_airlock.wire.arrays import LargeBytes
+from comfy_airlock.wire.frame import ATTACHMENT
+from comfy_airlock.wire.laden import LadenBody
+from comfy_airlock.wire.limits import INLINE_ARRAY_BYTES
+from comfy_airlock.wire.optional import standard
+
+if TYPE_CHECKING:
+    from comfy_airlock.memory.blocks import Block
+    from comfy_airlock.memory.leases import Leases
+    from comfy_airlock.memory.ledger import Gift
+
+_BYTES: Final = (bytes, bytearray, memoryview)
+_DEEP_MAX: Final = 64
+
+
+class CannotTake(Exception):
+    """The other side takes no blocks, as the first that it was to be given shows."""
+
+
+class PackedArrays:
+    """The arrays of one message: its attachments, and the leases that they are."""
+
+    __slots__ = ("attachments", "gift", "leases")
+
+    def __init__(self, attachments: bytes, gift: Gift | None, leases: Leases | None) -> None:
+        self.attachments = attachments
+        self.gift = gift
+        self.leases = leases
+
+    def settled(self) -> None:
+        """The message is with the process that is there now, or was."""
+        if self.gift is not None and self.leases is not None:
+            self.leases.settled(self.gift)
+
+    def take_back(self) -> None:
+        """The message was not sent, or its receiver died of it."""
+        if self.gift is not None and self.leases is not None:
+            self.leases.take_back(self.gift)
+
+
+class Arrays:
+    """Those of one pair of processes.
+
+    Attributes:
+        noted, unsettled: by thread; what is asked most is whether there is any.
+    """
+
+    def __init__(self, open_leases: Callable[[], Leases | None]) -> None:
+        """
+        Args:
+            open_leases: gives what blocks are shared by; None where the other side can't be given any.
+        """
+        self._open_leases = open_leases
+        self._leases: Leases | None = None
+        self._is_open = False
+        self._inline: set[int] = set()
+        self.noted: dict[int, list[Any]] = {}
+        self.unsettled: dict[int, PackedArrays] = {}
+
+    @property
+    def leases(self) -> Leases | None:
+        """What blocks are shared by, if any were."""
+        return self._leases
+
+    def _open(self) -> Leases | None:
+        if not self._is_open:
+            self._leases = self._open_leases()
+            self._is_open = True
+        return self._leases
+
+    # While a message is encoded, in its thread.
+
+    def note(self, value: Any) -> int:
+        noted = self.noted.setdefault(get_ident(), [])
+        noted.append(value)
+        return len(noted) - 1
+
+    def take(self) -> list[Any] | None:
+        return self.noted.pop(get_ident(), None)
+
+    def check(self, value: Any) -> None:
+        standard("comfy_airlock.memory.sources").source_of(value)
+
+    def wrap_large(self, value: Any) -> Any:
+        if self._open() is None or get_ident() in self._inline:
+            return None
+        wrapped = _with_bytes_marked(value, 0)
+        return None if wrapped is value else wrapped
+
+    def to_entries(self, noted: list[Any]) -> list[Any]:
+        thread = get_ident()
+        leases = None if thread in self._inline else self._open()
+        store = None if leases is None or not leases.can_take else _Store(leases)
+        pack = standard("comfy_airlock.memory.packing").pack
+        try:
+            packed = pack(noted, store)
+        except CannotTake:
+            packed = pack(noted, None)
+        if leases is not None:
+            leases.memory.count(packed.copied, packed.forwarded)
+        if leases is None or not packed.blocks:
+            self.unsettled[thread] = PackedArrays(b"", None, None)
+            return packed.entries  # type: ignore[no-any-return]
+        attachments = b"".join(_attachment(block) for block in packed.blocks)
+        self.unsettled[thread] = PackedArrays(attachments, leases.give(packed.blocks), leases)
+        return packed.entries  # type: ignore[no-any-return]
+
+    def settle(self) -> PackedArrays | None:
+        """What the message that this thread has encoded last carries of arrays; None where it has none."""
+        return self.unsettled.pop(get_ident(), None)
+
+    def revert(self) -> None:
+        self.take()
+        packed = self.settle()
+        if packed is not None:
+            packed.take_back()
+
+    def inline(self, encode: Callable[[], bytes]) -> bytes:
+        """Encodes a message that can carry no leases: nobody would know whether it arrives."""
+        thread = get_ident()
+        self._inline.add(thread)
+        try:
+            return encode()
+        finally:
+            self._inline.discard(thread)
+
+    # When one arrives.
+
+    def receive(self, body: LadenBody, attachments: bytes, *, is_direct: bool) -> None:
+        """Takes the blocks that a message names. Called on the thread that reads.
+
+        Raises:
+            ProtocolError: the other side names what it can't have a lease of.
+        """
+        leases = self._open()
+        if leases is not None and attachments:
+            body.blocks = leases.receive(attachments, is_direct=is_direct)
+
+    def from_entries(self, entries: Any, body: LadenBody) -> list[Any]:
+        arrays: list[Any] = standard("comfy_airlock.memory.unpacking").unpack(entries, lambda: self._mapped(body))
+        return arrays
+
+    def _mapped(self, body: LadenBody) -> list[Any]:
+        leases = self._open()
+        return [] if leases is None or not body.blocks else leases.memory.map(body.blocks)
+
+    @property
+    def has_returns(self) -> bool:
+        """Whether leases are to be returned, which what is sent next may as well take along."""
+        return self._leases is not None and self._leases.may_return()
+
+    def send_returns(self) -> None:
+        """Returns the leases that are to be returned."""
+        if self._leases is not None:
+            self._leases.send_returns()
+
+    def returned(self, attachments: bytes, call: int, *, is_direct: bool) -> None:
+        """Takes back what the other side returns. Raises ProtocolError as :meth:`Leases.returned` does."""
+        if self._leases is not None:
+            self._leases.returned(attachments, call, is_direct=is_direct)
+
+    def reclaim(self) -> None:
+        """The other side is short of memory."""
+        if self._leases is not None:
+            self._leases.memory.reclaimed()
+
+    def end(self) -> None:
+        """The other process is gone, or another is in its place."""
+        if self._leases is not None:
+            self._leases.end()
+
+
+class _Store:
+    """Where the blocks of a message come from."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+
+    def allocate(self, size: int) -> Any:
+        block = self._leases.memory.allocate(size, self._leases.audience)
+        # Whoever is of the arena's audience may be given it, unless it takes none at all.
+        if not self._leases.may_get(block.segment.number):
+            raise CannotTake
+        return block
+
+    def find(self, low: int, high: int) -> tuple[Block, int] | None:
+        found = self._leases.memory.find_unwritten(low, high)
+        if found is None or not self._leases.may_get(found.block.segment.number):
+            return None
+        return found
+
+
+def _attachment(block: Block) -> bytes:
+    segment, page, generation = block.key
+    return ATTACHMENT.pack(segment, page, block.pages, generation)
+
+
+def _with_bytes_marked(value: Any, depth: int) -> Any:
+    """The value with large bytes in lists, tuples and dicts marked as arrays; the same where there are none."""
+    cls = type(value)
+    if cls in _BYTES:
+        size = value.nbytes if cls is memoryview else len(value)
+        return LargeBytes(value) if size >= INLINE_ARRAY_BYTES else value
+    if depth >= _DEEP_MAX:
+        return value
+    if cls is dict:
+        items = {key: _with_bytes_marked(item, depth + 1) for key, item in value.items()}
+        return items if any(items[key] is not value[key] for key in value) else value
+    if cls is list or cls is tuple:
+        marked = [_with_bytes_marked(item, depth + 1) for item in value]
+        return cls(marked) if any(new is not old for new, old in zip(marked, value, strict=True)) else value
+    return value
