@@ -2,7 +2,7 @@
 
 from typing import Final
 
-FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
+FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes of one frame after its header: bounds what a receiver buffers for it."""
 
 FRAME_ATTACHMENTS_MAX: Final = 4096
