@@ -6,7 +6,8 @@
  */
 import type { Socket } from "bun";
 import { AirlockError, toAirlockError } from "./errors.ts";
-import { type Frame, FrameAssembler } from "./frame.ts";
+import type { Frame } from "./frame.ts";
+import { FrameAssembler } from "./frame-assembler.ts";
 import type { Limits } from "./limits.ts";
 import { Outbox, type Receipt, sharedBytesMax } from "./outbox.ts";
 import type { Flushable, WriteBatch } from "./write-batch.ts";

@@ -20,6 +20,7 @@ export const errorCodes = {
   pack_held: "too many of the pack's workers died: none is started until somebody says so, or the pack is edited",
   worker_died: "the worker process ended while the call was under way",
   reference_gone: "an object is gone that a reference named: its process ended, or the reference was released",
+  lease_gone: "memory is gone that a message named: its owner took it back, or freed it",
   node_not_found: "the pack has no such node",
   node_invalid: "the pack or the node does not follow ComfyUI's conventions",
   value_unsupported: "a value has a type that cannot cross the wire",

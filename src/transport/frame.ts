@@ -1,5 +1,5 @@
 /**
- * Frames: the 16-byte header and what follows it. Pure: bytes in, bytes out.
+ * Frames: the 16-byte header and what follows it. Pure: bytes in, bytes out. `frame-assembler.ts` cuts streams into them.
  *
  * Owns the layout of PROTOCOL.md, "Frames". The header is read and rewritten in place, so that the relay can forward a
  * frame without decoding its body. Twin of `worker/src/comfy_airlock/wire/frame.py`; both read
@@ -26,6 +26,8 @@ export const FrameKind = {
   event: 9,
   release: 10,
   credit: 11,
+  return: 12,
+  reclaim: 13,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
@@ -36,13 +38,16 @@ export const FrameFlag = {
   parent: 2,
   /** The body holds references. */
   references: 4,
+  /** The body is a table of arrays, and a value that refers to it. */
+  arrays: 8,
 } as const;
-const knownFlags = FrameFlag.deadline | FrameFlag.parent | FrameFlag.references;
 const callFlags = FrameFlag.deadline | FrameFlag.parent;
-const kindMax = FrameKind.credit;
+const bodyFlags = FrameFlag.references | FrameFlag.arrays;
+const knownFlags = callFlags | bodyFlags;
+const kindMax = FrameKind.reclaim;
 
-/** Kinds whose bodies may hold references. */
-const referringKinds: ReadonlySet<number> = new Set([
+/** Kinds whose bodies may hold references and arrays. */
+const valueKinds: ReadonlySet<number> = new Set([
   FrameKind.call,
   FrameKind.result,
   FrameKind.error,
@@ -50,10 +55,33 @@ const referringKinds: ReadonlySet<number> = new Set([
   FrameKind.event,
 ]);
 
+/** Kinds that may have attachments. */
+const attachingKinds: ReadonlySet<number> = new Set([
+  FrameKind.call,
+  FrameKind.result,
+  FrameKind.progress,
+  FrameKind.event,
+  FrameKind.return,
+]);
+
+/** Kinds that say all they have to say without a body. */
+const bodilessKinds: ReadonlySet<number> = new Set([FrameKind.return, FrameKind.reclaim]);
+
+/** A block of a segment, as a frame names it: whole pages of 4096 bytes. */
+export interface Attachment {
+  readonly segment: number;
+  /** The block's first page, counted from the segment's beginning. */
+  readonly page: number;
+  readonly pages: number;
+  /** Which of the blocks that began at this page one after the other. */
+  readonly generation: number;
+}
+
 /** A whole frame as bytes, header included. Accessors below read it in place. */
 export type Frame = Uint8Array;
 
-function readU32(bytes: Uint8Array, at: number): number {
+/** A u32, little-endian; 0 for bytes that are not there. */
+export function readU32(bytes: Uint8Array, at: number): number {
   return (
     (((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16)) >>> 0) +
     (bytes[at + 3] ?? 0) * 0x1000000
@@ -86,6 +114,24 @@ export function frameLength(frame: Frame): number {
 
 export function frameAttachmentCount(frame: Frame): number {
   return (frame[6] ?? 0) | ((frame[7] ?? 0) << 8);
+}
+
+/**
+ * The blocks that a frame names, in order.
+ *
+ * @throws AirlockError `protocol_error` for one without pages, or of segment 0, which there is not.
+ */
+export function frameAttachments(frame: Frame): Attachment[] {
+  return Array.from({ length: frameAttachmentCount(frame) }, (_, index) => {
+    const at = headerBytes + index * attachmentBytes;
+    const segment = readU32(frame, at);
+    const page = readU32(frame, at + 4);
+    const pages = readU32(frame, at + 8);
+    if (segment === 0 || pages === 0) {
+      throw new AirlockError("protocol_error", `attachment ${index} is no block: ${pages} pages of segment ${segment}`);
+    }
+    return { segment, page, pages, generation: readU32(frame, at + 12) };
+  });
 }
 
 /** The destination when sent, the source when delivered. */
@@ -136,6 +182,11 @@ export function frameHasReferences(frame: Frame): boolean {
   return (frameFlags(frame) & FrameFlag.references) !== 0;
 }
 
+/** Whether the body is a table of arrays, and a value that refers to it. */
+export function frameHasArrays(frame: Frame): boolean {
+  return (frameFlags(frame) & FrameFlag.arrays) !== 0;
+}
+
 /** Rounded up: a call with time left should not arrive as one without. */
 function wholeMs(ms: number): number {
   return Math.min(0xffff_ffff, Math.max(0, Math.ceil(ms)));
@@ -162,12 +213,15 @@ export interface FrameFields {
   readonly parent?: number | undefined;
   /** Whether the body holds references. */
   readonly hasReferences?: boolean;
+  /** Whether the body is a table of arrays, and a value that refers to it. */
+  readonly hasArrays?: boolean;
+  readonly attachments?: readonly Attachment[] | undefined;
   /** The msgpack body, in as many parts as is handy for the sender. */
   readonly body?: Uint8Array | readonly Uint8Array[];
 }
 
 /**
- * Builds a frame without attachments.
+ * Builds a frame.
  *
  * @param bytesMax what may follow the header; by default all that the header can tell.
  * @throws AirlockError `limit_exceeded` where more would.
@@ -177,7 +231,9 @@ export function buildFrame(fields: FrameFields, bytesMax = 0xffff_ffff): Frame {
   const prefixes = [fields.deadlineMs === undefined ? undefined : wholeMs(fields.deadlineMs), fields.parent].filter(
     (each) => each !== undefined,
   );
-  const length = parts.reduce((sum, part) => sum + part.byteLength, prefixes.length * prefixBytes);
+  const attachments = fields.attachments ?? [];
+  const beforeBody = attachments.length * attachmentBytes + prefixes.length * prefixBytes;
+  const length = parts.reduce((sum, part) => sum + part.byteLength, beforeBody);
   checkFrameLength(length, bytesMax);
   const frame = new Uint8Array(headerBytes + length);
   writeU32(frame, 0, length);
@@ -185,10 +241,20 @@ export function buildFrame(fields: FrameFields, bytesMax = 0xffff_ffff): Frame {
   frame[5] =
     (fields.deadlineMs === undefined ? 0 : FrameFlag.deadline) |
     (fields.parent === undefined ? 0 : FrameFlag.parent) |
-    (fields.hasReferences ? FrameFlag.references : 0);
+    (fields.hasReferences ? FrameFlag.references : 0) |
+    (fields.hasArrays ? FrameFlag.arrays : 0);
+  frame[6] = attachments.length;
+  frame[7] = attachments.length >>> 8;
   writeU32(frame, 8, fields.peer);
   writeU32(frame, 12, fields.call);
   let at = headerBytes;
+  for (const { segment, page, pages, generation } of attachments) {
+    writeU32(frame, at, segment);
+    writeU32(frame, at + 4, page);
+    writeU32(frame, at + 8, pages);
+    writeU32(frame, at + 12, generation);
+    at += attachmentBytes;
+  }
   for (const prefix of prefixes) {
     writeU32(frame, at, prefix);
     at += prefixBytes;
@@ -227,8 +293,8 @@ export function checkHeader(header: Uint8Array, limits: Limits): void {
   if (flags & callFlags && kind !== FrameKind.call) {
     throw new AirlockError("protocol_error", "only a call may have a deadline or a parent");
   }
-  if (flags & FrameFlag.references && !referringKinds.has(kind)) {
-    throw new AirlockError("protocol_error", `a frame of kind ${kind} holds no references`);
+  if (flags & bodyFlags && !valueKinds.has(kind)) {
+    throw new AirlockError("protocol_error", `a frame of kind ${kind} holds neither references nor arrays`);
   }
   const attachments = frameAttachmentCount(header);
   if (attachments > limits.frameAttachmentsMax) {
@@ -237,101 +303,16 @@ export function checkHeader(header: Uint8Array, limits: Limits): void {
       `${attachments} attachments are over the limit of ${limits.frameAttachmentsMax}`,
     );
   }
-  if (attachments > 0) throw new AirlockError("protocol_error", "attachments were not negotiated on this connection");
+  if (attachments > 0 && !attachingKinds.has(kind)) {
+    throw new AirlockError("protocol_error", `a frame of kind ${kind} has no attachments`);
+  }
   const needed = bytesBeforeBody(header);
   if (length < needed)
     throw new AirlockError(
       "protocol_error",
       `a frame of ${length} bytes cannot hold the ${needed} its header promises`,
     );
-}
-
-/** A first allocation for a frame that did not arrive whole; a header alone should not reserve its whole length. */
-const partialBytesMin = 64 * 1024;
-
-/**
- * Cuts a byte stream into frames, however it is chopped up.
- *
- * Frames that lie whole in a chunk are handed on as views into it, without a copy: a sink that keeps one past its
- * return must copy it.
- */
-export class FrameAssembler {
-  readonly #limits: Limits;
-  readonly #admit: (header: Uint8Array) => void;
-  #partial = new Uint8Array(0);
-  #have = 0;
-
-  /** @param admit refuses, by throwing, a frame whose header is well-formed but out of place here. */
-  constructor(limits: Limits, admit: (header: Uint8Array) => void = () => undefined) {
-    this.#limits = limits;
-    this.#admit = admit;
-  }
-
-  /** Bytes of an unfinished frame that are held back. */
-  get pendingBytes(): number {
-    return this.#have;
-  }
-
-  /**
-   * Takes the next bytes of the stream and passes on each frame that they complete.
-   *
-   * @throws AirlockError as {@link checkHeader} and `admit`; the stream is unusable afterwards.
-   */
-  push(chunk: Uint8Array, sink: (frame: Frame) => void): void {
-    let at = 0;
-    while (at < chunk.byteLength) {
-      if (this.#have > 0) {
-        at += this.#continuePartial(chunk.subarray(at), sink);
-        continue;
-      }
-      const rest = chunk.byteLength - at;
-      if (rest >= headerBytes) {
-        const total = headerBytes + readU32(chunk, at);
-        // One view serves the check too, which looks at the header alone.
-        const frame = chunk.subarray(at, at + total);
-        this.#check(frame);
-        if (rest >= total) {
-          sink(frame);
-          at += total;
-          continue;
-        }
-      }
-      this.#append(chunk.subarray(at));
-      return;
-    }
-  }
-
-  /** Adds to the unfinished frame and passes it on once whole; returns how many bytes of `rest` it took. */
-  #continuePartial(rest: Uint8Array, sink: (frame: Frame) => void): number {
-    const target = this.#have < headerBytes ? headerBytes : headerBytes + frameLength(this.#partial);
-    const taken = rest.subarray(0, target - this.#have);
-    this.#append(taken);
-    if (this.#have < headerBytes) return taken.byteLength;
-    if (target === headerBytes) this.#check(this.#partial.subarray(0, headerBytes));
-    if (this.#have === headerBytes + frameLength(this.#partial)) {
-      const frame = this.#partial.subarray(0, this.#have);
-      this.#partial = new Uint8Array(0);
-      this.#have = 0;
-      sink(frame);
-    }
-    return taken.byteLength;
-  }
-
-  #check(header: Uint8Array): void {
-    checkHeader(header, this.#limits);
-    this.#admit(header);
-  }
-
-  #append(bytes: Uint8Array): void {
-    const needed = this.#have + bytes.byteLength;
-    if (needed > this.#partial.byteLength) {
-      const grown = new Uint8Array(
-        Math.max(needed, Math.min(partialBytesMin, needed * 2), this.#partial.byteLength * 2),
-      );
-      grown.set(this.#partial.subarray(0, this.#have));
-      this.#partial = grown;
-    }
-    this.#partial.set(bytes, this.#have);
-    this.#have = needed;
+  if (length > needed && bodilessKinds.has(kind)) {
+    throw new AirlockError("protocol_error", `a frame of kind ${kind} has no body`);
   }
 }

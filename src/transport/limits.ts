@@ -10,6 +10,10 @@ export interface Limits {
   readonly controlBytesMax: number;
   /** Attachments of one frame: bounds the work that one header can ask for. */
   readonly frameAttachmentsMax: number;
+  /** Bytes of the segments that one peer owns at once: bounds the memory that it can have the server name. */
+  readonly segmentBytesMax: number;
+  /** Segments that one peer owns at once: bounds the server's descriptors, of which each segment takes one. */
+  readonly segmentsPerPeerMax: number;
   /** Nesting of arrays, maps and extensions in a body: bounds the decoder's stack. */
   readonly valueDepthMax: number;
   /** Bytes queued for a peer that does not read: past it, that peer's connection is closed. */
@@ -50,13 +54,15 @@ export interface Limits {
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
 
 /** The limits in force unless `serve` is told otherwise. */
 export const defaultLimits: Limits = {
-  // Tensors travel inside frames for now, so a frame has to hold a batch of images.
-  frameBytesMax: 256 * MiB,
+  frameBytesMax: 16 * MiB,
   controlBytesMax: MiB,
   frameAttachmentsMax: 4096,
+  segmentBytesMax: 64 * GiB,
+  segmentsPerPeerMax: 4096,
   valueDepthMax: 128,
   outboxBytesMax: 1024 * MiB,
   creditWindowBytes: 4 * MiB,

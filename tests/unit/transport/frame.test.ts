@@ -4,12 +4,13 @@ import { AirlockError } from "../../../src/transport/errors.ts";
 import {
   buildFrame,
   type Frame,
-  FrameAssembler,
   FrameKind,
   frameAttachmentCount,
+  frameAttachments,
   frameBody,
   frameCall,
   frameDeadlineMs,
+  frameHasArrays,
   frameHasReferences,
   frameKind,
   frameLength,
@@ -22,6 +23,7 @@ import {
   setFrameParent,
   setFramePeer,
 } from "../../../src/transport/frame.ts";
+import { FrameAssembler } from "../../../src/transport/frame-assembler.ts";
 import { defaultLimits, type Limits } from "../../../src/transport/limits.ts";
 import { hexOf, joined } from "../../support/bytes.ts";
 import { thrownBy } from "../../support/errors.ts";
@@ -35,6 +37,16 @@ const fields = fc.record({
   deadlineMs: fc.option(u32, { nil: undefined }),
   parent: fc.option(u32, { nil: undefined }),
   hasReferences: fc.boolean(),
+  hasArrays: fc.boolean(),
+  attachments: fc.array(
+    fc.record({
+      segment: u32.filter((each) => each > 0),
+      page: u32,
+      pages: u32.filter((each) => each > 0),
+      generation: u32,
+    }),
+    { maxLength: 3 },
+  ),
   body: fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 4 }),
 });
 const referring: readonly number[] = [
@@ -44,11 +56,16 @@ const referring: readonly number[] = [
   FrameKind.progress,
   FrameKind.event,
 ];
-/** Only a call may have a deadline and a parent, and not every kind references. */
+const attaching: readonly number[] = [...referring.filter((kind) => kind !== FrameKind.error), FrameKind.return];
+const bodiless: readonly number[] = [FrameKind.return, FrameKind.reclaim];
+/** Only a call may have a deadline and a parent, and not every kind refers to something, or has a body. */
 const lawful = fields.map((frame) => ({
   ...frame,
   ...(frame.kind !== FrameKind.call && { deadlineMs: undefined, parent: undefined }),
   hasReferences: frame.hasReferences && referring.includes(frame.kind),
+  hasArrays: frame.hasArrays && referring.includes(frame.kind),
+  attachments: attaching.includes(frame.kind) ? frame.attachments : [],
+  body: bodiless.includes(frame.kind) ? [] : frame.body,
 }));
 
 /** What an assembler makes of `chunks`: copies of its frames, and the most bytes that it held back. */
@@ -84,7 +101,7 @@ describe("a frame", () => {
   test("gives back what it was built from", () => {
     fc.assert(
       fc.property(fields, (built) => {
-        const { kind, peer, call, deadlineMs, parent, hasReferences, body } = built;
+        const { kind, peer, call, deadlineMs, parent, hasReferences, hasArrays, attachments, body } = built;
         const frame = buildFrame(built);
         expect(frameKind(frame)).toBe(kind);
         expect(framePeer(frame)).toBe(peer);
@@ -92,7 +109,9 @@ describe("a frame", () => {
         expect(frameDeadlineMs(frame)).toBe(deadlineMs);
         expect(frameParent(frame)).toBe(parent);
         expect(frameHasReferences(frame)).toBe(hasReferences);
-        expect(frameAttachmentCount(frame)).toBe(0);
+        expect(frameHasArrays(frame)).toBe(hasArrays);
+        expect(frameAttachmentCount(frame)).toBe(attachments.length);
+        expect(frameAttachments(frame)).toEqual(attachments);
         expect(frameLength(frame)).toBe(frame.byteLength - headerBytes);
         expect(hexOf(frameBody(frame))).toBe(hexOf(joined(body)));
       }),
@@ -134,6 +153,24 @@ describe("a frame", () => {
   });
 });
 
+describe("attachments", () => {
+  const call = { kind: FrameKind.call, peer: 1, call: 2 };
+  const block = { segment: 1, page: 1, pages: 1, generation: 0 };
+
+  test.each([
+    ["without pages", { ...block, pages: 0 }, "attachment 1 is no block: 0 pages of segment 1"],
+    ["of segment 0", { ...block, segment: 0 }, "attachment 1 is no block: 1 pages of segment 0"],
+  ])("%s are refused when they are read", (_, bad, message) => {
+    const frame = buildFrame({ ...call, attachments: [block, bad] });
+    expect(thrownBy(() => frameAttachments(frame))).toMatchObject({ code: "protocol_error", message });
+  });
+
+  test("count towards what a frame may have", () => {
+    expect(thrownBy(() => buildFrame({ ...call, attachments: [block, block] }, 31)).code).toBe("limit_exceeded");
+    expect(buildFrame({ ...call, attachments: [block, block] }, 32).byteLength).toBe(headerBytes + 32);
+  });
+});
+
 describe("an assembler", () => {
   test("makes the same frames of a stream, however it is chopped up", () => {
     const lengths = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 8 });
@@ -149,7 +186,7 @@ describe("an assembler", () => {
 
   test("makes the same frames of a stream that is fed byte by byte", () => {
     const frames = kinds.map((kind, index) =>
-      buildFrame({ kind, peer: index, call: index, body: new Uint8Array(index) }),
+      buildFrame({ kind, peer: index, call: index, body: new Uint8Array(bodiless.includes(kind) ? 0 : index) }),
     );
     expect(assemble(cut(joined(frames), [1])).frames.map(hexOf)).toEqual(frames.map(hexOf));
   });
@@ -182,14 +219,27 @@ describe("an assembler", () => {
     ["a frame over the limit", header({ length: 1001 }), "limit_exceeded", "1001"],
     ["a frame of 4 GiB", header({ length: 0xffff_ffff }), "limit_exceeded", "4294967295"],
     ["kind 0", header({ kind: 0 }), "protocol_error", "kind 0"],
-    ["a kind that is reserved", header({ kind: 12 }), "protocol_error", "kind 12"],
-    ["a flag that is reserved", header({ flags: 8 }), "protocol_error", "0x8"],
+    ["a kind that is reserved", header({ kind: 14 }), "protocol_error", "kind 14"],
+    ["a flag that is reserved", header({ flags: 16 }), "protocol_error", "0x10"],
     ["a deadline on a result", header({ kind: FrameKind.result, flags: 1, length: 4 }), "protocol_error", "deadline"],
     ["a parent on an answer", header({ kind: FrameKind.error, flags: 2, length: 4 }), "protocol_error", "parent"],
     ["references in a cancel", header({ kind: FrameKind.cancel, flags: 4 }), "protocol_error", "references"],
     ["a deadline and a parent in the room of one", header({ flags: 3, length: 7 }), "protocol_error", "7 bytes"],
     ["a deadline without room for it", header({ flags: 1, length: 3 }), "protocol_error", "3 bytes"],
-    ["an attachment", header({ attachments: 1, length: 16 }), "protocol_error", "attachments"],
+    ["arrays in a cancel", header({ kind: FrameKind.cancel, flags: 8 }), "protocol_error", "arrays"],
+    [
+      "an attachment of an error",
+      header({ kind: FrameKind.error, attachments: 1, length: 16 }),
+      "protocol_error",
+      "kind 5 has no attachments",
+    ],
+    ["an attachment without room for it", header({ attachments: 1, length: 15 }), "protocol_error", "15 bytes"],
+    [
+      "a return with a body",
+      header({ kind: FrameKind.return, attachments: 1, length: 17 }),
+      "protocol_error",
+      "kind 12 has no body",
+    ],
     ["attachments over the limit", header({ attachments: 4097 }), "limit_exceeded", "4097"],
   ] as const;
 

@@ -4,16 +4,19 @@ import { decode, encode } from "../../../src/transport/codec.ts";
 import { errorCodes } from "../../../src/transport/errors.ts";
 import {
   buildFrame,
-  FrameAssembler,
   type FrameKind,
+  frameAttachmentCount,
+  frameAttachments,
   frameBody,
   frameCall,
   frameDeadlineMs,
+  frameHasArrays,
   frameHasReferences,
   frameKind,
   frameParent,
   framePeer,
 } from "../../../src/transport/frame.ts";
+import { FrameAssembler } from "../../../src/transport/frame-assembler.ts";
 import { defaultLimits } from "../../../src/transport/limits.ts";
 import { Reference, type ReferenceKind } from "../../../src/transport/references.ts";
 import { type ArrayKind, Complex, Float, FrozenSet, Named, NdArray, Tuple } from "../../../src/transport/values.ts";
@@ -67,6 +70,8 @@ interface FrameCases {
     readonly deadline_ms: number | null;
     readonly parent?: number;
     readonly references?: true;
+    readonly arrays?: true;
+    readonly attachments?: readonly (readonly [number, number, number, number])[];
     readonly body: string;
     readonly hex: string;
   }[];
@@ -212,11 +217,16 @@ describe("references", () => {
 
 describe("frames", () => {
   test.each(frames.frames.map((vector) => [vector.name, vector] as const))("%s is built and read", (_, vector) => {
-    const { kind, peer, call, body, hex, parent, references = false } = vector;
+    const { kind, peer, call, body, hex, parent, references = false, arrays = false } = vector;
     const deadlineMs = vector.deadline_ms ?? undefined;
-    expect(
-      hexOf(buildFrame({ kind, peer, call, deadlineMs, parent, hasReferences: references, body: bytesOf(body) })),
-    ).toBe(hex);
+    const attachments = (vector.attachments ?? []).map(([segment, page, pages, generation]) => ({
+      segment,
+      page,
+      pages,
+      generation,
+    }));
+    const holds = { hasReferences: references, hasArrays: arrays, attachments };
+    expect(hexOf(buildFrame({ kind, peer, call, deadlineMs, parent, ...holds, body: bytesOf(body) }))).toBe(hex);
     const frame = bytesOf(hex);
     expect(frameKind(frame)).toBe(kind);
     expect(framePeer(frame)).toBe(peer);
@@ -224,6 +234,9 @@ describe("frames", () => {
     expect(frameDeadlineMs(frame)).toBe(deadlineMs);
     expect(frameParent(frame)).toBe(parent);
     expect(frameHasReferences(frame)).toBe(references);
+    expect(frameHasArrays(frame)).toBe(arrays);
+    expect(frameAttachmentCount(frame)).toBe(attachments.length);
+    expect(frameAttachments(frame)).toEqual(attachments);
     expect(hexOf(frameBody(frame))).toBe(body);
   });
 
