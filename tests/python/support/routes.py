@@ -75,7 +75,7 @@ class _WorkerSide:
         self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
         self.executor = Executor(self.pair.service, lead)
         self.called = self.executor.submit
-        self.referring = lambda frame: self.pair.references.undecoded.hold(frame.body)
+        self.laden = lambda frame: self.pair.laden(frame, is_direct=True)
         host_link._LATEST["host"] = self.pair
         self.channel.attach(self, [])
         self.streams.add(self.channel)
@@ -102,7 +102,7 @@ class _HostSide:
         self.channel = Channel(link, Codec(), "the worker")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.link = PackLink(self.channel, 1, "calls")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.link.line = self.channel
-        self.referring = self.link.referring
+        self.laden = lambda frame: self.link.pair.laden(frame, is_direct=True)
         self.channel.attach(self, [])
         self.channel.keep("airlock-memory-host")
 
@@ -112,7 +112,7 @@ class _HostSide:
     def gave_up(self) -> None: ...
 
     def received(self, frame: Frame) -> None:
-        self.link.received(frame)
+        self.link.received(frame, is_direct=True)
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         self.link.line_ended(self.channel)

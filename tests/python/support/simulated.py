@@ -6,6 +6,8 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+from comfy_airlock.calls.arrays import Arrays
+from comfy_airlock.calls.load import Load
 from comfy_airlock.calls.references import References
 from comfy_airlock.calls.survey import take_survey, to_wire
 from comfy_airlock.calls.waiting import Outcome
@@ -20,6 +22,7 @@ class Side:
         self.name = name
         self.entangled = entangled
         self.references = References(self, reveals=True)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.arrays = Arrays(lambda: None)
         self.codec = Codec(references=self.references)
         self.far: Side = self
         self.told: Callable[[Outcome], object] | None = None
@@ -31,6 +34,10 @@ class Side:
 
     def discard(self, number: int, receipts: int) -> None:
         self.far.references.release(number, receipts)
+
+    def settle(self) -> Load | None:
+        receipts = self.references.settle()
+        return None if receipts is None else Load(self.references, receipts, None)
 
     def send(self, value: Any) -> bytes:
         """A value on its way to the other side."""

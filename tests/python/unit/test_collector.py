@@ -253,7 +253,7 @@ def test_message_that_was_not_sent_does_not_count() -> None:
         def decoded(self, call: IncomingCall) -> None: ...
 
     source: Any = AnsweredBefore()
-    service = Service(side.codec, side.references, {"home": lambda: theirs, "own": Thing})
+    service = Service(side.codec, side, {"home": lambda: theirs, "own": Thing})
     for method in ("home", "own"):
         service.run(IncomingCall(source, 1, 1, side.codec.encode([method, [], {}])))
     assert side.references.traffic() == before

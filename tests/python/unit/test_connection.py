@@ -86,7 +86,7 @@ def test_hello_says_who_connects_and_the_welcome_is_kept(tmp_path: Path) -> None
     assert hellos == [
         {
             "protocol": {"min": 1, "max": 1},
-            "features": ["line", "credit"],
+            "features": ["line", "credit", "segments"],
             "pid": os.getpid(),
             "role": "worker",
             "token": "t",
@@ -161,7 +161,7 @@ def test_frames_that_came_with_the_welcome_are_not_lost(tmp_path: Path) -> None:
         def gave_up(self) -> None:
             raise AssertionError
 
-        def referring(self, frame: object) -> bytes:
+        def laden(self, frame: object) -> bytes:
             raise AssertionError(frame)
 
         def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
@@ -571,7 +571,7 @@ def test_signal_in_the_middle_of_a_message_ends_the_connection_and_says_so(tmp_p
             waiting.start()
             assert first_waits.wait(SECONDS_MAX)
             with pytest.raises(Interrupted):
-                call(airlock, bytes(50_000_000))
+                call(airlock, bytes(15_000_000))
             waiting.join(SECONDS_MAX)
             with pytest.raises(Disconnected, match="interrupted in the middle"):
                 call(airlock, "after")

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from comfy_airlock.calls.arrays import Arrays
 from comfy_airlock.calls.service import Service
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import NodeNotFound
-from comfy_airlock.wire.frame import Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.frame import Cargo, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Seat
 from comfy_airlock.wire.reference import Reference
@@ -57,6 +58,16 @@ class NoReferences:
         assert receipts is None
 
 
+class Plain:
+    """A shipper of messages that carry nothing but plain values."""
+
+    references = NoReferences()
+    arrays = Arrays(lambda: None)
+
+    def settle(self) -> None:
+        return None
+
+
 class Rig:
     """An executor on a thread of its own, what it was asked, and what it answered."""
 
@@ -64,7 +75,7 @@ class Rig:
         self.sent: list[Frame] = []
         self.answered = threading.Condition()
         self.calls: dict[int, IncomingCall] = {}
-        self.service = Service(CODEC, NoReferences(), methods, "ink")
+        self.service = Service(CODEC, Plain(), methods, "ink")
         self.executor = Executor(self.service, ReadElsewhere())
         self.ended_with: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="airlock-test-executor")

@@ -21,7 +21,7 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
-from comfy_airlock.wire.frame import Body, Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.frame import Body, Cargo, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.reference import Reference
 from comfy_airlock.wire.sending import Sender
@@ -47,7 +47,7 @@ class Side:
     def called(self, call: IncomingCall) -> None:
         self.pair.service.run(call)
 
-    def referring(self, frame: Frame) -> Body:
+    def laden(self, frame: Frame) -> Body:
         return self.pair.references.undecoded.hold(frame.body)
 
     def gave_up(self) -> None: ...

@@ -7,7 +7,8 @@ from weakref import ref
 
 import pytest
 
-from comfy_airlock.calls.undecoded import LadenBody, UndecodedBodies
+from comfy_airlock.calls.undecoded import UndecodedBodies
+from comfy_airlock.wire.laden import LadenBody
 
 
 def test_release_waits_for_the_bodies_before_it_and_for_no_others() -> None:

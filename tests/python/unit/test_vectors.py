@@ -18,7 +18,7 @@ from comfy_airlock.wire.arrays import AsTensor
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ERROR_CODES, AirlockError, ValueInvalid
 from comfy_airlock.wire.extensions import ARRAY, NAMED
-from comfy_airlock.wire.frame import CALL, Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.frame import ATTACHMENT, CALL, Cargo, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 from comfy_airlock.wire.registry import Opaque
 from feeding import feed
@@ -117,15 +117,18 @@ def fed(data: bytes, size: int, assembler: FrameAssembler | None = None) -> list
 @pytest.mark.parametrize("case", named(FRAMES["frames"]))
 def test_frame_is_read_from_its_vector(case: dict[str, Any], size: int) -> None:
     (frame,) = fed(unhex(case["hex"]), size)
+    attachments = b"".join(ATTACHMENT.pack(*each) for each in case.get("attachments", []))
     assert frame._replace(body=bytes(frame.body).hex()) == (
         case["kind"], case["peer"], case["call"], case["body"],
-        case["deadline_ms"], case.get("parent"), case.get("references", False),
+        case["deadline_ms"], case.get("parent"), case.get("references", False), case.get("arrays", False), attachments,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("case", named(FRAMES["frames"]))
 def test_frame_is_written_as_its_vector(case: dict[str, Any]) -> None:
-    extras = case["deadline_ms"], case.get("parent"), case.get("references", False)
+    attachments = b"".join(ATTACHMENT.pack(*each) for each in case.get("attachments", []))
+    cargo = Cargo(case.get("references", False), case.get("arrays", False), attachments)
+    extras = case["deadline_ms"], case.get("parent"), cargo
     assert build_frame(case["kind"], case["peer"], case["call"], unhex(case["body"]), *extras).hex() == case["hex"]
 
 

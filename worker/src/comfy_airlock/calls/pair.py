@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from comfy_airlock.calls.arrays import Arrays, PackedArrays
+from comfy_airlock.calls.arrays import Arrays
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.deadline import CallTimeout, Deadline
 from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.calls.load import Load
 from comfy_airlock.calls.objects import Objects
 from comfy_airlock.calls.question import Question
 from comfy_airlock.calls.references import References
@@ -24,7 +25,7 @@ from comfy_airlock.calls.waiting import LoopWaiter, OnProgress, Outcome, ThreadW
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
-from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RECLAIM, RELEASE, RETURN, Body, Cargo, Frame
+from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RECLAIM, RELEASE, RETURN, Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import EVENT_BYTES_MAX
@@ -34,38 +35,6 @@ Route = tuple[Channel, int]
 """A channel, and whom its frames are addressed to."""
 
 EventHandler = Callable[[Any], object]
-
-
-class Load:
-    """What one message carries besides plain values, from when it is encoded until nothing can become of it any more.
-
-    Attributes:
-        cargo: as its frame has it.
-    """
-
-    __slots__ = ("_arrays", "_receipts", "_references", "cargo")
-
-    def __init__(self, references: References, receipts: list[int] | None, arrays: PackedArrays | None) -> None:
-        self._references = references
-        self._receipts = receipts
-        self._arrays = arrays
-        attachments = b"" if arrays is None else arrays.attachments
-        self.cargo = Cargo(receipts is not None, arrays is not None, attachments)
-
-    def revert(self) -> None:
-        """It was not sent, or nobody was given it."""
-        self._references.revert(self._receipts)
-        self.died()
-
-    def died(self) -> None:
-        """Its receiver died of it; what that held besides is told otherwise."""
-        if self._arrays is not None:
-            self._arrays.take_back()
-
-    def settled(self) -> None:
-        """It is with the other side: what is there of it is in that one's hands."""
-        if self._arrays is not None:
-            self._arrays.settled()
 
 
 class Pair:

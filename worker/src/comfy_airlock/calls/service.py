@@ -21,7 +21,7 @@ from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.optional import standard
 
 if TYPE_CHECKING:
-    from comfy_airlock.calls.pair import Load
+    from comfy_airlock.calls.load import Load
 
 Method = Callable[..., Any]
 

@@ -27,7 +27,7 @@ from comfy_airlock.wire.optional import standard
 if TYPE_CHECKING:
     import asyncio
 
-    from comfy_airlock.calls.pair import Load
+    from comfy_airlock.calls.load import Load
     from comfy_airlock.calls.service import Service
     from comfy_airlock.wire.channel import Channel
     from comfy_airlock.wire.credit import Credit

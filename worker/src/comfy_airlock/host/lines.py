@@ -52,9 +52,9 @@ class PackLink:
         connection: Connection,
         peer: int,
         name: str | None,
-        sharing: Sharing,
         entangled: Callable[[], None] | None = None,
         pair_class: type[Pair] = Pair,
+        sharing: Sharing | None = None,
     ) -> None:
         self._connection = connection
         self._servants = Servants()
@@ -72,7 +72,9 @@ class PackLink:
             name=name,
             reveals=False,
             entangled=entangled,
-            open_leases=lambda: sharing.leases(peer, lambda: self.audience, self._said_name, self._route),
+            open_leases=lambda: (
+                None if sharing is None else sharing.leases(peer, lambda: self.audience, self._said_name, self._route)
+            ),
         )
         self.pair.on(LOG_EVENT, self._logged)
         self._logs: Any = None
@@ -183,7 +185,7 @@ class Lines:
             link = self._packs.get(peer)
             if link is None:
                 link = self._packs[peer] = PackLink(
-                    self._connection, peer, name, self.sharing, self.collector.wake, pair_class
+                    self._connection, peer, name, self.collector.wake, pair_class, self.sharing
                 )
             link.pair.name = name or link.pair.name
             return link

@@ -155,7 +155,7 @@ Block = OwnBlock | HeldBlock
 class Mapping:
     """A private mapping of pages of one segment, with the blocks that lie in it. Ended when this is garbage."""
 
-    __slots__ = ("_ended", "address", "blocks", "first_page", "size")
+    __slots__ = ("__weakref__", "_ended", "address", "blocks", "first_page", "size")
 
     def __init__(self, address: int, size: int, first_page: int, blocks: list[Block], ended: EndedHolds) -> None:
         self.address = address

@@ -47,6 +47,7 @@ _VALUE_FLAGS: Final = _FLAG_REFERENCES | _FLAG_ARRAYS
 _KNOWN_FLAGS: Final = _CALL_FLAGS | _VALUE_FLAGS
 _KINDS_WITH_VALUES: Final = frozenset({CALL, RESULT, ERROR, PROGRESS, EVENT})
 _KINDS_WITH_ATTACHMENTS: Final = frozenset({CALL, RESULT, PROGRESS, EVENT, RETURN})
+_KINDS_WITHOUT_BODY: Final = frozenset({RETURN, RECLAIM})
 _DEADLINE_MS_MAX: Final = 0xFFFF_FFFF
 
 
@@ -206,7 +207,7 @@ class FrameAssembler:
             raise ProtocolError(f"unknown frame kind {kind}")
         if attachments > FRAME_ATTACHMENTS_MAX:
             raise LimitExceeded(f"{attachments} attachments are over the limit of {FRAME_ATTACHMENTS_MAX}")
-        if flags or attachments:
+        if flags or attachments or kind in _KINDS_WITHOUT_BODY:
             _check_contents(length, kind, flags, attachments)
 
 
@@ -220,6 +221,8 @@ def _check_contents(length: int, kind: int, flags: int, attachments: int) -> Non
     if attachments and kind not in _KINDS_WITH_ATTACHMENTS:
         raise ProtocolError(f"a frame of kind {kind} has no attachments")
     needed = _PREFIX.size * (flags & _CALL_FLAGS).bit_count() + ATTACHMENT.size * attachments
+    if kind in _KINDS_WITHOUT_BODY and length > needed:
+        raise ProtocolError(f"a frame of kind {kind} has no body")
     if length < needed:
         raise ProtocolError(f"a frame of {length} bytes cannot hold the {needed} that its header promises")
 

@@ -1,0 +1,39 @@
+"""What one message carries besides plain values, and what becomes of that."""
+
+from __future__ import annotations
+
+from comfy_airlock.calls.arrays import PackedArrays
+from comfy_airlock.wire.codec import ReferenceTable
+from comfy_airlock.wire.frame import Cargo
+
+
+class Load:
+    """What one message carries besides plain values, from when it is encoded until nothing can become of it any more.
+
+    Attributes:
+        cargo: as its frame has it.
+    """
+
+    __slots__ = ("_arrays", "_receipts", "_references", "cargo")
+
+    def __init__(self, references: ReferenceTable, receipts: list[int] | None, arrays: PackedArrays | None) -> None:
+        self._references = references
+        self._receipts = receipts
+        self._arrays = arrays
+        attachments = b"" if arrays is None else arrays.attachments
+        self.cargo = Cargo(receipts is not None, arrays is not None, attachments)
+
+    def revert(self) -> None:
+        """It was not sent, or nobody was given it."""
+        self._references.revert(self._receipts)
+        self.died()
+
+    def died(self) -> None:
+        """Its receiver died of it; what that held besides is told otherwise."""
+        if self._arrays is not None:
+            self._arrays.take_back()
+
+    def settled(self) -> None:
+        """It is with the other side: what is there of it is in that one's hands."""
+        if self._arrays is not None:
+            self._arrays.settled()
