@@ -278,10 +278,10 @@ class End(_Node):
 
 
 class Exchange(_Node):
-    """Calls a function with so many bytes, and returns as many."""
+    """Calls a function with so many characters, and returns as many."""
 
-    def run(self, function: Callable[[bytes], int], count: int) -> tuple[int, bytes]:
-        return (function(bytes(count)), bytes(count))
+    def run(self, function: Callable[[str], int], count: int) -> tuple[int, str]:
+        return (function(count * "x"), count * "x")
 
 
 NODE_CLASS_MAPPINGS = {

@@ -58,9 +58,11 @@ def _processes_with(mark: str) -> list[str]:
 @pytest.fixture(scope="module")
 def airlock() -> Iterator[Airlock]:
     with connect() as connected:
-        # Their lines are there before the first test looks for what it leaves behind.
+        # Their lines, and memory to share, are there before the first test looks for what it leaves behind.
         for pack in ("probe", "arrays"):
             connected.open(PACKS / pack).describe()
+        for size in (1 << 17, 1 << 21):
+            connected.open(PACKS / "arrays").call("Echo", value=bytes(size))
         yield connected
 
 

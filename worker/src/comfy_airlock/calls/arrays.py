@@ -94,10 +94,10 @@ class Arrays:
         standard("comfy_airlock.memory.sources").source_of(value)
 
     def wrap_large(self, value: Any) -> Any:
-        if self._open() is None or get_ident() in self._inline:
+        if get_ident() in self._inline:
             return None
         wrapped = _with_bytes_marked(value, 0)
-        return None if wrapped is value else wrapped
+        return None if wrapped is value or self._open() is None else wrapped
 
     def to_entries(self, noted: list[Any]) -> list[Any]:
         thread = get_ident()
@@ -144,8 +144,8 @@ class Arrays:
         Raises:
             ProtocolError: the other side names what it can't have a lease of.
         """
-        leases = self._open()
-        if leases is not None and attachments:
+        leases = self._open() if attachments else None
+        if leases is not None:
             body.blocks = leases.receive(attachments, is_direct=is_direct)
 
     def from_entries(self, entries: Any, body: LadenBody) -> list[Any]:

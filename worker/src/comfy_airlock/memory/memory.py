@@ -341,8 +341,18 @@ class Memory:
             }
 
     def close(self) -> None:
-        """The connection has ended. What was received stays readable."""
+        """The connection has ended. What was received stays readable, for as long as it is kept."""
+        for leases in list(self._leases):
+            leases.end()
+        self._idle_bytes_max = 0
+        self.settle()
         with self.lock:
             given, self._given = list(self._given.values()), {}
+            # What is still being copied to goes when it is let go of.
+            self._retire_empty(0)
+            surplus, self._surplus = self._surplus, []
         for segment in given:
             segment.close()
+        for segment in surplus:
+            segment.release()
+        self._page_map.close()

@@ -39,6 +39,12 @@ class PageMap:
         except OSError:
             self._descriptor = -1
 
+    def close(self) -> None:
+        """Nothing is asked any more."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
     def is_written(self, address: int, size: int) -> bool:
         """Whether a page of these, which are mapped privately, was written to. True where nobody can tell."""
         if self._descriptor < 0:

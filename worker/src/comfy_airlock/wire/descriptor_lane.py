@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import threading
+from collections import deque
 from typing import Final
 
 from comfy_airlock.wire.errors import LimitExceeded, ProtocolError
@@ -53,7 +54,8 @@ class DescriptorLane:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._mutex = threading.Lock()
-        self._passed: dict[tuple[int, int], int] = {}
+        # In the order in which they came: lines of several packs may have one number.
+        self._passed: dict[tuple[int, int], deque[int]] = {}
         held_by_this_process.add(self)
 
     def find(self, what: int, number: int) -> int | None:
@@ -66,7 +68,13 @@ class DescriptorLane:
             name = what, number
             if name not in self._passed:
                 self._take_in()
-            return self._passed.pop(name, None)
+            passed = self._passed.get(name)
+            if passed is None:
+                return None
+            descriptor = passed.popleft()
+            if not passed:
+                del self._passed[name]
+            return descriptor
 
     def take(self, what: int, number: int) -> int:
         """As :meth:`find`, where it must be.
@@ -95,14 +103,11 @@ class DescriptorLane:
                 os.close(descriptor)
                 raise ProtocolError(f"the server passed a descriptor under a name of {count} bytes")
             what, number = _NAME.unpack(buffer)
-            before = self._passed.pop((what, number), None)
-            if before is not None:
-                os.close(before)
-            self._passed[what, number] = descriptor
+            self._passed.setdefault((what, number), deque()).append(descriptor)
 
     def close(self) -> None:
         """Ends the lane."""
         self._socket.close()
         passed, self._passed = self._passed, {}
-        for descriptor in passed.values():
+        for descriptor in [each for named in passed.values() for each in named]:
             os.close(descriptor)
