@@ -276,11 +276,11 @@ class ImageMean(_Node):
         return (type(image).__module__.partition(".")[0], float(image.mean()), image)
 
 
-class Zeros(_Node):
-    """So many bytes."""
+class Blanks(_Node):
+    """So many blanks."""
 
-    def run(self, count: int) -> tuple[bytes]:
-        return (bytes(count),)
+    def run(self, count: int) -> tuple[str]:
+        return (count * " ",)
 
 
 class Unsendable(_Node):
@@ -316,7 +316,7 @@ NODE_CLASS_MAPPINGS = {
         Log,
         Environment,
         ImageMean,
-        Zeros,
+        Blanks,
         Unsendable,
         NoFunction,
     )

@@ -124,11 +124,11 @@ def test_what_cannot_be_sent_is_named_and_nothing_is_sent(probe: Pack) -> None:
 def test_what_is_too_large_for_a_message_fails_its_call_and_nothing_else(probe: Pack) -> None:
     worker = probe.describe()["pid"]
     with pytest.raises(LimitExceeded, match=f"limit of {FRAME_BYTES_MAX} bytes") as caught:
-        probe.call("Zeros", count=FRAME_BYTES_MAX)
+        probe.call("Blanks", count=FRAME_BYTES_MAX)
     assert caught.value.pack == "probe"
     with pytest.raises(LimitExceeded, match=f"limit of {FRAME_BYTES_MAX} bytes"):
-        probe.call("Echo", value=bytes(FRAME_BYTES_MAX))
-    assert probe.call("Zeros", count=3) == (b"\0\0\0",)
+        probe.call("Echo", value=FRAME_BYTES_MAX * "x")
+    assert probe.call("Blanks", count=3) == ("   ",)
     assert probe.describe()["pid"] == worker
 
 

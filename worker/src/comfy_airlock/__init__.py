@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from comfy_airlock.host.client import connect as connect
     from comfy_airlock.runtime.host_link import emit as emit
     from comfy_airlock.runtime.host_link import on as on
+    from comfy_airlock.runtime.host_link import share as share
     from comfy_airlock.wire.errors import AirlockError as AirlockError
     from comfy_airlock.wire.errors import Cancelled as Cancelled
     from comfy_airlock.wire.errors import DeadlineExceeded as DeadlineExceeded
     from comfy_airlock.wire.errors import Disconnected as Disconnected
+    from comfy_airlock.wire.errors import LeaseGone as LeaseGone
     from comfy_airlock.wire.errors import PackHeld as PackHeld
     from comfy_airlock.wire.errors import ReferenceGone as ReferenceGone
     from comfy_airlock.wire.errors import RemoteError as RemoteError
@@ -53,10 +55,12 @@ _HOMES = {
     "connect": "comfy_airlock.host.client",
     "emit": "comfy_airlock.runtime.host_link",
     "on": "comfy_airlock.runtime.host_link",
+    "share": "comfy_airlock.runtime.host_link",
     "AirlockError": "comfy_airlock.wire.errors",
     "Cancelled": "comfy_airlock.wire.errors",
     "DeadlineExceeded": "comfy_airlock.wire.errors",
     "Disconnected": "comfy_airlock.wire.errors",
+    "LeaseGone": "comfy_airlock.wire.errors",
     "PackHeld": "comfy_airlock.wire.errors",
     "ReferenceGone": "comfy_airlock.wire.errors",
     "RemoteError": "comfy_airlock.wire.errors",
@@ -73,6 +77,7 @@ __all__ = [
     "Cancelled",
     "DeadlineExceeded",
     "Disconnected",
+    "LeaseGone",
     "Opaque",
     "Pack",
     "PackHeld",
@@ -94,6 +99,7 @@ __all__ = [
     "register",
     "remote",
     "report_progress",
+    "share",
 ]
 
 

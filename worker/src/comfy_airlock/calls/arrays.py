@@ -1,7 +1,7 @@
 """Arrays between this process and one other: noted while a message is encoded, then put into its table.
 
-What a message's blocks are to its receiver are leases, counted from the moment that they are in a table; a message that is
-not sent gives them back. Nothing of how memory is shared is imported before a first array.
+What a message's blocks are to its receiver are leases, counted from the moment that they are in a table; a message
+that is not sent gives them back. Nothing of how memory is shared is imported before a first array.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ class PackedArrays:
         """The message is with the process that is there now, or was."""
         if self.gift is not None and self.leases is not None:
             self.leases.settled(self.gift)
+
+    def abandoned(self) -> None:
+        """The message was given up, wherever it was by then."""
+        if self.gift is not None and self.leases is not None:
+            self.leases.abandoned(self.gift)
 
     def take_back(self) -> None:
         """The message was not sent, or its receiver died of it."""

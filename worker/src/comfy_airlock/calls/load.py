@@ -33,6 +33,11 @@ class Load:
         if self._arrays is not None:
             self._arrays.take_back()
 
+    def abandoned(self) -> None:
+        """It was given up: the other side has it, or never will."""
+        if self._arrays is not None:
+            self._arrays.abandoned()
+
     def settled(self) -> None:
         """It is with the other side: what is there of it is in that one's hands."""
         if self._arrays is not None:

@@ -292,9 +292,7 @@ class Pair:
         """Has events handled by the handlers of another pair."""
         self._handlers = other._handlers
 
-    def received(
-        self, frame: Frame, later: Callable[[Callable[[], None]], None], *, is_direct: bool = True
-    ) -> None:
+    def received(self, frame: Frame, later: Callable[[Callable[[], None]], None], *, is_direct: bool = True) -> None:
         """Takes a frame that is no call and no answer that somebody waits for.
 
         Args:

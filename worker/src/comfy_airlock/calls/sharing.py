@@ -56,6 +56,11 @@ class Sharing:
                 self._memory = memory
             return self._memory
 
+    def share(self, array: Any, audience: int | None) -> Any:
+        """As :meth:`Memory.share`; the array itself where no memory is shared."""
+        memory = self.open()
+        return array if memory is None else memory.share(array, audience)
+
     def leases(self, peer: int, audience: Callable[[], int | None], name: str, route: Callable[[], Route]) -> Any:
         """The leases with another peer; None where no memory is shared."""
         memory = self.open()
@@ -78,6 +83,10 @@ class Sharing:
     def _tidy(self) -> None:
         if self._memory is not None:
             self._memory.tidy()
+
+    def report(self) -> dict[str, int]:
+        """As :meth:`Memory.report`; empty where nothing was shared yet."""
+        return {} if self._memory is None else self._memory.report()
 
     def told(self, name: str, said: Any) -> None:
         """An event of the server's own. Called on the thread that reads."""

@@ -174,7 +174,7 @@ class _Waiter:
             except AirlockError:
                 pass
             if self.load is not None:
-                self.load.settled()
+                self.load.abandoned()
 
     def progressed(self, frame: Frame) -> None:
         """Called on the thread that reads."""

@@ -97,6 +97,26 @@ class Airlock:
         answer: dict[str, Any] = self._control.call("status", (), {})
         return answer
 
+    def share(self, array: Any) -> Any:
+        """A copy of a tensor or numpy array in memory that packs can map, for what is sent again and again.
+
+        Sending an ordinary tensor copies its bytes each time; sending this one, or a view of it, copies none, to
+        however many packs. It can be written to like any other: what packs were sent before doesn't change, and what
+        was written to is copied when it is sent next. A pack with ``private_memory`` is sent a copy in any case.
+
+        Returns:
+            A tensor on the CPU, or an array, of the same dtype, shape and memory format.
+
+        Raises:
+            ValueUnsupported: it is no dense array of plain elements.
+            LimitExceeded: there is no memory for it.
+        """
+        return self._lines.sharing.share(array, 0)
+
+    def memory(self) -> dict[str, int]:
+        """How much this host shares and holds; PROTOCOL.md, "Methods of a worker", explains the fields."""
+        return self._lines.sharing.report()
+
     def collect(self) -> int:
         """Frees cycles across processes: objects of this host's that hold objects of a pack's, which hold those.
 

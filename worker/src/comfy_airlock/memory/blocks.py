@@ -1,7 +1,7 @@
 """What keeps a block of memory: as the owner, as somebody who was given a lease, or as views of it in this process.
 
-Each of these objects stands for one hold, which ends when the object is garbage. Finalizers run in any thread, in forked
-children, at exit, and inside locks: these append to a queue and look whose process this is, and do nothing else.
+Each of these objects stands for one hold, which ends when the object is garbage. Finalizers run in any thread, in
+forked children, at exit, and inside locks: these append to a queue and look whose process this is, and do nothing else.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import ref
 
-from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.memory.ledger import BlockKey
+from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.wire.errors import AirlockError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class EndedHolds:
 
 
 class OwnBlock:
-    """A block that this process allocated. It is freed when this is garbage: whoever holds it, or leases it out, keeps it."""
+    """A block that this process allocated. It is freed when this is garbage: whoever holds or leases it out keeps it."""
 
     __slots__ = ("__weakref__", "_ended", "key", "page", "pages", "segment")
 

@@ -102,6 +102,11 @@ class Leases:
         with self._lock:
             self._ledger.settled(gift)
 
+    def abandoned(self, gift: Gift) -> None:
+        """Its message was given up, wherever it was by then."""
+        with self._lock:
+            self._ledger.abandoned(gift)
+
     def take_back(self, gift: Gift) -> None:
         """Its message was not sent, or died with its receiver."""
         with self._lock:
@@ -119,8 +124,8 @@ class Leases:
         kept: list[object] = []
         with self._lock:
             for segment, page, _, generation in ATTACHMENT.iter_unpack(attachments):
-                is_known = self.memory.segment(segment) is not None
-                trusted = call == _BY_RELAY or not is_known or not is_direct
+                # What was meant for the process before may come to the one after it.
+                trusted = call == _BY_RELAY or not self.memory.owns(segment) or not is_direct
                 kept.append(self._ledger.returned(BlockKey(segment, page, generation), is_trusted=trusted))
         del kept
 
@@ -167,7 +172,7 @@ class Leases:
         if block is not None and pages <= block.pages:
             extra += attachment
             return block
-        if self.memory.is_own(segment):
+        if self.memory.owns(number):
             # Whoever sends it had no lease of it, or is gone, and what it said before comes after that was known.
             return GoneBlock(key)
         self._met.add(number)
@@ -224,7 +229,7 @@ class Leases:
         return self._ledger.count
 
     def end(self) -> None:
-        """The other process is gone, or another is in its place. What it gave stays readable for as long as it is kept."""
+        """The other process is gone, or another is in its place. What it gave stays readable as long as it is kept."""
         with self._lock:
             self.life += 1
             kept = self._ledger.end()

@@ -1,7 +1,7 @@
 """What one other side holds of what this process gave it: leases, counted by receipts. Pure.
 
-Invariant: as long as a receipt is out, what the block needs is kept here. A gift is counted when its message is made and
-taken back where that is not sent. When the other side is gone, all that it held is; but calls that wait for the process
+Invariant: as long as a receipt is out, what the block needs is kept here. A gift is counted when its message is made,
+and taken back where that is not sent. When the other side is gone, all that it held is; but calls that wait for the process
 that takes its place are still to be carried out, and what they hold is that one's. Twin of
 ``src/client/memory/ledger.ts``.
 """
@@ -50,6 +50,8 @@ class Ledger:
         self._life = 0
         # Made and not sent, or sent and waiting for a process that may not be the one that is there now.
         self._waiting: set[Gift] = set()
+        # Of calls that were given up: the server returns those that it has not delivered, in whoever's life that is.
+        self._abandoned: set[Gift] = set()
 
     def give(self, blocks: Iterable[tuple[BlockKey, int, object]]) -> Gift:
         """Counts the leases of a message that is about to be sent.
@@ -74,6 +76,12 @@ class Ledger:
     def settled(self, gift: Gift) -> None:
         """A gift's message is with the process that is there now, or was: what becomes of it is that one's fate."""
         self._waiting.discard(gift)
+
+    def abandoned(self, gift: Gift) -> None:
+        """A gift's message was given up while it waited: it may be with the process that is there now, or with none."""
+        if gift in self._waiting:
+            self._waiting.discard(gift)
+            self._abandoned.add(gift)
 
     def take_back(self, gift: Gift) -> list[object]:
         """A gift's message was not sent, or its receiver died of it. Returns what was kept for it; twice is no harm."""
@@ -117,7 +125,8 @@ class Ledger:
         before = self._leases
         self._leases = {}
         self._life += 1
-        for gift in self._waiting:
+        carried, self._abandoned = self._waiting | self._abandoned, set()
+        for gift in carried:
             gift.life = self._life
             for key in gift.keys:
                 lease = before[key]

@@ -1,7 +1,7 @@
 """The memory that one connection shares with others: its arenas, the segments that it was given, and all leases.
 
-One for each connection to a server. Owns the lock that all of these keep to; what blocks (the server, the kernel) is done
-outside it, and finalizers never take it.
+One for each connection to a server. Owns the lock that all of these keep to; what blocks (the server, the kernel) is
+done outside it, and finalizers never take it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from comfy_airlock.memory.mappings import Found, KeptBlocks, Mappings, buffer_of
 from comfy_airlock.memory.pagemap import PageMap
 from comfy_airlock.memory.room import memory_room, total_bytes
 from comfy_airlock.memory.segments import OwnSegment, Segment
+from comfy_airlock.memory.sources import source_of
+from comfy_airlock.memory.unpacking import unpack
 from comfy_airlock.wire.descriptor_lane import SEGMENT, DescriptorLane
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded
 
@@ -195,17 +197,18 @@ class Memory:
                 segment = self._given[number] = Segment(number, descriptor)
         return segment
 
-    def is_own(self, segment: Segment) -> bool:
-        """Whether this process owns it; holds the lock."""
-        return segment.number in self._own
+    def owns(self, number: int) -> bool:
+        """Whether a segment is this process's; holds the lock."""
+        return number in self._own
 
     def gone(self, number: int) -> None:
         """The server tells that a segment is no more."""
         with self.lock:
-            segment = self._given.pop(number, None)
+            segment = self.segment_given(number)
+            self._given.pop(number, None)
             for leases in self._leases:
                 leases.forget(number)
-        if segment is not None:
+        if segment is not None and not self.owns(number):
             segment.close()
 
     def orphaned(self, numbers: set[int]) -> None:
@@ -309,6 +312,22 @@ class Memory:
         if found is None or self._page_map.is_written(low, high - low):
             return None
         return found
+
+    def share(self, array: Any, audience: int | None) -> Any:
+        """A copy of an array in a block, mapped as what is received is: sending it copies nothing until it is written to.
+
+        Raises:
+            ValueUnsupported: it can't cross.
+            LimitExceeded: there is no memory for it.
+        """
+        source = source_of(array)
+        if not source.size:
+            return array
+        block = self.allocate(source.size, audience)
+        source.copy_to(block.address)
+        order = source.order or "C"
+        (shared,) = unpack([[source.kind, source.dtype, source.shape, order, [0, 0, None]]], lambda: self.map([block]))
+        return shared
 
     # How much there is.
 

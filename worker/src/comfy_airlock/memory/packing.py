@@ -249,4 +249,3 @@ def _stacked_ndarrays(numpy: Any, arrays: list[Any]) -> Source | None:
 
 def _any_closer(starts: list[int], size: int) -> bool:
     return any(after - before < size for before, after in zip(starts, starts[1:], strict=False))
-

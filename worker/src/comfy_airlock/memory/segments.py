@@ -114,4 +114,3 @@ class OwnSegment(Segment):
         """Gives the memory back, as soon as nobody else maps it."""
         libc.unmap(self.address, self.size)
         self.close()
-

@@ -30,6 +30,9 @@ HEALTH: Final = "health"
 _LATEST: Final[dict[str, Pair]] = {}
 """The pair with this worker's host. One per process, as the worker is."""
 
+_SHARING: Final[dict[str, Sharing]] = {}
+"""What this worker shares with it."""
+
 
 class HostLink:
     """The owner of the connection to the server, over which the relay leads to the host."""
@@ -73,6 +76,7 @@ class HostLink:
     def attach(self) -> None:
         """Begins to take calls."""
         _LATEST["host"] = self.pair
+        _SHARING["host"] = self.sharing
         self._streams.add(self._connection)
         self._connection.attach(self, self._connection.early)
 
@@ -116,6 +120,7 @@ class HostLink:
             "stateful": self._stateful(),
             "idle_ms": idle * 1000,
             "loop_lag_ms": self.executor.loop_lag_ms(),
+            "memory": self.sharing.report(),
         }
 
     def laden(self, frame: Frame) -> Body:
@@ -202,3 +207,16 @@ def on(name: str, handler: Callable[[Any], object] | None) -> None:
         BadRequest: this process is no worker, or the name is reserved.
     """
     _host().on(check_event_name(name), handler)
+
+
+def share(array: Any) -> Any:
+    """A copy of a tensor or numpy array in memory that the host can map; sending it again and again copies nothing.
+
+    For the code of a pack; as :meth:`comfy_airlock.Airlock.share` in a host.
+
+    Raises:
+        BadRequest: this process is no worker.
+        ValueUnsupported, LimitExceeded: the array can't be shared.
+    """
+    _host()
+    return _SHARING["host"].share(array, None)

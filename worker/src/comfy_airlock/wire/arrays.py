@@ -293,7 +293,9 @@ def is_array_type(cls: type) -> bool:
     if cls is AsTensor or cls is LargeBytes:
         return True
     numpy, torch = loaded("numpy"), loaded("torch")
-    return (numpy is not None and issubclass(cls, numpy.ndarray)) or (torch is not None and issubclass(cls, torch.Tensor))
+    return (numpy is not None and issubclass(cls, numpy.ndarray)) or (
+        torch is not None and issubclass(cls, torch.Tensor)
+    )
 
 
 class AsTensor:

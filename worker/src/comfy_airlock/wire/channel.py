@@ -378,12 +378,7 @@ class Channel:
             self.decoded(call)
         call.is_answered = True
         try:
-            if (
-                cargo is None
-                and len(body) <= FRAME_BYTES_MAX
-                and self.credit is None
-                and self._socket.fileno() >= 0
-            ):
+            if cargo is None and len(body) <= FRAME_BYTES_MAX and self.credit is None and self._socket.fileno() >= 0:
                 # What send does for most frames.
                 self._sender.send(pack_header(len(body), kind, 0, 0, call.peer, number) + body)
             elif not self._send_answer(call, kind, body, cargo):
