@@ -108,7 +108,7 @@ class Leases:
             self._ledger.abandoned(gift)
 
     def take_back(self, gift: Gift) -> None:
-        """Its message was not sent, or died with its receiver."""
+        """Its message was not sent."""
         with self._lock:
             kept = self._ledger.take_back(gift)
         # Outside the lock: what nobody keeps any more is put among what has ended.
@@ -124,9 +124,13 @@ class Leases:
         kept: list[object] = []
         with self._lock:
             for segment, page, _, generation in ATTACHMENT.iter_unpack(attachments):
+                key = BlockKey(segment, page, generation)
+                if call == _BY_RELAY and not is_direct:
+                    kept.append(self._ledger.undelivered(key))
+                    continue
                 # What was meant for the process before may come to the one after it.
-                trusted = call == _BY_RELAY or not self.memory.owns(segment) or not is_direct
-                kept.append(self._ledger.returned(BlockKey(segment, page, generation), is_trusted=trusted))
+                trusted = not self.memory.owns(segment) or not is_direct
+                kept.append(self._ledger.returned(key, is_trusted=trusted))
         del kept
 
     # What was given.
