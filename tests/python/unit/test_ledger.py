@@ -238,3 +238,12 @@ def test_what_was_given_up_before_it_was_delivered_is_not_kept_for_the_next_proc
     assert ledger.undelivered(KEY) == "kept for 1"
     assert ledger.end() == []
     assert ledger.count == 0
+
+
+def test_with_the_connection_all_goes_what_waits_too() -> None:
+    ledger = Ledger()
+    waiting, given_up = given_to(ledger, KEY), given_to(ledger, KEYS[1])
+    ledger.abandoned(given_up)
+    assert sorted(map(str, ledger.close())) == ["kept for 1", "kept for 5"]
+    assert ledger.take_back(waiting) == []
+    assert ledger.count == 0

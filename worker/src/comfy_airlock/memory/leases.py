@@ -155,6 +155,8 @@ class Leases:
                     # room for a descriptor what brings it fails, and nothing else.
                     if is_direct and isinstance(error, ProtocolError):
                         raise
+                    # Nobody can use it here, and so it is returned.
+                    extra += attachment[0]
                     number, page, _, generation = ATTACHMENT.unpack(attachment[0])
                     blocks.append(GoneBlock(BlockKey(number, page, generation), error))
             self._returns += extra
@@ -178,6 +180,7 @@ class Leases:
             return block
         if self.memory.owns(number):
             # Whoever sends it had no lease of it, or is gone, and what it said before comes after that was known.
+            extra += attachment
             return GoneBlock(key)
         self._met.add(number)
         block = HeldBlock(self, segment, key, pages, self.memory.ended)
@@ -232,11 +235,15 @@ class Leases:
         """How many blocks the other side holds."""
         return self._ledger.count
 
-    def end(self) -> None:
-        """The other process is gone, or another is in its place. What it gave stays readable as long as it is kept."""
+    def end(self, *, is_last: bool = False) -> None:
+        """The other process is gone, or another is in its place. What it gave stays readable as long as it is kept.
+
+        Args:
+            is_last: whether no other comes, for which calls could wait.
+        """
         with self._lock:
             self.life += 1
-            kept = self._ledger.end()
+            kept = self._ledger.close() if is_last else self._ledger.end()
             self._returns.clear()
             self._shared.clear()
             self._refused.clear()

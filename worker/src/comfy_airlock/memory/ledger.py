@@ -145,6 +145,11 @@ class Ledger:
             gift.keys = [key for key in gift.keys if self._carry(key, before.get(key))]
         return [lease.kept for lease in before.values()]
 
+    def close(self) -> list[object]:
+        """The other side is gone, and nobody takes its place. Returns as :meth:`end`."""
+        self._waiting, self._abandoned = {}, {}
+        return self.end()
+
     def _carry(self, key: BlockKey, lease: _Lease | None) -> bool:
         """Whether a receipt was out still, which is counted for who comes next."""
         if lease is None or lease.count == 0:
