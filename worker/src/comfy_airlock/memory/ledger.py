@@ -104,14 +104,14 @@ class Ledger:
 
     def undelivered(self, key: BlockKey) -> object:
         """The server gives back a receipt of a message that it did not deliver. Returns as :meth:`returned`."""
-        for gifts in (self._abandoned, self._waiting):
-            gift = next((each for each in gifts if key in each.keys), None)
+        if not any(key in gift.keys for gift in self._waiting):
+            # It was of one that was given up, which is not kept for whoever comes next. Else it may be of one that is
+            # about to be answered, and what was given up is kept for longer than need be.
+            gift = next((each for each in self._abandoned if key in each.keys), None)
             if gift is not None:
-                # What is out of it is less: whoever takes the other side's place has nothing of that.
                 gift.keys.remove(key)
                 if not gift.keys:
-                    del gifts[gift]
-                break
+                    del self._abandoned[gift]
         return self._uncount(key)
 
     def returned(self, key: BlockKey, *, is_trusted: bool) -> object:
