@@ -107,6 +107,8 @@ class Arrays:
     def to_entries(self, noted: list[Any]) -> list[Any]:
         thread = get_ident()
         leases = None if thread in self._inline else self._open()
+        if leases is not None:
+            leases.memory.check_process()
         store = None if leases is None or not leases.can_take else _Store(leases)
         pack = standard("comfy_airlock.memory.packing").pack
         try:

@@ -7,6 +7,7 @@ done outside it, and finalizers never take it.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -53,6 +54,7 @@ class Memory:
             ask_server: for any thread but the one that reads.
             wake: has :meth:`tidy` called soon, on a thread for that; safe to be called by a finalizer.
         """
+        self._process: Final = os.getpid()
         self.lock = threading.Lock()
         self.wake = wake
         self.ended = EndedHolds(wake)
@@ -74,6 +76,16 @@ class Memory:
         self._collects = False
         self.copied_bytes = 0
         self.forwarded_bytes = 0
+
+    def check_process(self) -> None:
+        """Raises Disconnected in a forked child, which has neither the segments mapped nor the threads that hold locks.
+
+        To be called before a lock is taken.
+        """
+        if os.getpid() != self._process:
+            raise Disconnected(
+                "this memory is shared by the process that was forked", hint="call connect() in the child, after the fork"
+            )
 
     def add(self, leases: Leases) -> None:
         """There is another side to share with."""
@@ -322,6 +334,7 @@ class Memory:
         """
         if not is_array_type(type(array)):
             raise ValueUnsupported(f"a {type(array).__qualname__} is neither a tensor nor a numpy array")
+        self.check_process()
         source = source_of(array)
         if not source.size:
             return array
@@ -344,6 +357,7 @@ class Memory:
 
     def report(self) -> dict[str, int]:
         """How much is shared, in bytes but where it says otherwise; PROTOCOL.md, "Methods of a worker", has the fields."""
+        self.check_process()
         self.settle()
         with self.lock:
             own = list(self._own.values())
