@@ -44,6 +44,11 @@ class PackedArrays:
         if self.gift is not None and self.leases is not None:
             self.leases.settled(self.gift)
 
+    def answered(self) -> None:
+        """The message was relayed to a process, which answered or died."""
+        if self.gift is not None and self.leases is not None:
+            self.leases.answered(self.gift)
+
     def abandoned(self) -> None:
         """The message was given up, wherever it was by then."""
         if self.gift is not None and self.leases is not None:
@@ -183,10 +188,19 @@ class Arrays:
         if self._leases is not None:
             self._leases.memory.reclaimed()
 
-    def end(self) -> None:
-        """The other process is gone, or another is in its place."""
+    def end(self, *, is_told: bool = True) -> None:
+        """The other process is gone, or another is in its place.
+
+        Args:
+            is_told: whether the server has told so; :meth:`told` follows where not.
+        """
         if self._leases is not None:
-            self._leases.end()
+            self._leases.end(is_told=is_told)
+
+    def told(self) -> None:
+        """The server has told that the other process is gone."""
+        if self._leases is not None:
+            self._leases.told()
 
 
 class _Store:

@@ -33,6 +33,11 @@ class Load:
         """Nobody was given it, and so none of what it holds. The server has given back its blocks already."""
         self._references.revert(self._receipts)
 
+    def answered(self) -> None:
+        """It was relayed to a process, which answered or died."""
+        if self._arrays is not None:
+            self._arrays.answered()
+
     def abandoned(self) -> None:
         """It was given up: the other side has it, or never will."""
         if self._arrays is not None:

@@ -213,6 +213,9 @@ class Pair:
             deadline_ms = timeout * 1000
         # Before it is sent: from then on it may be answered.
         waiter.load = load
+        if load is not None and channel.is_direct:
+            # It is with the process at the end of this line, or with none: sending fails on a line that has ended.
+            load.settled()
         try:
             waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, load and load.cargo, waiter)
         except BaseException as error:
@@ -225,8 +228,6 @@ class Pair:
             waiter.deadline = None
             self._send_over(self._relay, waiter, request, self.codec.encode(request), timeout)
             return
-        if load is not None and channel.is_direct:
-            load.settled()
         if not waiter.number:
             waiter.hold(body, timeout, parent)
 
@@ -248,14 +249,15 @@ class Pair:
         else:
             body = self.arrays.inline(lambda: self.codec.encode([name, value]))
         load = self.settle()
+        if load is not None:
+            # Before it is sent, as with calls.
+            load.settled()
         try:
             channel.send(EVENT, peer, 0, body, cargo=load and load.cargo)
         except BaseException:
             if load is not None:
                 load.revert()
             raise
-        if load is not None:
-            load.settled()
 
     def settle(self) -> Load | None:
         """What the message carries that this thread has encoded last; None where that is plain values."""
@@ -283,10 +285,14 @@ class Pair:
         else:
             self._handlers[name] = handler
 
-    def end(self) -> None:
-        """The other process is gone, or another is in its place: what either held of the other is no more."""
+    def end(self, *, is_told: bool = True) -> None:
+        """The other process is gone, or another is in its place: what either held of the other is no more.
+
+        Args:
+            is_told: as in :meth:`Arrays.end`.
+        """
         self.references.end()
-        self.arrays.end()
+        self.arrays.end(is_told=is_told)
         if self.on_released is not None:
             self.on_released()
 

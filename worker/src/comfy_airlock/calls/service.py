@@ -112,11 +112,14 @@ class Service:
         if self._arrays.has_returns:
             self._arrays.send_returns()
         is_sent = False
+        if load is not None:
+            # Before it is sent: it is for the process that asked, and no other.
+            load.settled()
         try:
             is_sent = call.channel.answer(call, RESULT, body, load and load.cargo)
         finally:
-            if load is not None:
-                (load.settled if is_sent else load.revert)()
+            if load is not None and not is_sent:
+                load.revert()
 
     def _unknown(self, name: object) -> NoReturn:
         whose = "a host" if self._pack is None else "a worker"

@@ -65,6 +65,8 @@ class PackLink:
         # What the worker on it held when it was left.
         self._mark: dict[int, int] = {}
         self.last_line = 0
+        # Of the last line, whether the server has told that its worker ended.
+        self._is_told = False
         self.audience = 0
         self.pair = pair_class(
             self._route,
@@ -118,7 +120,7 @@ class PackLink:
         if self.line is not None:
             # The end of the one before is still to be read.
             self.pair.end()
-        self.line, self.last_line = line, number
+        self.line, self.last_line, self._is_told = line, number, False
 
     def leave(self, number: int) -> None:
         """Makes no more calls over a line, and tells the server when those that were made are over: its worker may end.
@@ -151,18 +153,21 @@ class PackLink:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
         if self.line is line:
             self.line = None
-            self.pair.end()
+            self.pair.end(is_told=self._is_told)
         elif self._left is line:
             # Calls that were made since then wait for the next worker, and what they hold is that one's.
             self._left = None
             self.pair.references.end_marked(self._mark)
-            self.pair.arrays.end()
+            self.pair.arrays.end(is_told=self._is_told)
 
     def worker_ended(self, number: object) -> None:
         """The server tells that the pack's worker of this number has ended."""
         # Where it had a line, the end of that has told already, and the next worker may be at work by now.
         if number != self.last_line:
             self.pair.end()
+        else:
+            self._is_told = True
+            self.pair.arrays.told()
         if self.on_worker_ended is not None:
             self.on_worker_ended()
 

@@ -102,6 +102,12 @@ class Leases:
         with self._lock:
             self._ledger.settled(gift)
 
+    def answered(self, gift: Gift) -> None:
+        """Its message was relayed to a process, which answered or died."""
+        with self._lock:
+            kept = self._ledger.answered(gift)
+        del kept
+
     def abandoned(self, gift: Gift) -> None:
         """Its message was given up, wherever it was by then."""
         with self._lock:
@@ -235,15 +241,21 @@ class Leases:
         """How many blocks the other side holds."""
         return self._ledger.count
 
-    def end(self, *, is_last: bool = False) -> None:
+    def told(self) -> None:
+        """As :meth:`Ledger.told`."""
+        with self._lock:
+            self._ledger.told()
+
+    def end(self, *, is_told: bool = True, is_last: bool = False) -> None:
         """The other process is gone, or another is in its place. What it gave stays readable as long as it is kept.
 
         Args:
+            is_told: as in :meth:`Ledger.end`.
             is_last: whether no other comes, for which calls could wait.
         """
         with self._lock:
             self.life += 1
-            kept = self._ledger.close() if is_last else self._ledger.end()
+            kept = self._ledger.close() if is_last else self._ledger.end(is_told=is_told)
             self._returns.clear()
             self._shared.clear()
             self._refused.clear()

@@ -13,18 +13,27 @@ from typing import Any
 
 
 def loaded(name: str) -> Any | None:
-    """The module, if this process has imported it. A value of its types can exist only then."""
-    return sys.modules.get(name)
+    """The module, if this process has imported it. A value of its types can exist only then.
+
+    None, too, while another thread is still at it: half a module has half of its names.
+    """
+    module = sys.modules.get(name)
+    return None if module is None or _is_half(module) else module
+
+
+def _is_half(module: Any) -> bool:
+    return getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
 def installed(name: str) -> Any | None:
     """The module, imported now if need be; None where it is not installed."""
-    module = sys.modules.get(name)
+    module = loaded(name)
     if module is not None:
         return module
+    # Waits for another thread that imports it.
     return import_module(name) if find_spec(name) is not None else None
 
 
 def standard(name: str) -> Any:
     """A module of the standard library, imported when first needed."""
-    return sys.modules.get(name) or import_module(name)
+    return loaded(name) or import_module(name)
