@@ -68,7 +68,7 @@ def test_arrays_and_bytes_of_any_size_cross_both_ways(pack: Pack, size: int) -> 
     assert deep == {"x": data}
     made, _ = pack.call("Make", size=size, of=7)
     assert made.sum(dtype=int) == 7 * size
-    edited, = pack.call("EditInPlace", value=array)
+    (edited,) = pack.call("EditInPlace", value=array)
     assert (edited == 7).all()
     assert np.array_equal(array, np.arange(size, dtype="u1"))
 
@@ -120,7 +120,9 @@ def test_threads_and_coroutines_send_at_once_and_each_gets_its_own(pack: Pack, b
         return hashlib.sha1(array).hexdigest()
 
     def by_thread(base: int) -> list[bool]:
-        return [checksum(pack.call("Echo", value=made(each))[0]) == checksum(made(each)) for each in range(base, base + 8)]
+        return [
+            checksum(pack.call("Echo", value=made(each))[0]) == checksum(made(each)) for each in range(base, base + 8)
+        ]
 
     async def one(seed: int) -> bool:
         back, _ = await pack.acall("Echo", value={"a": made(seed), "b": bytes(made(seed))})
@@ -130,7 +132,10 @@ def test_threads_and_coroutines_send_at_once_and_each_gets_its_own(pack: Pack, b
         return await asyncio.gather(*(one(each) for each in range(base, base + 8)))
 
     with ThreadPoolExecutor(5) as threads:
-        results = [*threads.map(by_thread, (0, 100, 200)), *threads.map(lambda base: asyncio.run(many(base)), (300, 400))]
+        results = [
+            *threads.map(by_thread, (0, 100, 200)),
+            *threads.map(lambda base: asyncio.run(many(base)), (300, 400)),
+        ]
     assert all(map(all, results))
     until(lambda: has_no_leases(by_route))
 
@@ -166,6 +171,7 @@ def test_a_result_stays_readable_when_its_worker_was_killed(pack: Pack, by_route
     os.kill(pid, signal.SIGKILL)
     until(lambda: not is_running(pid))
     assert made.sum(dtype=int) == 15 * MiB
+
     # And goes on to the next.
     def echoed() -> bool:
         try:
@@ -206,7 +212,7 @@ def _send_while_workers_die(airlock: Airlock) -> None:
                 (one, other), _ = pack.call("Echo", value=[shared, own])
             except WorkerDied:
                 continue
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told.
+            except Exception as error:
                 wrong.append(error)
                 return
             if not (np.array_equal(one, LARGE) and np.array_equal(other, own)):
@@ -432,7 +438,9 @@ airlock.close()
     )
 
 
-@pytest.mark.parametrize("body", ["", "airlock.close()", "keep = airlock.share(large); airlock.close()", "pack.call('Hold', value=large)"])
+@pytest.mark.parametrize(
+    "body", ["", "airlock.close()", "keep = airlock.share(large); airlock.close()", "pack.call('Hold', value=large)"]
+)
 def test_an_interpreter_that_exits_with_tensors_says_nothing(body: str) -> None:
     ended = run_host(f"cycle = [made]; cycle.append(cycle); view = made[5:]\n{body}\nsys.exit(7)\n")
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "", "")

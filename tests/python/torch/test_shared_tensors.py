@@ -36,7 +36,7 @@ def _settled(world: World) -> Iterator[None]:
     """What tests leave to be given up is, before it is looked at what they leave open."""
     yield
     for peer in (world.near, world.far, world.near):
-        peer.tidy()
+        peer.memory.tidy()
 
 
 class Counts:

@@ -46,7 +46,9 @@ def test_an_order_says_the_strides_and_the_strides_the_order(shape: list[int], d
     for order in ("C", "F", list(axes)):
         strides = strides_in_order(shape, order, 4)
         elements = np.ndarray(shape, "i4", np.arange(np.prod(shape, dtype=int), dtype="i4"), 0, strides)
-        slowest_first = list(range(len(shape))) if order == "C" else list(range(len(shape)))[::-1] if order == "F" else order
+        slowest_first = (
+            list(range(len(shape))) if order == "C" else list(range(len(shape)))[::-1] if order == "F" else order
+        )
         assert elements.transpose(slowest_first).flags.c_contiguous
         again = order_of(shape, strides, 4)
         assert again is not None
@@ -126,7 +128,10 @@ def test_any_arrays_arrive_as_what_they_are(
         # Without torch they arrive as arrays all the same; of other element types torch has no tensors.
         value = [AsTensor(each) if each.dtype.kind in "?uif" and each.dtype.isnative else each for each in sent]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("comfy_airlock.wire.arrays.installed", lambda name: None if name == "torch" else np if name == "numpy" else ml_dtypes)
+        patch.setattr(
+            "comfy_airlock.wire.arrays.installed",
+            lambda name: None if name == "torch" else np if name == "numpy" else ml_dtypes,
+        )
         patch.setattr("comfy_airlock.memory.unpacking.installed", lambda _: None)
         patch.setattr("comfy_airlock.memory.unpacking.loaded", lambda name: None if name == "torch" else np)
         if inline_max == 0:
@@ -212,7 +217,9 @@ def test_small_arrays_stay_in_the_message_up_to_so_many_bytes(world: World) -> N
     packed.take_back()
 
 
-@pytest.mark.parametrize("make", [bytes, bytearray, lambda data: memoryview(data)[7:]], ids=["bytes", "bytearray", "view"])
+@pytest.mark.parametrize(
+    "make", [bytes, bytearray, lambda data: memoryview(data)[7:]], ids=["bytes", "bytearray", "view"]
+)
 def test_large_bytes_travel_as_arrays_do(world: World, make: Any) -> None:
     sent = make(os.urandom(600_000))
     value = {"deep": [(sent, "beside"), {"other": b"short"}], "again": sent}
@@ -265,7 +272,7 @@ def blocks() -> Iterator[Blocks]:
 class Table:
     """As much of a pair's arrays as decoding asks for."""
 
-    noted: dict[int, list[Any]] = {}  # noqa: RUF012 - never filled.
+    noted: dict[int, list[Any]] = {}
 
     def __init__(self, buffers: list[Any]) -> None:
         self._buffers = buffers
@@ -275,11 +282,38 @@ class Table:
         return unpack(entries, lambda: self._buffers)
 
 
-NUMBERS = st.sampled_from([0, 1, 2, 3, 7, 8, 4095, 4096, 8191, 8192, 8193, 2**31, 2**32, 2**62, 2**63 - 1, 2**63]) | st.integers(0, 9000)
+NUMBERS = st.sampled_from(
+    [0, 1, 2, 3, 7, 8, 4095, 4096, 8191, 8192, 8193, 2**31, 2**32, 2**62, 2**63 - 1, 2**63]
+) | st.integers(0, 9000)
 SIGNED = NUMBERS | NUMBERS.map(lambda each: -min(each, 2**63))
-JUNK = st.none() | st.booleans() | st.floats() | SIGNED | st.text(max_size=3) | st.binary(max_size=3) | st.just([]) | st.just({})
+JUNK = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | SIGNED
+    | st.text(max_size=3)
+    | st.binary(max_size=3)
+    | st.just([])
+    | st.just({})
+)
 LENGTHS = st.lists(NUMBERS | st.integers(0, 5), max_size=4)
-TYPES = st.sampled_from(["uint8", "float32", "int64", "complex128", "bfloat16", ">f4", "<U5", "V4096", "O", "|O", "V0", [["x", "<f4"]], [["x", "|O"]]])
+TYPES = st.sampled_from(
+    [
+        "uint8",
+        "float32",
+        "int64",
+        "complex128",
+        "bfloat16",
+        ">f4",
+        "<U5",
+        "V4096",
+        "O",
+        "|O",
+        "V0",
+        [["x", "<f4"]],
+        [["x", "|O"]],
+    ]
+)
 
 
 def mostly(wanted: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -318,7 +352,11 @@ def test_a_table_from_anybody_never_leads_out_of_its_blocks(blocks: Blocks, tabl
             assert len(each) <= 2 * PAGE_BYTES
         elif each.size:
             # Reads the outermost elements, whatever the strides: outside, this ends the process.
-            corners = [()] if each.ndim == 0 else np.stack(np.meshgrid(*([0, n - 1] for n in each.shape), indexing="ij"), -1).reshape(-1, each.ndim)
+            corners = (
+                [()]
+                if each.ndim == 0
+                else np.stack(np.meshgrid(*([0, n - 1] for n in each.shape), indexing="ij"), -1).reshape(-1, each.ndim)
+            )
             for corner in corners:
                 each[tuple(corner)].tobytes()
 

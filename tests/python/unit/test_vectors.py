@@ -14,17 +14,19 @@ from uuid import UUID
 
 import pytest
 
+from comfy_airlock.memory.unpacking import unpack
 from comfy_airlock.wire.arrays import AsTensor
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import ERROR_CODES, AirlockError, ValueInvalid
 from comfy_airlock.wire.extensions import ARRAY, NAMED
 from comfy_airlock.wire.frame import ATTACHMENT, CALL, Cargo, Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 from comfy_airlock.wire.registry import Opaque
 from feeding import feed
 from same import same
 from vector_types import Access, Colour, Point, Size
-from vectors import build_msgpack, build_value, load, unhex
+from vectors import FOLDER, build_msgpack, build_value, load, unhex
 
 NAMES: dict[str, Any] = {
     each.__name__: each
@@ -161,3 +163,84 @@ def test_marked_array_encodes_as_a_tensor() -> None:
     (case,) = [each for each in VALUES if each["name"] == "array float32 tensor"]
     array = array_of({**case["value"]["array"], "kind": "ndarray", "dtype": "<f4"})
     assert Codec().encode(AsTensor(array)).hex() == case["hex"]
+
+
+class _Table:
+    """The memory that a frame's attachments name, as decoding asks for it."""
+
+    noted: dict[int, list[Any]] = {}
+
+    def __init__(self, blocks: list[str]) -> None:
+        self._blocks = blocks
+
+    def from_entries(self, entries: Any, body: LadenBody) -> list[Any]:
+        del body
+        blocks = [unhex(each) for each in self._blocks]
+        return unpack(
+            entries, lambda: [bytearray(each.ljust(max(4096, -(-len(each) // 4096) * 4096), b"\0")) for each in blocks]
+        )
+
+
+def body_of(case: dict[str, Any]) -> tuple[Codec, LadenBody]:
+    codec = Codec(arrays=_Table(case["blocks"]))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    body = LadenBody(unhex(case["hex"]))
+    body.has_arrays = True
+    return codec, body
+
+
+def elements_of(value: Any) -> Any:
+    """A value with its arrays as what they are of: kind, type, shape, and elements in the order C, by numpy."""
+    if isinstance(value, dict):
+        return {key: elements_of(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(elements_of(item) for item in value)
+    if hasattr(value, "detach"):
+        torch = import_module("torch")
+        raw = value.contiguous().reshape(-1).view(torch.uint8)
+        return "tensor", str(value.dtype).removeprefix("torch."), tuple(value.shape), bytes(raw.tolist())
+    if hasattr(value, "__array_interface__") or hasattr(value, "tobytes"):
+        return "ndarray", str(value.dtype), value.shape, value.tobytes()
+    return value
+
+
+def described(description: Any) -> Any:
+    """What a description of a value comes to, by numpy alone."""
+    if not isinstance(description, dict):
+        return description
+    ((kind, content),) = description.items()
+    if kind in ("list", "tuple"):
+        return {"list": list, "tuple": tuple}[kind](map(described, content))
+    if kind == "dict":
+        return {described(key): described(item) for key, item in content}
+    if kind != "array":
+        return build_value(description)
+    numpy = import_module("numpy")
+    dtype, order, shape = build_value(content["dtype"]), content["order"], content["shape"]
+    is_extra = dtype == "bfloat16"
+    fields = [tuple(each) for each in dtype] if isinstance(dtype, list) else dtype
+    element = import_module("ml_dtypes").bfloat16 if is_extra else numpy.dtype(fields)
+    flat = numpy.frombuffer(unhex(content["data"]), element)
+    axes = order if isinstance(order, list) else None
+    if axes is None:
+        array = flat.reshape(shape, order=order)
+    else:
+        array = flat.reshape([shape[axis] for axis in axes]).transpose(numpy.argsort(axes))
+    kind = content["kind"] if find_spec("torch") is not None else "ndarray"
+    return kind, str(array.dtype), tuple(shape), array.tobytes()
+
+
+ARRAYS = load("arrays.json") if (FOLDER / "arrays.json").exists() else {"bodies": [], "invalid": []}
+
+
+@pytest.mark.parametrize("case", named(ARRAYS["bodies"]))
+def test_body_with_a_table_decodes_to_its_value(case: dict[str, Any]) -> None:
+    pytest.importorskip("numpy", reason="numpy is not installed")
+    codec, body = body_of(case)
+    assert elements_of(codec.decode(body)) == described(case["value"])
+
+
+@pytest.mark.parametrize("case", named(ARRAYS["invalid"]))
+def test_body_with_an_invalid_table_is_refused(case: dict[str, Any]) -> None:
+    codec, body = body_of(case)
+    with pytest.raises(ValueInvalid):
+        codec.decode(body)

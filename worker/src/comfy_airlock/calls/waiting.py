@@ -129,7 +129,11 @@ class _Waiter:
         """The call waits for no process that is still to come: before it is heard that the one which took it ended."""
         if self.load is not None:
             # What nobody was given the server has given back before; decoding it is for who waits.
-            is_undelivered = not isinstance(outcome, AirlockError) and outcome.kind == frames.ERROR and b"delivered" in bytes(outcome.body[:_SAID_BYTES])
+            is_undelivered = (
+                not isinstance(outcome, AirlockError)
+                and outcome.kind == frames.ERROR
+                and b"delivered" in bytes(outcome.body[:_SAID_BYTES])
+            )
             (self.load.settled if is_undelivered else self.load.answered)()
         self._put(outcome)
 

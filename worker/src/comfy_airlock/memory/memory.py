@@ -84,7 +84,8 @@ class Memory:
         """
         if os.getpid() != self._process:
             raise Disconnected(
-                "this memory is shared by the process that was forked", hint="call connect() in the child, after the fork"
+                "this memory is shared by the process that was forked",
+                hint="call connect() in the child, after the fork",
             )
 
     def add(self, leases: Leases) -> None:

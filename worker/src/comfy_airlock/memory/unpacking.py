@@ -196,7 +196,9 @@ class _Tensors:
             # torch can't see these where they lie: it gets a copy, which is to be no larger than what there is.
             size = prod(entry.shape) * item_bytes
             if size > len(buffer):
-                raise ValueInvalid(f"an array of {size} bytes names elements of a block of {len(buffer)} again and again")
+                raise ValueInvalid(
+                    f"an array of {size} bytes names elements of a block of {len(buffer)} again and again"
+                )
             numpy: Any = installed("numpy")
             if numpy is None:
                 raise ValueInvalid("a tensor with strides that torch does not know needs numpy, which is not installed")
