@@ -10,7 +10,7 @@ import { AirlockError } from "./errors.ts";
 import { Extension } from "./extensions.ts";
 import { arrayFromWire, complexFromWire, complexToWire, namedFromWire } from "./forms.ts";
 import { isPlainObject, packable, presentEntries, referTo, type Senders } from "./packable.ts";
-import { rewriteExtensions } from "./raw-extensions.ts";
+import { isUnsigned, rewriteExtensions } from "./raw-extensions.ts";
 import {
   Reference,
   type ReferenceReceiver,
@@ -256,12 +256,8 @@ function createPackr(): Packr {
     Class: ArrayIndex,
     type: Extension.array,
     toWire: (array) => pack((array as ArrayIndex).index),
-    fromWire: (bytes) => {
-      const value = created.unpack(bytes);
-      return Array.isArray(value)
-        ? arrayFromWire(restored(value, undefined) as unknown[])
-        : new ArrayIndex(indexFrom(value));
-    },
+    fromWire: (bytes) =>
+      isUnsigned(bytes[0]) ? new ArrayIndex(indexFrom(created.unpack(bytes))) : arrayFromWire(restoredItems(bytes)),
   });
   // A Date is an instant; Python's twin is an aware datetime in UTC. It comes back as a Named, because a Date would lose
   // microseconds and the time zone.

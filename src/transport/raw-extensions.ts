@@ -62,7 +62,7 @@ function replacerFor(code: number, payload: Uint8Array, { reference, arrayIndex 
 }
 
 /** Whether a value that begins like this is an unsigned int. */
-function isUnsigned(type: number | undefined): boolean {
+export function isUnsigned(type: number | undefined): boolean {
   return type !== undefined && (type < 0x80 || (type >= 0xcc && type <= 0xcf));
 }
 
