@@ -24,7 +24,7 @@ import {
   validate,
   workerEndedSchema,
 } from "../transport/control.ts";
-import type { ReceivingLane } from "../transport/descriptor-lane.ts";
+import { Passed, type ReceivingLane } from "../transport/descriptor-lane.ts";
 import { AirlockError, errorFromWire } from "../transport/errors.ts";
 import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind, framePeer } from "../transport/frame.ts";
 import { type Libc, loadLibc } from "../transport/libc.ts";
@@ -243,7 +243,7 @@ export class Airlock implements PackServer, AsyncDisposable {
   /** Undefined where this process has no room for it: the relay goes on. */
   #takeDescriptor(lane: ReceivingLane, number: number): number | undefined {
     try {
-      return lane.take(number);
+      return lane.take(Passed.line, number);
     } catch (error) {
       if (error instanceof AirlockError && error.code === "limit_exceeded") return undefined;
       throw error;

@@ -4,6 +4,7 @@
  * The same frames as on the relay, half the way. The server keeps a copy of the worker's end, and shuts it down when the
  * worker has ended: a child that the worker forked may hold another copy, and would hide the worker's death from the host.
  */
+import { Passed } from "../transport/descriptor-lane.ts";
 import { buildFrame, FrameKind } from "../transport/frame.ts";
 import type { Libc } from "../transport/libc.ts";
 import type { Session } from "./session.ts";
@@ -31,7 +32,7 @@ export class Line {
     const [hostEnd, workerEnd] = libc.socketPair();
     const line = new Line(libc, workerEnd);
     // The worker first: it should read the line by the time that the host calls over it.
-    const isPassed = worker.lane.pass(number, workerEnd) && host.lane.pass(number, hostEnd);
+    const isPassed = worker.lane.pass(Passed.line, number, workerEnd) && host.lane.pass(Passed.line, number, hostEnd);
     libc.close(hostEnd);
     if (!isPassed) {
       line.end();

@@ -2,14 +2,20 @@
  * A peer's descriptor lane: a pair of message sockets beside the peer's connection, and what each end of it does.
  *
  * Bun reads a connection with plain `recv`, which drops descriptors, so what is passed to a peer goes another way: first
- * the descriptor on the lane, then the frame that names it on the connection. Whoever reads the frame finds the
- * descriptor there. One message is one descriptor, with the number that the frame names it by.
+ * the descriptor on the lane, then the frame that names it, on the connection or on a line. Whoever reads the frame finds
+ * the descriptor there. One message is one descriptor, with what it is and the number that frames name it by.
  */
 import { AirlockError } from "./errors.ts";
 import type { Libc, Received } from "./libc.ts";
 
 export type LaneLibc = Pick<Libc, "socketPair" | "sendDescriptor" | "close">;
 export type ReceivingLibc = Pick<Libc, "receive" | "close">;
+
+/** What a descriptor is. */
+export const Passed = { line: 1, segment: 2 } as const;
+export type Passed = (typeof Passed)[keyof typeof Passed];
+
+const messageBytes = 8;
 
 /** The server's end. */
 export class DescriptorLane {
@@ -40,12 +46,14 @@ export class DescriptorLane {
   /**
    * Passes a copy of a descriptor.
    *
-   * @returns false where the peer has not taken those before, or is gone: the frame must not be sent then.
+   * @returns false where the peer has not taken those before, or is gone: no frame that names it may be sent then.
    */
-  pass(number: number, descriptor: number): boolean {
+  pass(what: Passed, number: number, descriptor: number): boolean {
     if (this.#isClosed) return false;
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, number, true);
+    const bytes = new Uint8Array(messageBytes);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, what, true);
+    view.setUint32(4, number, true);
     return this.#libc.sendDescriptor(this.#near, bytes, descriptor);
   }
 
@@ -55,10 +63,11 @@ export class DescriptorLane {
   }
 }
 
-/** The peer's end. */
+/** The peer's end. Descriptors come in any order, and are kept until somebody asks for them. */
 export class ReceivingLane {
   readonly #libc: ReceivingLibc;
   readonly #descriptor: number;
+  readonly #passed = new Map<string, number>();
   #isClosed = false;
 
   /** @param descriptor the lane's end, which is the object's to close. */
@@ -68,26 +77,65 @@ export class ReceivingLane {
   }
 
   /**
-   * The descriptor that the server passed under this number, just before the frame that named it; the caller's to close.
+   * The descriptor that the server passed under this number, before any frame that names it; the caller's to close.
    *
-   * @throws AirlockError `protocol_error` where it is not there, `limit_exceeded` where this process has no room for it.
+   * @throws AirlockError `protocol_error` where it is not there, `limit_exceeded` where this process has no room for one.
    */
-  take(number: number): number {
-    const bytes = new Uint8Array(4);
-    const received = this.#libc.receive(this.#descriptor, bytes);
-    if (received !== undefined) checkRoom(received);
-    if (received?.descriptor === undefined) {
-      throw new AirlockError("protocol_error", `the server named descriptor ${number} and passed none`);
+  take(what: Passed, number: number): number {
+    this.#drain();
+    const key = keyOf(what, number);
+    const descriptor = this.#passed.get(key);
+    if (descriptor === undefined) {
+      const name = what === Passed.line ? "line" : "segment";
+      throw new AirlockError("protocol_error", `the server named ${name} ${number} and passed none`);
     }
-    if (received.count === 4 && new DataView(bytes.buffer).getUint32(0, true) === number) return received.descriptor;
-    this.#libc.close(received.descriptor);
-    throw new AirlockError("protocol_error", `the server named descriptor ${number} and passed another`);
+    this.#passed.delete(key);
+    return descriptor;
+  }
+
+  /** Closes a descriptor that nobody will ask for any more, if it is there. */
+  discard(what: Passed, number: number): void {
+    this.#drain();
+    const key = keyOf(what, number);
+    const descriptor = this.#passed.get(key);
+    this.#passed.delete(key);
+    if (descriptor !== undefined) this.#libc.close(descriptor);
+  }
+
+  /** Takes in what is there. */
+  #drain(): void {
+    const bytes = new Uint8Array(messageBytes);
+    const view = new DataView(bytes.buffer);
+    while (!this.#isClosed) {
+      const received = this.#libc.receive(this.#descriptor, bytes);
+      if (received !== undefined) checkRoom(received);
+      if (received?.descriptor === undefined) return;
+      this.#keep(received, view);
+    }
+  }
+
+  #keep({ count, descriptor = -1 }: Received, view: DataView): void {
+    if (count !== messageBytes) {
+      this.#libc.close(descriptor);
+      throw new AirlockError("protocol_error", `the server passed a descriptor with ${count} bytes`);
+    }
+    const key = `${view.getUint32(0, true)} ${view.getUint32(4, true)}`;
+    const before = this.#passed.get(key);
+    if (before !== undefined) this.#libc.close(before);
+    this.#passed.set(key, descriptor);
   }
 
   close(): void {
-    if (!this.#isClosed) this.#libc.close(this.#descriptor);
+    if (this.#isClosed) return;
     this.#isClosed = true;
+    for (const descriptor of this.#passed.values()) this.#libc.close(descriptor);
+    this.#passed.clear();
+    this.#libc.close(this.#descriptor);
   }
+}
+
+function keyOf(what: Passed, number: number): string {
+  return `${what} ${number}`;
 }
 
 /** Throws `limit_exceeded` where a descriptor was sent that this process had no room for. */

@@ -4,15 +4,20 @@
  * Each function is a thin, typed wrapper that turns a failing return value into an {@link Error} with the call's name
  * and errno. Loading is deferred to {@link loadLibc}, so that importing this file does nothing.
  */
-import { dlopen, ptr, read } from "bun:ffi";
-import { getSystemErrorMap } from "node:util";
-import { AirlockError } from "./errors.ts";
+import { dlopen, type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, unlinkSync } from "node:fs";
+import {
+  controlBytes,
+  controlWith,
+  mustTryAgain,
+  readControl,
+  socketAddress,
+  systemCallFailed,
+} from "./libc-structs.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_SEQPACKET = 5;
-const SCM_RIGHTS = 1;
-const MSG_CTRUNC = 0x08;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
@@ -27,10 +32,29 @@ const LOCK_NB = 4;
 const RLIMIT_CORE = 4;
 const RLIMIT_NOFILE = 7;
 const ESRCH = 3;
-const EINTR = 4;
 const EAGAIN = 11;
-/** Room for one descriptor beside a message: CMSG_SPACE(sizeof(int)) on a 64-bit system. */
-const controlBytes = 24;
+const EINTR = 4;
+const EINVAL = 22;
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const MFD_NOEXEC_SEAL = 8;
+const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MAP_PRIVATE = 2;
+const MADV_DONTFORK = 10;
+const MADV_POPULATE_WRITE = 23;
+
+/** Seals of a memfd, as `fcntl` counts them. */
+export const Seal = {
+  /** No further seals. */
+  seal: 1,
+  shrink: 2,
+  grow: 4,
+  /** No writes, and no writable shared mappings, but through those that there are. */
+  futureWrite: 16,
+} as const;
 
 /** Who is at the other end of a Unix socket, as the kernel recorded when it connected. */
 export interface PeerCredentials {
@@ -49,7 +73,7 @@ export interface Received {
   readonly isTruncated: boolean;
 }
 
-export interface Libc {
+export interface Libc extends MemoryCalls {
   /** SO_PEERCRED. On a socket pair it names the pair's maker, not the process that holds the other end. */
   peerCredentials(descriptor: number): PeerCredentials;
   /** A connected pair of sockets, both close-on-exec: of streams, or of messages that arrive whole. */
@@ -100,6 +124,40 @@ export interface Libc {
   pageBytes(): number;
 }
 
+/** Memory that several processes map, by descriptors, and addresses in this process. */
+export interface MemoryCalls {
+  /**
+   * An empty memfd, close-on-exec, that can be sealed and, where the kernel knows how to forbid that, not be executed.
+   *
+   * @param name what `/proc` shows.
+   */
+  createMemory(name: string): number;
+  /** The same by `shm_open` and `shm_unlink`: a file in memory without a name, which can't be sealed. */
+  createUnlinkedMemory(name: string): number;
+  /** Bytes of a file. */
+  sizeOf(descriptor: number): number;
+  /** Cuts or lengthens a file; what is added is zero, and takes no memory before it is written to. */
+  resize(descriptor: number, bytes: number): void;
+  /** Adds {@link Seal}s. */
+  addSeals(descriptor: number, seals: number): void;
+  seals(descriptor: number): number;
+  /** Takes the memory for a file's first bytes now, which takes its time. */
+  reserve(descriptor: number, bytes: number): void;
+  /** Maps a file from its beginning, shared and writable; returns the address. */
+  mapShared(descriptor: number, bytes: number): number;
+  /** Maps a part of a file so that writing to it changes this mapping alone; `offset` is whole pages. */
+  mapPrivate(descriptor: number, offset: number, bytes: number): number;
+  unmap(address: number, bytes: number): void;
+  /** Makes the pages of a writable mapping present; false where the kernel doesn't know how to (before Linux 5.14). */
+  populate(address: number, bytes: number): boolean;
+  /** Leaves a mapping out of children that this process forks. */
+  dontFork(address: number, bytes: number): void;
+  /** What lies at an address, at most 4 GiB; to be used no longer than the mapping is there. */
+  viewOf(address: number, bytes: number): Uint8Array<ArrayBuffer>;
+  /** Reads from a place in a file; returns how many bytes there were. */
+  readAt(descriptor: number, buffer: Uint8Array, offset: number): number;
+}
+
 /**
  * Binds libc.
  *
@@ -121,7 +179,68 @@ export function loadLibc(): Libc {
     }
     if (errno() !== ESRCH) throw failed("prlimit");
   };
+  const map = (descriptor: number, offset: number, bytes: number, flags: number): number => {
+    const address = Number(symbols.mmap(null, bytes, PROT_READ_WRITE, flags, descriptor, offset));
+    if (address === -1) throw failed("mmap");
+    return address;
+  };
+  const memory: MemoryCalls = {
+    createMemory(name) {
+      const bytes = new TextEncoder().encode(`${name}\0`);
+      const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+      const descriptor = symbols.memfd_create(ptr(bytes), flags | MFD_NOEXEC_SEAL);
+      if (descriptor >= 0) return descriptor;
+      // Linux before 6.3 does not know the flag.
+      const older = errno() === EINVAL ? symbols.memfd_create(ptr(bytes), flags) : -1;
+      if (older < 0) throw failed("memfd_create");
+      return older;
+    },
+    createUnlinkedMemory(name) {
+      // As shm_open does it, which glibc before 2.34 keeps in a library of its own.
+      const path = `/dev/shm/${name}`;
+      const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+      const descriptor = openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600);
+      try {
+        unlinkSync(path);
+      } catch (error) {
+        closeSync(descriptor);
+        throw error;
+      }
+      return descriptor;
+    },
+    sizeOf: (descriptor) => fstatSync(descriptor).size,
+    resize: (descriptor, bytes) => ftruncateSync(descriptor, bytes),
+    addSeals(descriptor, seals) {
+      if (symbols.fcntl(descriptor, F_ADD_SEALS, seals) !== 0) throw failed("fcntl(F_ADD_SEALS)");
+    },
+    seals(descriptor) {
+      const seals = symbols.fcntl(descriptor, F_GET_SEALS, 0);
+      if (seals < 0) throw failed("fcntl(F_GET_SEALS)");
+      return seals;
+    },
+    reserve(descriptor, bytes) {
+      while (symbols.fallocate(descriptor, 0, 0, bytes) !== 0) if (errno() !== EINTR) throw failed("fallocate");
+    },
+    mapShared: (descriptor, bytes) => map(descriptor, 0, bytes, MAP_SHARED),
+    mapPrivate: (descriptor, offset, bytes) => map(descriptor, offset, bytes, MAP_PRIVATE),
+    unmap(address, bytes) {
+      if (symbols.munmap(address as Pointer, bytes) !== 0) throw failed("munmap");
+    },
+    populate(address, bytes) {
+      while (symbols.madvise(address as Pointer, bytes, MADV_POPULATE_WRITE) !== 0) {
+        if (errno() === EINVAL) return false;
+        if (!mustTryAgain(errno())) throw failed("madvise(MADV_POPULATE_WRITE)");
+      }
+      return true;
+    },
+    dontFork(address, bytes) {
+      if (symbols.madvise(address as Pointer, bytes, MADV_DONTFORK) !== 0) throw failed("madvise(MADV_DONTFORK)");
+    },
+    viewOf: (address, bytes) => new Uint8Array(toArrayBuffer(address as Pointer, 0, bytes)),
+    readAt: (descriptor, buffer, offset) => readSync(descriptor, buffer, 0, buffer.byteLength, offset),
+  };
   return {
+    ...memory,
     peerCredentials(descriptor) {
       const credentials = new Int32Array(3);
       const length = new Int32Array([credentials.byteLength]);
@@ -195,40 +314,6 @@ export function loadLibc(): Libc {
   };
 }
 
-/** A system call that failed, in words; who has used up a limit is told which. */
-function systemCallFailed(call: string, errno: number): Error {
-  const [name, meaning] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, "unknown"];
-  const message = `${call} failed: ${meaning} (${name})`;
-  // What any other failure means depends on what it was for.
-  if (name !== "EMFILE" && name !== "ENFILE") return new Error(message);
-  const hint = "close what is not needed, or raise the limit (ulimit -n) of the process that says this";
-  return new AirlockError("limit_exceeded", message, { hint });
-}
-
-function mustTryAgain(errno: number): boolean {
-  return errno === EAGAIN || errno === EINTR;
-}
-
-/** A `struct sockaddr_un`: the family, and the path with its terminating zero. */
-function socketAddress(path: string): Uint8Array {
-  const name = new TextEncoder().encode(path);
-  const address = new Uint8Array(2 + name.byteLength + 1);
-  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
-  address.set(name, 2);
-  return address;
-}
-
-/** A `struct cmsghdr` with one descriptor: length with the header, level, type; then the descriptor, padded to a word. */
-function controlWith(descriptor: number): Uint8Array {
-  const control = new Uint8Array(controlBytes);
-  const view = new DataView(control.buffer);
-  view.setBigUint64(0, 20n, true);
-  view.setInt32(8, SOL_SOCKET, true);
-  view.setInt32(12, SCM_RIGHTS, true);
-  view.setInt32(16, descriptor, true);
-  return control;
-}
-
 /**
  * A `struct msghdr` on a 64-bit system, for bytes with room for one descriptor beside them.
  *
@@ -239,16 +324,6 @@ function messageOf(bytes: Uint8Array, control: Uint8Array) {
   // name, its length, vector, its length, control, its length, flags.
   const parts = [0n, 0n, BigInt(ptr(vector)), 1n, BigInt(ptr(control)), BigInt(control.byteLength), 0n];
   return { header: new BigUint64Array(parts), vector, control, bytes };
-}
-
-/** What the kernel wrote beside the bytes of a message. */
-function readControl({ header, control }: ReturnType<typeof messageOf>): Omit<Received, "count"> {
-  const view = new DataView(control.buffer);
-  const isThere = (header[5] ?? 0n) >= 20n && view.getInt32(8, true) === SOL_SOCKET;
-  return {
-    descriptor: isThere && view.getInt32(12, true) === SCM_RIGHTS ? view.getInt32(16, true) : undefined,
-    isTruncated: (Number(header[6] ?? 0n) & MSG_CTRUNC) !== 0,
-  };
 }
 
 /** glibc first, then musl's names for the two processors that Bun has musl builds for. */
@@ -272,6 +347,12 @@ function openLibc() {
         flock: { args: ["i32", "i32"], returns: "i32" },
         prlimit: { args: ["i32", "i32", "ptr", "ptr"], returns: "i32" },
         sched_setaffinity: { args: ["i32", "u64", "ptr"], returns: "i32" },
+        memfd_create: { args: ["ptr", "u32"], returns: "i32" },
+        fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+        fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
+        mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: "i64" },
+        munmap: { args: ["ptr", "u64"], returns: "i32" },
+        madvise: { args: ["ptr", "u64", "i32"], returns: "i32" },
         getpagesize: { args: [], returns: "i32" },
         __errno_location: { args: [], returns: "ptr" },
       });

@@ -6,7 +6,7 @@
 import type { Socket, UnixSocketListener } from "bun";
 import { decode, encode } from "../../src/transport/codec.ts";
 import { Connection } from "../../src/transport/connection.ts";
-import { DescriptorLane } from "../../src/transport/descriptor-lane.ts";
+import { DescriptorLane, Passed } from "../../src/transport/descriptor-lane.ts";
 import {
   buildFrame,
   type Frame,
@@ -247,7 +247,7 @@ export class ModelRelay implements Disposable {
     const [hostEnd, workerEnd] = this.#libc.socketPair();
     if (this.#options.deaf && number === 1) this.#unread = workerEnd;
     else void worker.join(workerEnd);
-    this.#lane.pass(number, hostEnd);
+    this.#lane.pass(Passed.line, number, hostEnd);
     this.#libc.close(hostEnd);
     this.#connection?.send(buildFrame({ kind: FrameKind.line, peer: packPeer, call: number }));
   }

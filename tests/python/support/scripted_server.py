@@ -84,7 +84,7 @@ class Peer:
     def line(self, lane: socket.socket, pack: int, number: int, names: int | None = None) -> Peer:
         """Makes a line to ``pack`` and announces it; ``names`` is what the descriptor is called on the lane."""
         near, far = socket.socketpair()
-        socket.send_fds(lane, [struct.pack("<I", number if names is None else names)], [far.fileno()])
+        socket.send_fds(lane, [struct.pack("<II", 1, number if names is None else names)], [far.fileno()])
         far.close()
         self.send_bytes(build_frame(frames.LINE, pack, number))
         return Peer(near)

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { Line } from "../../../src/server/line.ts";
 import type { Session } from "../../../src/server/session.ts";
-import type { DescriptorLane } from "../../../src/transport/descriptor-lane.ts";
+import type { DescriptorLane, Passed } from "../../../src/transport/descriptor-lane.ts";
 import { type FakeLink, workerHello } from "../../support/peers.ts";
 import { newSession } from "../../support/sessions.ts";
 
@@ -16,8 +16,8 @@ function newPair(takes = { host: true, worker: true }) {
   const [host, worker] = [newSession(1), newSession(2, workerHello)];
   const laneOf = (name: "host" | "worker") =>
     ({
-      pass: (number: number, descriptor: number) => {
-        if (takes[name]) done.push(`pass ${descriptor} to ${name} as ${number}`);
+      pass: (what: Passed, number: number, descriptor: number) => {
+        if (takes[name]) done.push(`pass ${descriptor} to ${name} as ${what} ${number}`);
         return takes[name];
       },
     }) as unknown as DescriptorLane;
@@ -31,7 +31,7 @@ describe("a line", () => {
   test("gives each side its end before the frame that names it, and keeps a copy of the worker's", () => {
     const { done, libc, host, worker, sentTo } = newPair();
     const line = Line.join(libc, host, worker, 7, 3);
-    expect(done).toEqual(["pass 11 to worker as 3", "pass 10 to host as 3", "close 10"]);
+    expect(done).toEqual(["pass 11 to worker as 1 3", "pass 10 to host as 1 3", "close 10"]);
     expect(sentTo(worker)).toEqual([{ kind: "line", peer: 1, call: 3, body: undefined }]);
     expect(sentTo(host)).toEqual([{ kind: "line", peer: 7, call: 3, body: undefined }]);
     line?.end();

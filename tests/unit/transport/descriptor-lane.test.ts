@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { DescriptorLane, ReceivingLane } from "../../../src/transport/descriptor-lane.ts";
+import { DescriptorLane, Passed, ReceivingLane } from "../../../src/transport/descriptor-lane.ts";
 import { loadLibc, type Received } from "../../../src/transport/libc.ts";
 import { thrownBy } from "../../support/errors.ts";
 
@@ -22,16 +22,16 @@ describe("a descriptor lane", () => {
   test("goes to the peer beside the first bytes, and then takes descriptors by number", () => {
     const libc = newLibc(() => true);
     const lane = DescriptorLane.open(libc, 5, Uint8Array.of(9, 9));
-    expect(lane?.pass(0x01020304, 30)).toBe(true);
+    expect(lane?.pass(Passed.line, 0x01020304, 30)).toBe(true);
     expect(libc.sent).toEqual([
       [5, [9, 9], 21],
-      [20, [4, 3, 2, 1], 30],
+      [20, [1, 0, 0, 0, 4, 3, 2, 1], 30],
     ]);
     expect(libc.closed).toEqual([21]);
     lane?.close();
     lane?.close();
     expect(libc.closed).toEqual([21, 20]);
-    expect(lane?.pass(1, 30)).toBe(false);
+    expect(lane?.pass(Passed.segment, 1, 30)).toBe(false);
   });
 
   test("is none where the connection does not take it", () => {
@@ -42,43 +42,69 @@ describe("a descriptor lane", () => {
 
   test("says when the peer has not taken what came before", () => {
     const libc = newLibc((socket) => socket !== 20);
-    expect(DescriptorLane.open(libc, 5, Uint8Array.of(9))?.pass(1, 30)).toBe(false);
+    expect(DescriptorLane.open(libc, 5, Uint8Array.of(9))?.pass(Passed.segment, 1, 30)).toBe(false);
   });
 });
 
 describe("the other end of a lane", () => {
-  function receiving(received: Received | undefined, bytes = [4, 3, 2, 1]) {
+  const line = [1, 0, 0, 0, 4, 3, 2, 1];
+  const segment = [2, 0, 0, 0, 4, 3, 2, 1];
+
+  /** A lane on which these messages lie. */
+  function receiving(...messages: readonly (readonly [received: Received, bytes: readonly number[]])[]) {
     const closed: number[] = [];
+    const waiting = [...messages];
     const receive = (_: number, buffer: Uint8Array) => {
+      const [received, bytes = []] = waiting.shift() ?? [];
       buffer.set(bytes);
       return received;
     };
     return { closed, lane: new ReceivingLane({ receive, close: (each) => void closed.push(each) }, 20) };
   }
+  const whole = (descriptor: number): Received => ({ count: 8, descriptor, isTruncated: false });
 
-  test("gives out the descriptor that was passed under a number", () => {
-    const { lane, closed } = receiving({ count: 4, descriptor: 30, isTruncated: false });
-    expect(lane.take(0x01020304)).toBe(30);
+  test("gives out the descriptor that was passed under a number, once", () => {
+    const { lane, closed } = receiving([whole(30), line]);
+    expect(lane.take(Passed.line, 0x01020304)).toBe(30);
+    expect(thrownBy(() => lane.take(Passed.line, 0x01020304)).code).toBe("protocol_error");
     lane.close();
     lane.close();
     expect(closed).toEqual([20]);
   });
 
-  test.each<[string, Received | undefined, number[] | undefined, string, number[]]>([
-    ["nothing is there", undefined, undefined, "protocol_error", []],
-    ["the lane has ended", { count: 0, descriptor: undefined, isTruncated: false }, undefined, "protocol_error", []],
-    ["another is there", { count: 4, descriptor: 30, isTruncated: false }, [5, 3, 2, 1], "protocol_error", [30]],
-    ["its message is short", { count: 2, descriptor: 30, isTruncated: false }, undefined, "protocol_error", [30]],
-    [
-      "there is no room for it",
-      { count: 4, descriptor: undefined, isTruncated: true },
-      undefined,
-      "limit_exceeded",
-      [],
-    ],
-  ])("says so where %s, and leaves no descriptor", (_, received, bytes, code, expected) => {
-    const { lane, closed } = receiving(received, bytes);
-    expect(thrownBy(() => lane.take(0x01020304)).code as string).toBe(code);
+  test("gives out lines and segments in whatever order they came, and closes those that nobody asked for", () => {
+    const { lane, closed } = receiving([whole(30), segment], [whole(31), line], [whole(32), [2, 0, 0, 0, 9, 0, 0, 0]]);
+    expect(lane.take(Passed.line, 0x01020304)).toBe(31);
+    expect(lane.take(Passed.segment, 0x01020304)).toBe(30);
+    lane.close();
+    expect(closed).toEqual([32, 20]);
+  });
+
+  test("keeps the later one of two that were passed under one number", () => {
+    const { lane, closed } = receiving([whole(30), segment], [whole(31), segment]);
+    expect(lane.take(Passed.segment, 0x01020304)).toBe(31);
+    expect(closed).toEqual([30]);
+  });
+
+  test("closes what is not wanted any more, where it is there", () => {
+    const { lane, closed } = receiving([whole(30), segment]);
+    lane.discard(Passed.segment, 1);
+    expect(closed).toEqual([]);
+    lane.discard(Passed.segment, 0x01020304);
+    expect(closed).toEqual([30]);
+    expect(thrownBy(() => lane.take(Passed.segment, 0x01020304)).message).toContain("segment 16909060");
+  });
+
+  test.each<[string, Received | undefined, readonly number[], string, number[]]>([
+    ["nothing is there", undefined, [], "protocol_error", []],
+    ["the lane has ended", { count: 0, descriptor: undefined, isTruncated: false }, [], "protocol_error", []],
+    ["another is there", whole(30), [1, 0, 0, 0, 5, 3, 2, 1], "protocol_error", []],
+    ["a segment of this number is there", whole(30), segment, "protocol_error", []],
+    ["its message is short", { count: 4, descriptor: 30, isTruncated: false }, line, "protocol_error", [30]],
+    ["there is no room for it", { count: 8, descriptor: undefined, isTruncated: true }, line, "limit_exceeded", []],
+  ])("says so where %s", (_, received, bytes, code, expected) => {
+    const { lane, closed } = receiving(...(received === undefined ? [] : [[received, bytes] as const]));
+    expect(thrownBy(() => lane.take(Passed.line, 0x01020304)).code as string).toBe(code);
     expect(closed).toEqual(expected);
   });
 
@@ -90,11 +116,11 @@ describe("the other end of a lane", () => {
     const receiver = new ReceivingLane(libc, received?.descriptor ?? -1);
     expect(received?.count).toBe(1);
     const [one, other] = libc.socketPair();
-    expect(lane?.pass(5, one)).toBe(true);
-    const taken = receiver.take(5);
+    expect(lane?.pass(Passed.line, 5, one)).toBe(true);
+    const taken = receiver.take(Passed.line, 5);
     libc.send(taken, Uint8Array.of(1, 2, 3));
     expect(libc.receive(other, new Uint8Array(8))?.count).toBe(3);
-    expect(thrownBy(() => receiver.take(6)).code).toBe("protocol_error");
+    expect(thrownBy(() => receiver.take(Passed.line, 6)).code).toBe("protocol_error");
     for (const each of [near, far, one, other, taken]) libc.close(each);
     lane?.close();
     receiver.close();

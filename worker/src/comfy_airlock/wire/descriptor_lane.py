@@ -14,7 +14,8 @@ from typing import Final
 from comfy_airlock.wire.errors import LimitExceeded, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 
-_NUMBER: Final = struct.Struct("<I")
+_MESSAGE: Final = struct.Struct("<II")
+_LINE: Final = 1
 _CONTROL_BYTES: Final = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
@@ -52,7 +53,7 @@ class DescriptorLane:
             LimitExceeded: this process has no room for one more descriptor.
         """
         self._socket.setblocking(False)
-        buffer = memoryview(bytearray(_NUMBER.size))
+        buffer = memoryview(bytearray(_MESSAGE.size))
         try:
             count, descriptor = receive_with_descriptor(self._socket, buffer)
         except BlockingIOError:
@@ -60,7 +61,7 @@ class DescriptorLane:
         if descriptor is None:
             raise ProtocolError(f"the server named descriptor {number} and passed none")
         link = socket.socket(fileno=descriptor)
-        if count != _NUMBER.size or _NUMBER.unpack(buffer) != (number,):
+        if count != _MESSAGE.size or _MESSAGE.unpack(buffer) != (_LINE, number):
             link.close()
             raise ProtocolError(f"the server named descriptor {number} and passed another")
         return link
