@@ -4,18 +4,21 @@
 import type { ServerEvent } from "../server/events.ts";
 import { serve } from "../server/serve.ts";
 import { removeSocketFolder } from "../server/socket-file.ts";
-import { type Command, readArguments } from "./command.ts";
+import { type SegmentKind, segmentKinds } from "../transport/segment-file.ts";
+import { type Command, readArguments, UsageError } from "./command.ts";
 import { readLimits } from "./limit-options.ts";
 
 export const serveCommand: Command = {
   name: "serve",
   summary: "Runs a server that hosts connect to.",
-  usage: "serve [--socket PATH] [--python PATH] [--limit KEY=VALUE …] [--limit-max KEY=VALUE …] [--quiet]",
+  usage:
+    "serve [--socket PATH] [--python PATH] [--limit KEY=VALUE …] [--limit-max KEY=VALUE …] [--segments KIND] [--quiet]",
   options: [
     "  --socket PATH          the Unix socket (AIRLOCK_SOCKET, else the user's own)",
     "  --python PATH          the Python that packs run on unless they need another (AIRLOCK_PYTHON, else python3)",
     "  --limit KEY=VALUE      for packs whose manifest does not say: call_timeout, memory, processes, open_files or cpus",
     "  --limit-max KEY=VALUE  what no pack gets more than; both may be given several times",
+    "  --segments KIND        how memory that is shared is made: memfd, or shm, which the kernel protects from nobody (memfd)",
     "  --quiet                say nothing of peers and workers that come and go",
     "  --announce             print the socket's path to standard output once listening",
     "  --until-stdin-closes   stop when standard input ends, and remove the socket's folder where it is left empty: for a",
@@ -36,6 +39,7 @@ async function runServe(args: readonly string[]): Promise<number> {
       python: { type: "string" },
       limit: { type: "string", multiple: true },
       "limit-max": { type: "string", multiple: true },
+      segments: { type: "string" },
       quiet: { type: "boolean", default: false },
       announce: { type: "boolean", default: false },
       "until-stdin-closes": { type: "boolean", default: false },
@@ -47,6 +51,7 @@ async function runServe(args: readonly string[]): Promise<number> {
   const server = await serve({
     ...(values.socket !== undefined && { socket: values.socket }),
     ...(values.python !== undefined && { python: values.python }),
+    ...(values.segments !== undefined && { segments: readSegmentKind(values.segments) }),
     packLimits: {
       defaults: readLimits("--limit", values.limit),
       max: readLimits("--limit-max", values["limit-max"]),
@@ -64,6 +69,12 @@ async function runServe(args: readonly string[]): Promise<number> {
   // Whoever started this server may have been killed, and cannot remove the folder that it made for the socket.
   if (values["until-stdin-closes"]) removeSocketFolder(server.socketPath);
   return 0;
+}
+
+function readSegmentKind(value: string): SegmentKind {
+  const kind = segmentKinds.find((each) => each === value);
+  if (kind !== undefined) return kind;
+  throw new UsageError(`--segments takes ${segmentKinds.join(" or ")}, not ${JSON.stringify(value)}`);
 }
 
 const stdinClosed = "standard input closed";

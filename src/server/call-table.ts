@@ -11,6 +11,7 @@ import { bindingTimeout } from "../transport/deadline.ts";
 import { AirlockError } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
 import { CallSlots } from "./call-slots.ts";
+import { noBlocks } from "./relayed-blocks.ts";
 import type { Call, Session } from "./session.ts";
 
 export class CallTable {
@@ -63,6 +64,7 @@ export class CallTable {
       pack: undefined,
       callee: undefined,
       heldBytes: 0,
+      blocks: noBlocks,
       abandoned: false,
       deadlineMs,
       deadlineAtMs: deadlineMs === undefined ? undefined : this.#clock.nowMs() + deadlineMs,

@@ -1,6 +1,6 @@
 /**
  * What the server does when it is called itself (peer 0): open, prepare and close packs, end a worker that
- * does not answer, tell how things are, and have a worker print its stacks.
+ * does not answer, tell how things are, have a worker print its stacks, and make segments, which workers may ask for too.
  *
  * The only part of the server that decodes a body from a peer, after validating all of it.
  */
@@ -13,17 +13,21 @@ import {
   type OpenResult,
   type PrepareResult,
   type Progress,
+  type SegmentResult,
   type StackResult,
   type Status,
   validate,
+  workersMethods,
 } from "../transport/control.ts";
 import { AirlockError, toAirlockError } from "../transport/errors.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { PackTable } from "./pack-table.ts";
+import type { Segments } from "./segments.ts";
 import type { Call, Session } from "./session.ts";
 import { stoppingError } from "./slot-errors.ts";
 
 export interface ControlServices {
+  readonly segments: Pick<Segments, "make" | "seal" | "share" | "drop">;
   readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "look" | "close" | "findWorker">;
   loadManifest(folder: string): Promise<PackManifest>;
   status(): Status;
@@ -53,8 +57,11 @@ export class ControlService {
 
   async #perform(call: Call, body: Uint8Array): Promise<unknown> {
     const host = call.caller;
-    if (host.hello.role !== "host") throw new AirlockError("unauthorized", "a worker may not call the server");
     const [method, , keywords] = validate(callBodySchema, decode(body), "call");
+    if (host.hello.role !== "host" && !mayWorkersCall(method)) {
+      const those = [...workersMethods].join(", ");
+      throw new AirlockError("unauthorized", `a worker may not call the server but for its memory: ${those}`);
+    }
     if (!isControlMethod(method)) {
       const known = Object.keys(controlParameters).join(", ");
       throw new AirlockError("bad_request", `the server has no method ${JSON.stringify(method)}; it has ${known}`);
@@ -89,6 +96,14 @@ export class ControlService {
         return null;
       case "stack":
         return await this.#stack(validate(controlParameters.stack, keywords, method).pid);
+      case "make_segment":
+        return this.#makeSegment(host, validate(controlParameters.make_segment, keywords, method));
+      case "seal_segment":
+        return this.#sealSegment(host, validate(controlParameters.seal_segment, keywords, method).segment);
+      case "share_segment":
+        return this.#shareSegment(host, validate(controlParameters.share_segment, keywords, method));
+      case "drop_segment":
+        return this.#dropSegment(host, validate(controlParameters.drop_segment, keywords, method).segment);
     }
   }
 
@@ -102,6 +117,7 @@ export class ControlService {
     return {
       pack: pack.peer,
       workers: pack.peers,
+      audience: pack.audience,
       fresh_process: manifest.freshProcess,
       nodes: { ...pack.nodes },
       name: manifest.name,
@@ -157,6 +173,25 @@ export class ControlService {
     return { pack: found.pack.name, pid, stack: await found.worker.dumpStacks() };
   }
 
+  #makeSegment(owner: Session, { bytes, audience }: { bytes: number; audience?: number | undefined }): SegmentResult {
+    return { segment: this.#services.segments.make(owner, bytes, audience) };
+  }
+
+  #sealSegment(owner: Session, segment: number): null {
+    this.#services.segments.seal(owner, segment);
+    return null;
+  }
+
+  #shareSegment(from: Session, { segment, peer }: { segment: number; peer: number }): null {
+    this.#services.segments.share(from, segment, peer);
+    return null;
+  }
+
+  #dropSegment(from: Session, segment: number): null {
+    this.#services.segments.drop(from, segment);
+    return null;
+  }
+
   #close(host: Session, peer: number): null {
     const { packs } = this.#services;
     packs.close(packs.packOf(host, peer));
@@ -169,4 +204,8 @@ const beginnings: ReadonlySet<ControlMethod> = new Set(["open", "prepare", "rest
 
 function isControlMethod(method: string): method is ControlMethod {
   return Object.hasOwn(controlParameters, method);
+}
+
+function mayWorkersCall(method: string): boolean {
+  return isControlMethod(method) && workersMethods.has(method);
 }

@@ -55,6 +55,8 @@ export interface DoorOptions {
   readonly clock: Clock;
   readonly router: Router;
   readonly libc: LaneLibc & Pick<Libc, "peerCredentials">;
+  /** Whether the kernel keeps receivers of a segment from writing to it. */
+  readonly sealsSegments: boolean;
   /** Workers that may say hello, by token. The door takes each out when it is let in. */
   readonly expected: Map<string, ExpectedWorker>;
   readonly onEvent: OnServerEvent;
@@ -236,7 +238,8 @@ export class Door {
   #sendWelcome(visitor: Visitor, session: Session, protocol: number, slot: Slot | undefined): void {
     const credit = session.keepsToCredit ? [features.credit] : [];
     if (session.hello.features.includes(features.line)) {
-      const welcome = this.#welcome(session, protocol, [features.line, ...credit], slot);
+      const segments = session.hello.features.includes(features.segments) ? [features.segments] : [];
+      const welcome = this.#welcome(session, protocol, [features.line, ...segments, ...credit], slot);
       session.lane = DescriptorLane.open(this.#options.libc, visitor.descriptor, welcome);
       if (session.lane !== undefined) return;
     }
@@ -244,13 +247,16 @@ export class Door {
   }
 
   #welcome(session: Session, protocol: number, shared: string[], slot: Slot | undefined): Frame {
+    const { limits, sealsSegments } = this.#options;
+    const memory = { sealed: sealsSegments, bytes_max: limits.segmentBytesMax };
     const welcome: Welcome = {
       protocol,
       features: shared,
       peer: session.peer,
       server: { version: this.#options.version, pid: process.pid },
       ...(slot && { pack: { name: slot.name, folder: slot.manifest.folder }, host: slot.host.peer }),
-      ...(session.keepsToCredit && { window: this.#options.limits.creditWindowBytes }),
+      ...(session.keepsToCredit && { window: limits.creditWindowBytes }),
+      ...(shared.includes(features.segments) && { memory }),
     };
     return buildFrame({ kind: FrameKind.welcome, peer: 0, call: 0, body: encode(welcome) });
   }

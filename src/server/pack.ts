@@ -86,6 +86,10 @@ export class Pack implements SlotPack {
     return limit && { ms: limit.value, source: limit.source };
   }
 
+  get audience(): number {
+    return this.#manifest.privateMemory ? this.peer : 0;
+  }
+
   /** What the host should know of the manifest, a sentence each. */
   get warnings(): readonly string[] {
     const changed = this.#slots.flatMap(({ running }) => {

@@ -13,6 +13,7 @@ import { type Hello, type Progress, progressToWire, serverPeer } from "../transp
 import { deadlineExceeded } from "../transport/deadline.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
 import {
+  type Attachment,
   buildFrame,
   type Frame,
   FrameKind,
@@ -31,10 +32,13 @@ import {
 } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
 import { CallTable } from "./call-table.ts";
-import { type CreditWindow, creditFrame, type Flow } from "./flow.ts";
+import { type CreditWindow, creditFrame } from "./flow.ts";
+import { News } from "./news.ts";
 import { Questions } from "./questions.ts";
-import { type Call, type OpenPack, Session } from "./session.ts";
-import { stoppingError } from "./slot-errors.ts";
+import { noBlocks, RelayedBlocks } from "./relayed-blocks.ts";
+import type { Segments } from "./segments.ts";
+import { type Call, flowFrom, type OpenPack, Session } from "./session.ts";
+import { ownErrorBody, stoppingError } from "./slot-errors.ts";
 
 /** Carries out a call to the server itself; answers through {@link Router.answer} or {@link Router.fail}. */
 export type ControlHandler = (call: Call, body: Uint8Array) => void;
@@ -50,6 +54,7 @@ export interface RouterOptions {
   readonly limits: Limits;
   readonly clock: Clock;
   readonly packs: OpenPacks;
+  readonly segments: Segments;
   readonly onControl: ControlHandler;
 }
 
@@ -57,6 +62,8 @@ export class Router {
   readonly #options: RouterOptions;
   readonly #calls: CallTable;
   readonly #questions: Questions;
+  readonly #blocks: RelayedBlocks;
+  readonly #news: News;
   #lastPeer: number = serverPeer;
   #stopping = false;
 
@@ -64,6 +71,9 @@ export class Router {
     this.#options = options;
     this.#calls = new CallTable(options.limits, options.clock, (call) => this.#overdue(call));
     this.#questions = new Questions(this.#calls, options.limits, options.clock);
+    this.#blocks = new RelayedBlocks(options.segments);
+    const findPack = (host: Session, peer: number) => options.packs.find(host, peer);
+    this.#news = new News({ blocks: this.#blocks, findPack });
   }
 
   /** Calls whose callers still wait; the server's own questions aside. */
@@ -130,7 +140,9 @@ export class Router {
         return this.#receiveProgress(from, frame);
       case FrameKind.event:
       case FrameKind.release:
-        return this.#receiveNews(from, frame);
+      case FrameKind.return:
+      case FrameKind.reclaim:
+        return this.#news.receive(from, frame);
       default:
         throw new AirlockError("protocol_error", `frame kind ${frameKind(frame)} is out of place here`);
     }
@@ -143,12 +155,14 @@ export class Router {
     try {
       call.pack = this.#packBetween(from, destination);
     } catch (error) {
-      this.#giveBack(from, frame);
+      if (from.keepsToCredit) from.link.send(creditFrame(destination, frame.byteLength));
+      call.blocks = this.#blocks.named(from, frame);
       this.fail(call, toAirlockError(error));
       return;
     }
     flowFrom(from, call.pack)?.window.take(frame.byteLength);
     call.heldBytes = frame.byteLength;
+    call.blocks = this.#blocks.check(from, frame, destination);
     const refusal = this.#refusalOf(call, frame);
     if (refusal !== undefined) this.fail(call, refusal);
     else if (from.pack === undefined) call.pack.submit(call, frame);
@@ -162,6 +176,9 @@ export class Router {
         "protocol_error",
         `call ${call.callerCall} is to the server, which made no call ${parent}`,
       );
+    if (this.#blocks.named(call.caller, frame) !== noBlocks) {
+      throw new AirlockError("protocol_error", `call ${call.callerCall} is to the server, and has attachments`);
+    }
     this.#options.onControl(call, frameBody(frame));
   }
 
@@ -221,16 +238,18 @@ export class Router {
     // Before the call is over: an answer that breaks the rules is none, and its caller waits for another.
     const window = flowFrom(from, call.pack)?.window;
     window?.take(frame.byteLength);
+    const blocks = this.#blocks.check(from, frame, call.caller.knownAs);
     const { abandoned } = call;
     this.#calls.remove(call);
-    this.#forwardToCaller(call, frame, window, abandoned);
+    this.#forwardToCaller({ call, frame, window, blocks, isLate: abandoned });
   }
 
   #receiveProgress(from: Session, frame: Frame): void {
     const call = this.#givenTo(from, frame);
     const window = flowFrom(from, call.pack)?.window;
     window?.take(frame.byteLength);
-    this.#forwardToCaller(call, frame, window, call.abandoned);
+    const blocks = this.#blocks.check(from, frame, call.caller.knownAs);
+    this.#forwardToCaller({ call, frame, window, blocks, isLate: call.abandoned });
   }
 
   #givenTo(callee: Session, frame: Frame): Call {
@@ -240,9 +259,15 @@ export class Router {
     return call;
   }
 
-  #forwardToCaller(call: Call, frame: Frame, window: CreditWindow | undefined, isLate: boolean): void {
-    if (isLate && !frameHasReferences(frame)) {
-      window?.passed(frame.byteLength);
+  #forwardToCaller(answer: Forwarded): void {
+    const { call, frame, window, blocks, isLate } = answer;
+    if (isLate && !frameHasReferences(frame)) return this.#drop(answer);
+    const problem = this.#blocks.pass(call.caller, blocks);
+    if (problem !== undefined) {
+      this.#drop(answer);
+      if (!isLate && frameKind(frame) === FrameKind.result) {
+        this.#tell(call, FrameKind.error, encode(errorToWire(problem)));
+      }
       return;
     }
     setFramePeer(frame, call.destination);
@@ -252,42 +277,21 @@ export class Router {
     call.caller.link.send(frame, window);
   }
 
-  /** An event or a release: to be passed on if there is somebody to take it, and answered by nothing. */
-  #receiveNews(from: Session, frame: Frame): void {
-    const peer = framePeer(frame);
-    const isForServer = from.pack !== undefined && peer === serverPeer && frameKind(frame) === FrameKind.event;
-    if (isForServer && frameCall(frame) === 0) return from.pack?.told(from, frameBody(frame));
-    const isLawful =
-      frameCall(frame) === 0 && (from.pack === undefined ? peer !== serverPeer : peer === from.pack.host.peer);
-    if (!isLawful) {
-      const whose = `a frame of kind ${frameKind(frame)} to peer ${peer} with call ${frameCall(frame)}`;
-      throw new AirlockError(
-        "protocol_error",
-        `${whose} is out of place: it goes to a host's pack or a worker's host, with call 0`,
-      );
-    }
-    const pack = from.pack ?? this.#options.packs.find(from, peer);
-    // The pack may have been closed meanwhile.
-    if (pack === undefined) return this.#giveBack(from, frame);
-    const flow = flowFrom(from, pack);
-    const receipt = frameKind(frame) === FrameKind.release ? flow?.reserve : flow?.window;
-    receipt?.take(frame.byteLength);
-    const to = from.pack === undefined ? pack.worker : pack.host;
-    setFramePeer(frame, from.knownAs);
-    if (to === undefined) receipt?.passed(frame.byteLength);
-    else to.link.send(frame, receipt);
-  }
-
-  /** Returns the credit of a frame to nobody, of which no account is kept. */
-  #giveBack(from: Session, frame: Frame): void {
-    if (from.keepsToCredit && frameKind(frame) !== FrameKind.release)
-      from.link.send(creditFrame(framePeer(frame), frame.byteLength));
+  /** What a callee sent is not delivered. */
+  #drop({ call, frame, window, blocks }: Forwarded): void {
+    window?.passed(frame.byteLength);
+    const { caller, callee } = call;
+    // With a caller that is gone all that it held is released: the next worker in its place may hold the same blocks.
+    if (callee !== undefined && !caller.isGone) this.#blocks.giveBack(callee, caller.knownAs, blocks);
   }
 
   /** Passes a call's frame on to the peer that will answer it. */
   deliver(call: Call, frame: Frame, callee: Session): void {
     if (call.abandoned) return;
     if (callee.isGone) return this.fail(call, new AirlockError("disconnected", `peer ${call.destination} is gone`));
+    const problem = this.#blocks.pass(callee, call.blocks);
+    if (problem !== undefined) return this.fail(call, problem);
+    call.blocks = noBlocks;
     this.#calls.give(call, callee);
     if (callee.pack?.callTimeout !== undefined) this.#calls.bound(call, callee.pack.callTimeout);
     setFramePeer(frame, call.caller.knownAs);
@@ -302,6 +306,8 @@ export class Router {
 
   /** The call's frame will not be delivered: nothing of it is held any more. */
   #letGo(call: Call): void {
+    this.#blocks.giveBack(call.caller, call.destination, call.blocks);
+    call.blocks = noBlocks;
     if (call.heldBytes === 0) return;
     flowFrom(call.caller, call.pack)?.window.passed(call.heldBytes);
     call.heldBytes = 0;
@@ -343,6 +349,8 @@ export class Router {
   #overdue(call: Call): void {
     const pack = call.caller.pack === undefined ? call.pack?.name : undefined;
     const { deadlineMs = 0, callTimeout } = call;
+    // Before the answer, after which the caller may have given the blocks to the next worker.
+    if (call.callee === undefined) this.#letGo(call);
     const error = deadlineExceeded({ pack, deadlineMs, callTimeout, graceMs: this.#options.limits.graceMs });
     this.#tell(call, FrameKind.error, ownErrorBody(call, error));
     this.#abandon(call);
@@ -370,20 +378,20 @@ export class Router {
     session.isGone = true;
     for (const call of [...session.made.values()]) this.#abandon(call);
     for (const call of this.#calls.givenTo(session)) this.fail(call, cause);
+    this.#options.segments.left(session);
   }
-}
-
-/** An error of the server's own; it says so where nobody was given the call, and so nothing that the call holds. */
-function ownErrorBody(call: Call, error: AirlockError): Uint8Array {
-  const isUndelivered = call.callee === undefined && call.destination !== serverPeer;
-  return encode({ ...errorToWire(error), ...(isUndelivered && { delivered: false }) });
 }
 
 /** What a frame that is an answer too late has in place of its call's number, which may be another call's by now. */
 const lateCall = 0;
 
-/** What `sender` may have under way to the other one of a pack, where it keeps to credit. */
-function flowFrom(sender: Session, pack: OpenPack | undefined): Flow | undefined {
-  if (pack === undefined) return undefined;
-  return sender.pack === undefined ? pack.flow : sender.flow;
+/** What a callee sent for a call. */
+interface Forwarded {
+  readonly call: Call;
+  readonly frame: Frame;
+  /** What gave the credit for it. */
+  readonly window: CreditWindow | undefined;
+  readonly blocks: readonly Attachment[];
+  /** The caller no longer waits. */
+  readonly isLate: boolean;
 }

@@ -9,6 +9,7 @@ import type { Status } from "../transport/control.ts";
 import { AirlockError } from "../transport/errors.ts";
 import { type Libc, loadLibc } from "../transport/libc.ts";
 import { defaultLimits, type Limits } from "../transport/limits.ts";
+import { newSegmentMaker, type SegmentKind, type SegmentMaker } from "../transport/segment-file.ts";
 import { version } from "../version.ts";
 import { ControlService } from "./control-service.ts";
 import { Door, type ExpectedWorker } from "./door.ts";
@@ -24,6 +25,7 @@ import { Line } from "./line.ts";
 import { Pack } from "./pack.ts";
 import { PackTable } from "./pack-table.ts";
 import { Router } from "./router.ts";
+import { Segments } from "./segments.ts";
 import type { Session } from "./session.ts";
 import { Slot } from "./slot.ts";
 import type { SlotServices } from "./slot-services.ts";
@@ -54,6 +56,11 @@ export interface ServeOptions {
   readonly environments?: string;
   /** Folder of the workers' logs. */
   readonly logs?: string;
+  /**
+   * How memory is made that hosts and workers share: `memfd`, which the kernel keeps receivers from writing to, by default;
+   * `shm`, which it doesn't, is for tests and for kernels that cannot seal (Linux before 5.1), where it is taken anyway.
+   */
+  readonly segments?: SegmentKind;
   /** Limits that differ from the defaults. */
   readonly limits?: Partial<Limits>;
   /**
@@ -120,6 +127,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
       environments,
       limits: { ...defaultLimits, ...options.limits },
       policy,
+      segmentMaker: newSegmentMaker(libc, options.segments ?? "memfd"),
       logs: options.logs ?? folders.logs,
       onEvent: guardedListener(options.onEvent ?? (() => undefined)),
       workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
@@ -138,6 +146,7 @@ interface Parts {
   readonly environments: EnvironmentStore;
   readonly limits: Limits;
   readonly policy: LimitPolicy;
+  readonly segmentMaker: SegmentMaker;
   readonly logs: string;
   readonly onEvent: OnServerEvent;
   readonly workerVariables: { readonly inherited: Variables; readonly added: Readonly<Record<string, string>> };
@@ -150,6 +159,7 @@ class RunningServer implements Server {
   readonly #door: Door;
   readonly #expected = new Map<string, ExpectedWorker>();
   readonly #packs: PackTable;
+  readonly #segments: Segments;
   readonly #inode: number;
   readonly #confiner: Confiner;
   readonly #pace: Pace;
@@ -176,10 +186,19 @@ class RunningServer implements Server {
           describeLimits: (limits) => this.#confiner.describe(limits),
         }),
     });
+    const segments = new Segments({
+      maker: parts.segmentMaker,
+      limits,
+      packOf: (host, peer) => packs.get(host, peer),
+      close: libc.close,
+      notify: (session, name, value) => router.notify(session, name, value),
+    });
+    this.#segments = segments;
     const router = new Router({
       limits,
       clock,
       packs,
+      segments,
       onControl: (call, body) => control.handle(call, body),
     });
     this.#packs = packs;
@@ -187,6 +206,7 @@ class RunningServer implements Server {
     const services = this.#servicesForSlots();
     const control = new ControlService({
       packs,
+      segments,
       loadManifest: async (folder) => this.#confiner.resolve(await loadManifest(folder)),
       status: () => this.status(),
       stop: (drainMs) => void this.stop(drainMs),
@@ -203,6 +223,7 @@ class RunningServer implements Server {
       clock,
       router,
       libc,
+      sealsSegments: parts.segmentMaker.sealed,
       expected: this.#expected,
       onEvent,
       onHostGone: (host) => this.#hostGone(host),
@@ -259,6 +280,7 @@ class RunningServer implements Server {
       leave: (session, cause) => router.leave(session, cause),
       ask: (worker, method, withinMs, keywords) => router.ask(worker, method, withinMs, keywords),
       callsOf: (worker) => router.callsOf(worker),
+      ownedBy: (worker) => this.#segments.ownedBy(worker),
       joinByLine: (host, worker, peer, number) => Line.join(libc, host, worker, peer, number),
       pssOf: (pid) => pssOf(systemKernel, pid),
       stampOf,
@@ -299,6 +321,7 @@ class RunningServer implements Server {
     // An environment that was being made is given up by now; what it left on disk must be gone before this process is.
     await this.#parts.environments.settled();
     await this.#stopListening(stopped);
+    this.#segments.close();
   }
 
   async #stopListening(reason: AirlockError): Promise<void> {

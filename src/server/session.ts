@@ -6,7 +6,7 @@ import type { Timer } from "../transport/clock.ts";
 import type { FrameSink } from "../transport/connection.ts";
 import { type CallTimeout, features, type Hello } from "../transport/control.ts";
 import type { DescriptorLane } from "../transport/descriptor-lane.ts";
-import type { Frame } from "../transport/frame.ts";
+import type { Attachment, Frame } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
 import { Flow } from "./flow.ts";
 
@@ -25,6 +25,8 @@ export interface Call {
   callee: Session | undefined;
   /** Bytes of its frame that the pack holds while its worker starts. */
   heldBytes: number;
+  /** The blocks that its frame names, until somebody was given it. */
+  blocks: readonly Attachment[];
   /** Nobody waits for the answer any more. */
   abandoned: boolean;
   /** The time that it was given, and when that is up on the server's clock; missing where it has no deadline. */
@@ -42,6 +44,8 @@ export interface OpenPack {
   readonly peer: number;
   readonly name: string;
   readonly host: Session;
+  /** Whom its worker's memory may be passed to: a number of its own, or 0 with the other packs of its host. */
+  readonly audience: number;
   /** What the host may have under way to it; missing where the host doesn't keep to credit. */
   readonly flow: Flow | undefined;
   /** The time that every call to it has, from when its worker is there. */
@@ -96,8 +100,19 @@ export class Session {
     return this.hello.features.includes(features.credit);
   }
 
+  /** Whether it was told that it may have segments. */
+  get takesSegments(): boolean {
+    return this.lane !== undefined && this.hello.features.includes(features.segments);
+  }
+
   /** What it may have under way to another peer, where it keeps to credit. */
   flowTo(peer: number, limits: Limits): Flow | undefined {
     return this.keepsToCredit ? new Flow(this.link, peer, limits) : undefined;
   }
+}
+
+/** What `sender` may have under way to the other one of a pack, where it keeps to credit. */
+export function flowFrom(sender: Session, pack: OpenPack | undefined): Flow | undefined {
+  if (pack === undefined) return undefined;
+  return sender.pack === undefined ? pack.flow : sender.flow;
 }

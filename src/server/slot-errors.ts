@@ -1,6 +1,9 @@
 /** What callers are told where the server, or a slot of it, can't serve them. Pure. */
-import { AirlockError } from "../transport/errors.ts";
+import { encode } from "../transport/codec.ts";
+import { serverPeer } from "../transport/control.ts";
+import { AirlockError, errorToWire } from "../transport/errors.ts";
 import type { Limits } from "../transport/limits.ts";
+import type { Call } from "./session.ts";
 import type { Worker } from "./workers/worker.ts";
 
 /** Where a pack's workers write, for errors. */
@@ -11,6 +14,12 @@ interface Log {
 
 /** A worker that has ended. */
 type Ended = Pick<Worker, "pid" | "exceeded" | "crashStack">;
+
+/** An error of the server's own; it says so where nobody was given the call, and so nothing that the call holds. */
+export function ownErrorBody(call: Call, error: AirlockError): Uint8Array {
+  const isUndelivered = call.callee === undefined && call.destination !== serverPeer;
+  return encode({ ...errorToWire(error), ...(isUndelivered && { delivered: false }) });
+}
 
 export function stoppingError(): AirlockError {
   return new AirlockError("server_stopping", "the server is stopping and takes no new calls");

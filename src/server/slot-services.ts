@@ -10,6 +10,7 @@ import type { Environment } from "./environments/environments.ts";
 import type { PackManifest } from "./environments/manifest.ts";
 import type { OnServerEvent } from "./events.ts";
 import type { Line } from "./line.ts";
+import type { Holdings } from "./segments.ts";
 import type { Call, Session } from "./session.ts";
 import type { Slot } from "./slot.ts";
 import type { Worker } from "./workers/worker.ts";
@@ -36,6 +37,8 @@ export interface SlotServices {
   ask(worker: Session, method: string, withinMs?: number, keywords?: object): Promise<unknown>;
   /** Calls that a worker was given over the relay and has not answered. */
   callsOf(worker: Session): number;
+  /** Segments that a worker owns. */
+  ownedBy(worker: Session): Holdings;
   /** Makes a line between the two, where both can take one. */
   joinByLine(host: Session, worker: Session, peer: number, number: number): Line | undefined;
   /** Memory that would be free without a process, in bytes; undefined where that is not known. */
@@ -51,6 +54,8 @@ export interface SlotPack {
   readonly manifest: PackManifest;
   /** The time that every call to it has, from when its worker is there. */
   readonly callTimeout: CallTimeout | undefined;
+  /** Whom its memory may be passed to: its number, or 0. */
+  readonly audience: number;
   /** Aborted, with the reason, when the pack is closed. */
   readonly closing: AbortSignal;
   prepare(onProgress: (progress: Progress) => void): Promise<Environment>;

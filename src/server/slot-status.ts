@@ -1,5 +1,6 @@
 /** How a slot and its worker are, as the server tells those who ask. Pure. */
 import type { WorkerStatus } from "../transport/control.ts";
+import type { Holdings } from "./segments.ts";
 import type { HealthWatch } from "./workers/health.ts";
 import type { LifeState } from "./workers/life.ts";
 
@@ -9,6 +10,7 @@ export interface SlotFigures {
   /** The worker, where there is one. */
   readonly worker: { readonly pid: number; readonly ageMs: number; readonly pss: number | null } | undefined;
   readonly health: HealthWatch | undefined;
+  readonly owned: Holdings | undefined;
   /** Calls over the relay. */
   readonly relayed: number;
   /** Workers that there were, this one included. */
@@ -39,6 +41,8 @@ export function workerStatus(slot: SlotFigures): WorkerStatus {
     pss_bytes: worker?.pss ?? null,
     answer_ms: health?.latest?.answerMs ?? null,
     silent_ms: health?.silentMs ?? 0,
+    segments: slot.owned?.segments ?? 0,
+    segment_bytes: slot.owned?.bytes ?? 0,
     health: health?.latest?.health ?? null,
   };
 }

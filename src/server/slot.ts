@@ -80,6 +80,10 @@ export class Slot implements OpenPack {
     return this.#pack.callTimeout;
   }
 
+  get audience(): number {
+    return this.#pack.audience;
+  }
+
   get worker(): Session | undefined {
     return this.#current?.worker.ready;
   }
@@ -116,6 +120,7 @@ export class Slot implements OpenPack {
     const ageMs = this.#services.clock.nowMs() - (current?.worker.bornAtMs ?? 0);
     return workerStatus({
       ...{ peer: this.peer, state: this.#life.state, relayed, health: current?.health },
+      owned: session && this.#services.ownedBy(session),
       worker: current && { pid: current.worker.pid, ageMs, pss: current.pss ?? null },
       ...{ workers: this.#lastNumber, deaths: this.#deaths, lastExit: this.#lastExit, log: this.log.path },
     });

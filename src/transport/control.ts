@@ -16,6 +16,8 @@ export const features = {
   line: "line",
   /** The peer sends over the relay only as much as it was given credit for. */
   credit: "credit",
+  /** With `line`: the peer can be passed segments, so frames to and from it may name blocks of them. */
+  segments: "segments",
 } as const;
 
 /** The server itself, as a destination of frames. */
@@ -23,6 +25,9 @@ export const serverPeer = 0;
 
 const u32 = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_ffff));
 const text = (max: number) => v.pipe(v.string(), v.maxLength(max));
+
+/** Whole pages of 4096 bytes, as many as a u32 can count. */
+const segmentBytes = v.pipe(v.number(), v.integer(), v.minValue(4096), v.maxValue(2 ** 44 - 4096), v.multipleOf(4096));
 
 const pythonSchema = v.object({ executable: text(4096), version: text(64) });
 
@@ -51,6 +56,15 @@ export const welcomeSchema = v.object({
   host: v.optional(u32),
   /** With the feature `credit`: bytes that may be under way to each peer. */
   window: v.optional(u32),
+  /** With the feature `segments`. */
+  memory: v.optional(
+    v.object({
+      /** Whether the kernel keeps receivers of a sealed segment from writing to it. */
+      sealed: v.boolean(),
+      /** Bytes of the segments that this peer may own at once. */
+      bytes_max: v.number(),
+    }),
+  ),
 });
 export type Welcome = v.InferOutput<typeof welcomeSchema>;
 
@@ -68,8 +82,24 @@ export const controlParameters = {
   restart: v.strictObject({ name: text(200) }),
   stop: v.strictObject({ drain_ms: v.optional(u32) }),
   stack: v.strictObject({ pid: u32 }),
+  make_segment: v.strictObject({ bytes: segmentBytes, audience: v.optional(u32) }),
+  seal_segment: v.strictObject({ segment: u32 }),
+  share_segment: v.strictObject({ segment: u32, peer: u32 }),
+  drop_segment: v.strictObject({ segment: u32 }),
 } as const;
 export type ControlMethod = keyof typeof controlParameters;
+
+/** Methods that workers may call too. */
+export const workersMethods: ReadonlySet<ControlMethod> = new Set([
+  "make_segment",
+  "seal_segment",
+  "share_segment",
+  "drop_segment",
+]);
+
+/** What `make_segment` answers. */
+export const segmentSchema = v.object({ segment: u32 });
+export type SegmentResult = v.InferOutput<typeof segmentSchema>;
 
 /** What the author of a pack says of one of its nodes. */
 const nodeTraitsSchema = v.object({
@@ -88,6 +118,8 @@ export const openResultSchema = v.object({
   pack: u32,
   /** The numbers of all the workers that it may have at once, the first of them being `pack`. */
   workers: v.pipe(v.array(u32), v.minLength(1)),
+  /** Whose memory it may be passed: 0 where it shares with the host's other packs, else `pack`. */
+  audience: u32,
   /** Every call is to have a process of its own. */
   fresh_process: v.boolean(),
   /** Nodes of which the manifest says something. */
@@ -153,6 +185,9 @@ const workerStatusSchema = v.object({
   answer_ms: v.nullable(v.number()),
   /** Milliseconds for which it has owed that answer by now. */
   silent_ms: v.number(),
+  /** Segments that it owns, and their bytes, whether there is memory behind all of them or not. */
+  segments: u32,
+  segment_bytes: v.number(),
   health: v.nullable(healthSchema),
 });
 export type WorkerStatus = v.InferOutput<typeof workerStatusSchema>;
@@ -272,6 +307,9 @@ export const workerEndedSchema = v.object({
   /** Which of its workers: the number that a line to it has. */
   number: u32,
 });
+
+/** What the server's event `segment_gone` says: nobody can be passed this segment any more. */
+export const segmentGoneSchema = v.object({ segment: u32 });
 
 /** What the server's events `leave_line` and `use_line` say. */
 export const lineEventSchema = v.object({ pack: u32, line: u32 });

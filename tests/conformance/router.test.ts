@@ -16,6 +16,7 @@ import { AirlockError } from "../../src/transport/errors.ts";
 import { type Frame, FrameKind, frameBody, frameCall, frameKind, framePeer } from "../../src/transport/frame.ts";
 import { defaultLimits, type Limits } from "../../src/transport/limits.ts";
 import { hostHello, openedAs, workerHello } from "../support/peers.ts";
+import { newSegments } from "../support/segments.ts";
 import { conformanceCases } from "./cases.ts";
 import { type Nodes, TestWorker } from "./worker.ts";
 import type { World } from "./worlds.ts";
@@ -68,6 +69,7 @@ class RoutedPack implements OpenPack {
   readonly host: Session;
   readonly flow: ReturnType<Session["flowTo"]>;
   readonly callTimeout = undefined;
+  readonly audience = 0;
   readonly hostEnd: PeerEnd;
   readonly nodes: Nodes = new Map();
   readonly #router: Router;
@@ -83,6 +85,7 @@ class RoutedPack implements OpenPack {
       limits: this.#limits,
       clock: systemClock,
       packs: { find: () => this, get: () => this },
+      ...newSegments({ packOf: () => this, notify: () => undefined }),
       onControl: (call) => this.#router.answer(call, null),
     });
     this.hostEnd = new PeerEnd(this.#router, (link) => this.#router.join(this.#hello(hostHello), link), windowBytes);

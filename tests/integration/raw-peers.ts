@@ -3,6 +3,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { encode } from "../../src/transport/codec.ts";
 import { features, type Welcome } from "../../src/transport/control.ts";
+import { Passed } from "../../src/transport/descriptor-lane.ts";
 import { buildFrame, type FrameFields, FrameKind } from "../../src/transport/frame.ts";
 import { FrameAssembler } from "../../src/transport/frame-assembler.ts";
 import { defaultLimits } from "../../src/transport/limits.ts";
@@ -100,11 +101,20 @@ export class RawPeer {
 
 /** A peer that said hello, and what it was welcomed with. */
 class Welcomed extends RawPeer {
+  #lastCall = 0xf000_0000;
   number = 0;
   window = 0;
+  memory: Welcome["memory"];
   features: readonly string[] = [];
   /** The number of a worker's host. */
   host = 0;
+
+  /** Calls the server, by a number that tests do not use. */
+  async control(method: string, parameters: object): Promise<Sent> {
+    this.#lastCall += 1;
+    this.send("call", 0, this.#lastCall, [method, [], parameters]);
+    return await this.hear({ peer: 0, call: this.#lastCall });
+  }
 
   /** Says hello, and reads the welcome. */
   async enter(fields: object): Promise<void> {
@@ -112,6 +122,7 @@ class Welcomed extends RawPeer {
     const welcome = (await this.hear({ kind: "welcome" })).body as Welcome;
     this.number = welcome.peer;
     this.window = welcome.window as number;
+    this.memory = welcome.memory;
     this.features = welcome.features;
     this.host = welcome.host ?? 0;
   }
@@ -119,19 +130,10 @@ class Welcomed extends RawPeer {
 
 /** A host that was let in. */
 export class RawHost extends Welcomed {
-  #lastCall = 0xf000_0000;
-
   static async join(world: World, named: readonly string[] = [features.credit]): Promise<RawHost> {
     const host = new RawHost(connect(world.socket));
     await host.enter({ features: named });
     return host;
-  }
-
-  /** Calls the server, by a number that tests do not use. */
-  async control(method: string, parameters: object): Promise<Sent> {
-    this.#lastCall += 1;
-    this.send("call", 0, this.#lastCall, [method, [], parameters]);
-    return await this.hear({ peer: 0, call: this.#lastCall });
   }
 
   /** Opens a test's pack, and returns its number. */
@@ -141,7 +143,48 @@ export class RawHost extends Welcomed {
 }
 
 /** A worker that was let in: a puppet's other end. */
-export class RawWorker extends Welcomed {}
+export class RawWorker extends Welcomed {
+  /** What came over its lane, for as long as its process lives. */
+  lane: PuppetLane | undefined;
+}
+
+/** A segment that a puppet was passed. */
+interface PassedToPuppet {
+  readonly number: number;
+  /** Where other processes of the user can open it. */
+  readonly path: string;
+}
+
+/** What a puppet tells of the segments on its descriptor lane. */
+export class PuppetLane {
+  readonly #passed: PassedToPuppet[] = [];
+
+  constructor(socket: Socket) {
+    let [pid, text] = ["", ""];
+    socket.on("data", (chunk) => {
+      const lines = (text + chunk.toString()).split("\n");
+      text = lines.pop() ?? "";
+      for (const line of lines) {
+        const [what = "", number, descriptor] = line.split(" ");
+        if (pid === "") pid = what;
+        else if (Number(what) === Passed.segment) {
+          this.#passed.push({ number: Number(number), path: `/proc/${pid}/fd/${descriptor}` });
+        }
+      }
+    });
+  }
+
+  /** The next segment that it was passed. */
+  async next(): Promise<PassedToPuppet> {
+    await until(() => this.#passed.length > 0, "the puppet is passed a segment");
+    return this.#passed.shift() as PassedToPuppet;
+  }
+
+  /** How many it was passed that nobody has looked at. */
+  get count(): number {
+    return this.#passed.length;
+  }
+}
 
 /** Where puppets connect to, and the workers that they become. To be disposed of. */
 export class Puppets implements Disposable {
@@ -150,17 +193,25 @@ export class Puppets implements Disposable {
     this.#all.push(socket);
     this.#arrived.push(socket);
   });
+  readonly #lanesPath: string;
+  readonly #laneListener = createServer((socket) => {
+    this.#all.push(socket);
+    this.#lanes.push(new PuppetLane(socket));
+  });
   readonly #all: Socket[] = [];
   readonly #arrived: Socket[] = [];
+  readonly #lanes: PuppetLane[] = [];
 
   constructor(world: World) {
     this.#path = join(world.folder, "puppets.sock");
+    this.#lanesPath = join(world.folder, "lanes.sock");
     this.#listener.listen(this.#path);
+    this.#laneListener.listen(this.#lanesPath);
   }
 
   /** What the server has to tell its workers. */
   get variables(): Readonly<Record<string, string>> {
-    return { PUPPET_STRINGS: this.#path };
+    return { PUPPET_STRINGS: this.#path, PUPPET_LANES: this.#lanesPath };
   }
 
   /** The next puppet that was spawned, once it was welcomed as a worker. */
@@ -170,11 +221,15 @@ export class Puppets implements Disposable {
     const { token, rest } = await firstLine(socket);
     const worker = new RawWorker(socket, rest);
     await worker.enter({ role: "worker", features: named, token });
+    if (!worker.features.includes(features.line)) return worker;
+    await until(() => this.#lanes.length > 0, "the puppet has its lane");
+    worker.lane = this.#lanes.shift();
     return worker;
   }
 
   [Symbol.dispose](): void {
     this.#listener.close();
+    this.#laneListener.close();
     for (const socket of this.#all) socket.destroy();
   }
 }

@@ -74,6 +74,7 @@ test("a worker's token is worth nothing in another process", async () => {
     clock: systemClock,
     router,
     libc: loadLibc(),
+    sealsSegments: true,
     expected,
     onEvent: () => undefined,
     onHostGone: () => undefined,

@@ -10,6 +10,7 @@ import {
   type Frame,
   type FrameFields,
   FrameKind,
+  frameAttachments,
   frameBody,
   frameCall,
   frameKind,
@@ -26,6 +27,8 @@ export interface Sent {
   readonly body: unknown;
   /** The call that it is made for, where it names one. */
   readonly parent?: number;
+  /** The blocks that it names, each as segment, page, pages and generation; missing where it names none. */
+  readonly attachments?: readonly (readonly number[])[];
 }
 
 const kindNames = new Map<number, string>(Object.entries(FrameKind).map(([name, kind]) => [kind, name]));
@@ -33,12 +36,14 @@ const kindNames = new Map<number, string>(Object.entries(FrameKind).map(([name, 
 export function read(frame: Frame): Sent {
   const body = frameBody(frame);
   const parent = frameParent(frame);
+  const attachments = frameAttachments(frame).map((each) => [each.segment, each.page, each.pages, each.generation]);
   return {
     kind: kindNames.get(frameKind(frame)) ?? "unknown",
     peer: framePeer(frame),
     call: frameCall(frame),
     body: body.byteLength === 0 ? undefined : decode(body),
     ...(parent !== undefined && { parent }),
+    ...(attachments.length > 0 && { attachments }),
   };
 }
 
@@ -105,12 +110,16 @@ export const workerHello: Hello = { ...hostHello, role: "worker", name: "", pid:
 export const payingHello: Hello = { ...hostHello, features: [features.credit] };
 export const payingWorkerHello: Hello = { ...workerHello, features: [features.credit] };
 
+/** The same peers, as such that take segments where they have a lane. */
+export const sharingHello: Hello = { ...hostHello, features: [features.line, features.segments] };
+export const sharingWorkerHello: Hello = { ...sharingHello, role: "worker", name: "", pid: 22 };
+
 export function frame(
   kind: keyof typeof FrameKind,
   peer: number,
   call: number,
   body?: unknown,
-  rest: Pick<FrameFields, "deadlineMs" | "parent" | "hasReferences"> = {},
+  rest: Pick<FrameFields, "deadlineMs" | "parent" | "hasReferences" | "attachments"> = {},
 ): Frame {
   const encoded = body === undefined ? {} : { body: encode(body) };
   return buildFrame({ kind: FrameKind[kind], peer, call, ...rest, ...encoded });
@@ -124,7 +133,16 @@ export async function settled(): Promise<void> {
 /** What the server answers to `open` for a pack of one worker. */
 export function openedAs(peer: number): OpenResult {
   const folder = "/packs/blur";
-  return { pack: peer, workers: [peer], fresh_process: false, nodes: {}, name: "blur", folder, warnings: [] };
+  return {
+    pack: peer,
+    workers: [peer],
+    audience: 0,
+    fresh_process: false,
+    nodes: {},
+    name: "blur",
+    folder,
+    warnings: [],
+  };
 }
 
 export function manifestOf(name: string, folder = `/packs/${name}`): PackManifest {
@@ -137,6 +155,7 @@ export function manifestOf(name: string, folder = `/packs/${name}`): PackManifes
     env: {},
     workers: 1,
     freshProcess: false,
+    privateMemory: false,
     nodes: {},
     limits: {},
     warnings: [],

@@ -3,11 +3,12 @@ import { Router } from "../../src/server/router.ts";
 import type { Call, OpenPack, Session } from "../../src/server/session.ts";
 import { ManualClock } from "../../src/transport/clock.ts";
 import { decode } from "../../src/transport/codec.ts";
-import type { Hello } from "../../src/transport/control.ts";
+import { features, type Hello } from "../../src/transport/control.ts";
 import { AirlockError } from "../../src/transport/errors.ts";
 import type { Frame } from "../../src/transport/frame.ts";
 import { defaultLimits, type Limits } from "../../src/transport/limits.ts";
 import { FakeLink, frame, hostHello, workerHello } from "./peers.ts";
+import { FakeLane, newSegments } from "./segments.ts";
 
 /** A pack that hands calls to its worker, or keeps them while it has none. */
 export class FakePack implements OpenPack {
@@ -16,6 +17,7 @@ export class FakePack implements OpenPack {
   readonly host: Session;
   readonly flow: OpenPack["flow"];
   callTimeout: OpenPack["callTimeout"];
+  audience = 0;
   worker: Session | undefined;
   waiting: { call: Call; frame: Frame }[] = [];
   /** Why workers were ended. */
@@ -59,6 +61,8 @@ export class FakePack implements OpenPack {
 export interface Joined {
   readonly link: FakeLink;
   readonly session: Session;
+  /** What the server passes to it, where it has the feature `line`. */
+  readonly lane: FakeLane;
 }
 
 export interface JoinedPair {
@@ -84,11 +88,16 @@ export function newRouter(changed: Partial<Limits> = {}) {
     return pack;
   };
   const onControl = (call: Call) => void control.push(call);
-  const router = new Router({ limits, clock, packs: { find, get }, onControl });
+  const notify = (session: Session, name: string, value: unknown) => router.notify(session, name, value);
+  const { segments, maker } = newSegments({ limits, packOf: get, notify });
+  const router = new Router({ limits, clock, packs: { find, get }, segments, onControl });
 
   const join = (hello: Hello = hostHello, pack?: OpenPack): Joined => {
     const link = new FakeLink();
-    return { link, session: router.join(hello, link, pack) };
+    const session = router.join(hello, link, pack);
+    const lane = new FakeLane();
+    if (hello.features.includes(features.line)) session.lane = lane.asLane;
+    return { link, session, lane };
   };
   /** Opens another pack for a host. */
   const openPack = (host: Joined): FakePack => {
@@ -109,7 +118,7 @@ export function newRouter(changed: Partial<Limits> = {}) {
     return { host, worker: startWorker(pack, workersHello), pack, peer: pack.peer };
   };
   const close = (pack: FakePack) => void packs.delete(pack.peer);
-  return { clock, control, router, join, openPack, startWorker, joinPair, close };
+  return { clock, control, router, segments, maker, join, openPack, startWorker, joinPair, close };
 }
 
 export function newRouterWithPair(changed: Partial<Limits> = {}) {

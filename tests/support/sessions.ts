@@ -18,6 +18,7 @@ export function newCall(caller: Session, id: number, destination: number): Call 
     pack: undefined,
     callee: undefined,
     heldBytes: 0,
+    blocks: [],
     abandoned: false,
     deadlineMs: undefined,
     deadlineAtMs: undefined,

@@ -67,7 +67,7 @@ export function checkIsolation(
     requiresPython: requires_python ?? (python === undefined ? undefined : fromBareVersion(python)),
     shareTorch: share_torch ?? false,
     env: env ?? {},
-    running: runningSettings(parsed.output),
+    running: runningSettings(parsed.output, asksForSandbox(table)),
     limits: limits.values,
   };
   return { settings, problems, warnings };
@@ -181,6 +181,14 @@ const notCarriedOut: Record<string, (value: unknown) => Verdict | undefined> = {
   module: unlessEmpty({ warning: "has no effect: the pack is the folder that holds this file" }),
   apis: unlessEmpty({ warning: "has no effect: the host decides what a pack may call" }),
 };
+
+/** Whether any key would put the pack into a sandbox, if there were one. */
+function asksForSandbox(table: Record<string, unknown>): boolean {
+  return ["sandbox", "sandbox_mode"].some((key) => {
+    const verdict = Object.hasOwn(table, key) ? notCarriedOut[key]?.(table[key]) : undefined;
+    return verdict?.warning !== undefined || verdict?.refusal !== undefined;
+  });
+}
 
 /** A key with a few known values, each with what is to be said of it. */
 function oneOf(verdicts: Record<string, Verdict>): (value: unknown) => Verdict | undefined {

@@ -32,6 +32,8 @@ export interface PackManifest {
   readonly workers: number;
   /** Whether every call is to have a process of its own. */
   readonly freshProcess: boolean;
+  /** Whether the memory that its host passes to it, and it to its host, is shown to no other pack. */
+  readonly privateMemory: boolean;
   /** Milliseconds without a call after which a worker ends that nothing needs; absent if it never does. */
   readonly idleTimeoutMs?: number;
   /** What is to be known of some of its nodes, by their class names. */

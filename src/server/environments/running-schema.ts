@@ -9,6 +9,7 @@ import { describe } from "./manifest-problems.ts";
 export interface RunningSettings {
   readonly workers: number;
   readonly freshProcess: boolean;
+  readonly privateMemory: boolean;
   readonly idleTimeoutMs?: number;
   readonly nodes: Readonly<Record<string, NodeTraits>>;
 }
@@ -36,6 +37,7 @@ export const runningKeys = {
     ),
   ),
   fresh_process: v.optional(boolean),
+  private_memory: v.optional(boolean),
   idle_timeout: v.optional(
     v.pipe(
       v.number((issue) => `${seconds}, not ${describe(issue.input)}`),
@@ -54,11 +56,16 @@ export const runningKeys = {
   ),
 };
 
-/** What the keys of a table that was checked ask for. */
+/**
+ * What the keys of a table that was checked ask for.
+ *
+ * @param asksForSandbox whether it also has a key that asks for a sandbox.
+ */
 export function runningSettings(
   keys: v.InferOutput<v.LooseObjectSchema<typeof runningKeys, undefined>>,
+  asksForSandbox: boolean,
 ): RunningSettings {
-  const { workers, fresh_process, idle_timeout, nodes } = keys;
+  const { workers, fresh_process, private_memory, idle_timeout, nodes } = keys;
   const traits = Object.entries(nodes ?? {}).map(([name, { idempotent, sticky }]): [string, NodeTraits] => [
     name,
     { idempotent: idempotent ?? false, sticky: sticky ?? false },
@@ -66,6 +73,8 @@ export function runningSettings(
   return {
     workers: workers ?? 1,
     freshProcess: fresh_process ?? false,
+    // Who is to be kept apart from the host isn't shown what the host's other packs are given either.
+    privateMemory: private_memory === true || asksForSandbox,
     ...(idle_timeout !== undefined && { idleTimeoutMs: idle_timeout * 1_000 }),
     nodes: Object.fromEntries(traits),
   };

@@ -10,6 +10,7 @@ import type { CallTimeout, Progress, Status } from "../../../src/transport/contr
 import { AirlockError } from "../../../src/transport/errors.ts";
 import { bytesOf } from "../../support/bytes.ts";
 import { manifestOf, settled, workerHello } from "../../support/peers.ts";
+import { newSegments } from "../../support/segments.ts";
 import { newCall, newSession } from "../../support/sessions.ts";
 
 const status: Status = { server: { version: "1", pid: 1, socket: "/s" }, packs: [] };
@@ -28,6 +29,7 @@ class FakePack {
   manifest: PackManifest;
   readonly warnings: readonly string[] = [];
   callTimeout: CallTimeout | undefined;
+  readonly audience = 0;
   readonly ended = Promise.resolve();
   readonly nodes = { Blur: { idempotent: true, sticky: false } };
   closes = 0;
@@ -97,8 +99,11 @@ function newService(packsPerHostMax = 3) {
       return pack as unknown as Pack;
     },
   });
+  const notify = () => undefined;
+  const { segments } = newSegments({ packOf: (host, peer) => table.get(host, peer), notify });
   const service = new ControlService({
     packs: table,
+    segments,
     loadManifest: async (folder) => {
       if (folder === "/nowhere") throw new AirlockError("manifest_invalid", "there is no such folder");
       // Whatever path leads to a folder, the manifest names the folder itself.
@@ -136,6 +141,7 @@ describe("open", () => {
       value: {
         pack: 100,
         workers: [100, 150],
+        audience: 0,
         fresh_process: false,
         nodes: { Blur: { idempotent: true, sticky: false } },
         name: "blur",
@@ -271,12 +277,14 @@ test("a server that stops begins nothing, and still hears what its hosts have to
   expect(await ask("status")).toEqual({ value: status });
 });
 
-test("a worker may not call the server", async () => {
+test("a worker may not call the server, but for its memory", async () => {
   const { ask } = newService();
   const worker = newSession(2, workerHello);
   for (const method of ["status", "open", "nonsense"]) {
     expect((await ask(method, { folder: "/packs/blur" }, worker)).error?.code).toBe("unauthorized");
   }
+  // It has no lane.
+  expect((await ask("make_segment", { bytes: 4096 }, worker)).error?.code).toBe("bad_request");
 });
 
 test.each<[unknown, unknown, string]>([

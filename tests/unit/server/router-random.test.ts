@@ -2,12 +2,28 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { AirlockError } from "../../../src/transport/errors.ts";
-import { type Frame, FrameKind } from "../../../src/transport/frame.ts";
-import { frame, hostHello, payingHello, payingWorkerHello, workerHello } from "../../support/peers.ts";
+import {
+  type Attachment,
+  type Frame,
+  type FrameFields,
+  FrameKind,
+  frameAttachments,
+} from "../../../src/transport/frame.ts";
+import {
+  frame,
+  hostHello,
+  payingHello,
+  payingWorkerHello,
+  read,
+  sharingHello,
+  workerHello,
+} from "../../support/peers.ts";
 import { type FakePack, type Joined, newRouter } from "../../support/router.ts";
 
 const windowBytes = 400;
 const dead = new AirlockError("worker_died", "killed");
+
+const lawfulHello = { ...payingHello, features: [...payingHello.features, ...sharingHello.features] };
 
 type Made = ReturnType<typeof newRouter>;
 
@@ -25,6 +41,7 @@ const step = fc.record({
       "progress",
       "event",
       "release",
+      "reclaim",
     ] as const),
     ...(["cancel", "wait", "stall", "read", "stop", "end"] as const),
   ),
@@ -34,6 +51,7 @@ const step = fc.record({
   pick: fc.nat({ max: 20 }),
   deadlineMs: fc.option(fc.integer({ min: 0, max: 30 }), { nil: undefined }),
   hasReferences: fc.boolean(),
+  attaches: fc.boolean(),
 });
 
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
@@ -50,12 +68,23 @@ class Peer {
   readonly #made: number[] = [];
   readonly #given: number[] = [];
   readonly #cancelled = new Set<number>();
+  /** The blocks that it sent, each once, by their generations, and what kind of frame named it. */
+  readonly #attached = new Map<number, string>();
+  readonly #segment: number;
   isGone = false;
 
-  constructor({ router }: Made, joined: Joined, to: number) {
+  constructor({ router, segments }: Made, joined: Joined, to: number) {
     this.#router = router;
     this.joined = joined;
     this.#to = to;
+    this.#segment = segments.make(joined.session, 4096);
+    segments.seal(joined.session, this.#segment);
+    segments.share(joined.session, this.#segment, to);
+  }
+
+  /** A block that no other frame names, or none. */
+  #block(attaches: boolean): readonly Attachment[] {
+    return attaches ? [{ segment: this.#segment, page: 0, pages: 1, generation: this.#attached.size }] : [];
   }
 
   /** Looks at what has arrived since the last time. */
@@ -72,28 +101,33 @@ class Peer {
     this.#hear();
     if (this.isGone || (!isFree && this.#left <= 0)) return false;
     if (!isFree) this.#left -= sent.byteLength;
+    for (const { generation } of frameAttachments(sent)) this.#attached.set(generation, read(sent).kind);
     this.#router.receive(this.joined.session, sent);
     return true;
   }
 
-  take({ what, pick, deadlineMs, hasReferences }: Step): void {
+  take({ what, pick, deadlineMs, hasReferences, attaches }: Step): void {
     this.#hear();
+    const attachments = this.#block(attaches);
     const given = this.#given[pick % Math.max(this.#given.length, 1)];
     switch (what) {
       case "call":
-        return this.#call({ deadlineMs, hasReferences });
+        return this.#call({ deadlineMs, hasReferences, attachments });
       case "nested":
-        return given === undefined ? undefined : this.#call({ deadlineMs, parent: given });
+        return given === undefined ? undefined : this.#call({ deadlineMs, parent: given, attachments });
       case "answer":
-        return this.#answer(given, "result", hasReferences);
+        return this.#answer(given, "result", { hasReferences, attachments });
       case "fail":
-        return this.#answer(given, "error", hasReferences);
+        return this.#answer(given, "error", { hasReferences });
       case "progress":
-        if (given !== undefined) this.#send(frame("progress", this.#to, given, {}, { hasReferences }));
+        if (given !== undefined) this.#send(frame("progress", this.#to, given, {}, { hasReferences, attachments }));
         return;
       case "event":
+        this.#send(frame(what, this.#to, 0, [1, 1], { attachments }));
+        return;
       case "release":
-        this.#send(frame(what, this.#to, 0, [1, 1]), what === "release");
+      case "reclaim":
+        this.#send(frame(what, this.#to, 0, what === "release" ? [1, 1] : undefined), true);
         return;
       case "cancel":
         return this.#cancel(this.#made[pick]);
@@ -105,22 +139,26 @@ class Peer {
     }
   }
 
-  #call(rest: { deadlineMs?: number | undefined; parent?: number; hasReferences?: boolean }): void {
+  #call(rest: Pick<FrameFields, "deadlineMs" | "parent" | "hasReferences" | "attachments">): void {
     const number = this.#lastCall + 1;
     if (!this.#send(frame("call", this.#to, number, [], rest))) return;
     this.#lastCall = number;
     this.#made.push(number);
   }
 
-  #answer(id: number | undefined, kind: "result" | "error", hasReferences: boolean): void {
+  #answer(
+    id: number | undefined,
+    kind: "result" | "error",
+    rest: Pick<FrameFields, "hasReferences" | "attachments"> = {},
+  ): void {
     if (id === undefined) return;
     const body = { code: "cancelled", message: "m" };
-    if (this.#send(frame(kind, this.#to, id, body, { hasReferences }))) this.#given.splice(this.#given.indexOf(id), 1);
+    if (this.#send(frame(kind, this.#to, id, body, rest))) this.#given.splice(this.#given.indexOf(id), 1);
   }
 
   answerAll(): void {
     this.#hear();
-    for (const id of [...this.#given]) this.#answer(id, "result", false);
+    for (const id of [...this.#given]) this.#answer(id, "result");
   }
 
   #cancel(number: number | undefined): void {
@@ -150,6 +188,19 @@ class Peer {
     expect([this.joined.session.made.size, this.joined.session.callsOwed]).toEqual([0, 0]);
   }
 
+  /** Every block that it sent has arrived or come back, once; with an answer to a peer that is gone, it need do neither. */
+  checkBlocks(others: readonly Peer[]): void {
+    const arrived = others.flatMap(({ joined }) => joined.link.sent);
+    const back = this.joined.link.sent.filter(({ kind, call }) => kind === "return" && call === 1);
+    const ends = [...arrived, ...back].flatMap(({ attachments = [] }) => attachments);
+    for (const [generation, kind] of this.#attached) {
+      const count = ends.filter((each) => each[0] === this.#segment && each[3] === generation).length;
+      const mayVanish = (kind === "result" || kind === "progress") && others.some(({ isGone }) => isGone);
+      if (mayVanish) expect(count).toBeLessThanOrEqual(1);
+      else expect([generation, count]).toEqual([generation, 1]);
+    }
+  }
+
   /** All that was held has passed: what was taken of the window is there again, but for what is worth no frame. */
   checkCredit(): void {
     this.#hear();
@@ -167,14 +218,14 @@ class Pair {
 
   constructor(made: Made) {
     this.#made = made;
-    const host = made.join(payingHello);
+    const host = made.join(lawfulHello);
     this.#pack = made.openPack(host);
     this.host = new Peer(made, host, this.#pack.peer);
     this.#start();
   }
 
   #start(): Peer {
-    const joined = this.#made.startWorker(this.#pack, payingWorkerHello);
+    const joined = this.#made.startWorker(this.#pack, { ...workerHello, features: lawfulHello.features });
     const worker = new Peer(this.#made, joined, this.#pack.host.peer);
     this.#workers.push(worker);
     return worker;
@@ -211,7 +262,10 @@ class Pair {
 
   check(): void {
     for (const peer of [this.host, ...this.#workers]) peer.check();
-    if (!this.host.isGone) this.host.checkCredit();
+    if (this.host.isGone) return;
+    this.host.checkCredit();
+    this.host.checkBlocks(this.#workers);
+    for (const worker of this.#workers) worker.checkBlocks([this.host]);
   }
 }
 
@@ -227,6 +281,8 @@ test("every call is answered exactly once, in both directions, unless its caller
       const told = pairs.map(({ host }) => host.joined.link.sent.length);
       made.clock.advance(60_000);
       expect(pairs.map(({ host }) => host.joined.link.sent.length)).toEqual(told);
+      for (const { host } of pairs) host.leave();
+      expect(made.maker.open.size).toBe(0);
     }),
     { numRuns: 500 },
   );
@@ -246,23 +302,60 @@ const anyFrame = fc
     deadlineMs: fc.option(fc.nat({ max: 50 }), { nil: undefined }),
     parent: fc.option(u32, { nil: undefined, freq: 1 }),
     hasReferences: fc.boolean(),
+    attachments: fc.array(
+      fc.record({
+        segment: fc.nat({ max: 12 }),
+        page: fc.oneof(fc.nat({ max: 3 }), u32),
+        pages: fc.oneof(fc.nat({ max: 3 }), u32),
+        generation: u32,
+      }),
+      { maxLength: 2 },
+    ),
     body: fc.string({ maxLength: 200 }),
   })
   .map((drawn) => {
     const { hasReferences, deadlineMs, parent } = drawn;
-    const rest = drawn.kind === "call" ? { hasReferences, deadlineMs, parent } : { hasReferences };
-    const isNews = drawn.kind === "event" || drawn.kind === "release";
-    return frame(drawn.kind, drawn.peer, isNews ? 0 : drawn.call, drawn.body, rest);
+    const attachments = attaching.has(drawn.kind) ? drawn.attachments : [];
+    const rest =
+      drawn.kind === "call"
+        ? { hasReferences, deadlineMs, parent, attachments }
+        : { hasReferences: hasReferences && !isAboutMemory(drawn.kind), attachments };
+    const isNews = drawn.kind === "event" || drawn.kind === "release" || isAboutMemory(drawn.kind);
+    const body = isAboutMemory(drawn.kind) ? undefined : drawn.body;
+    return frame(drawn.kind, drawn.peer, isNews ? 0 : drawn.call, body, rest);
   });
-const anyStep = fc.record({ who: fc.nat({ max: 6 }), sent: anyFrame, waitMs: fc.nat({ max: 20 }) });
+const attaching: ReadonlySet<string> = new Set(["call", "result", "progress", "event", "return"]);
+function isAboutMemory(name: keyof typeof FrameKind): boolean {
+  return name === "return" || name === "reclaim";
+}
+/** What a peer asks of the server about memory. */
+const anyRequest = fc.record({
+  method: fc.constantFrom("make", "make", "seal", "share", "share", "drop"),
+  segment: fc.nat({ max: 12 }),
+  peer: fc.nat({ max: 12 }),
+});
+const anyStep = fc.record({
+  who: fc.nat({ max: 6 }),
+  sent: anyFrame,
+  request: fc.option(anyRequest, { nil: undefined }),
+  waitMs: fc.nat({ max: 20 }),
+});
+type Request = typeof anyRequest extends fc.Arbitrary<infer R> ? R : never;
 
-/** Two hosts, one of which keeps to credit, with three packs each, the last of which has no worker. */
+/** Two hosts, one of which keeps to credit and takes segments, with three packs each, the last of which has no worker. */
 function newCrowd() {
   const made = newRouter({ creditWindowBytes: windowBytes });
-  const hosts = [hostHello, payingHello].map((hello) => made.join(hello));
+  const hosts = [hostHello, lawfulHello].map((hello) => made.join(hello));
   const packs = hosts.flatMap((host) => [made.openPack(host), made.openPack(host), made.openPack(host)]);
   const workers = packs.flatMap((pack, index) =>
-    index % 3 === 2 ? [] : [made.startWorker(pack, index % 2 === 0 ? workerHello : payingWorkerHello)],
+    index % 3 === 2
+      ? []
+      : [
+          made.startWorker(
+            pack,
+            index % 2 === 0 ? { ...workerHello, features: lawfulHello.features } : payingWorkerHello,
+          ),
+        ],
   );
   const peers = [...hosts, ...workers];
   const end = (peer: Joined) => {
@@ -270,15 +363,23 @@ function newCrowd() {
     peer.link.abort();
     peers.splice(peers.indexOf(peer), 1);
   };
-  return { ...made, packs, peers, end };
+  const ask = (peer: Joined, { method, segment, peer: other }: Request) => {
+    const { segments } = made;
+    if (method === "make") segments.make(peer.session, 4096 * (1 + other));
+    else if (method === "seal") segments.seal(peer.session, segment);
+    else if (method === "share") segments.share(peer.session, segment, other);
+    else segments.drop(peer.session, segment);
+  };
+  return { ...made, packs, peers, end, ask };
 }
 
 test("whatever frames come, each either has its effect or ends its sender, and no call outlives the peers", () => {
   fc.assert(
     fc.property(fc.array(anyStep, { maxLength: 150 }), (history) => {
-      const { router, clock, control, packs, peers, end } = newCrowd();
-      for (const { who, sent, waitMs } of history) {
+      const { router, clock, control, packs, peers, end, ask, maker } = newCrowd();
+      for (const { who, sent, request, waitMs } of history) {
         const peer = peers[who];
+        if (peer !== undefined && request !== undefined) refuses(() => ask(peer, request));
         if (peer !== undefined && endsIts(() => router.receive(peer.session, sent))) end(peer);
         clock.advance(waitMs);
         for (const asked of control.splice(0, waitMs % 3)) router.answer(asked, who);
@@ -286,7 +387,7 @@ test("whatever frames come, each either has its effect or ends its sender, and n
       for (const asked of control) router.answer(asked, null);
       for (const { call } of packs.flatMap((pack) => pack.waiting)) router.fail(call, dead);
       for (const peer of [...peers]) end(peer);
-      expect([router.callsHeld, router.callsWaitedFor]).toEqual([0, 0]);
+      expect([router.callsHeld, router.callsWaitedFor, maker.open.size]).toEqual([0, 0, 0]);
     }),
     { numRuns: 500 },
   );
@@ -301,5 +402,14 @@ function endsIts(action: () => void): boolean {
     if (!(error instanceof AirlockError)) throw error;
     expect(error.code).toBeOneOf(["protocol_error", "limit_exceeded"]);
     return true;
+  }
+}
+
+/** A request that is refused is answered by an error, whatever the reason; anything but an AirlockError fails the test. */
+function refuses(action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof AirlockError)) throw error;
   }
 }

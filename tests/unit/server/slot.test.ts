@@ -93,6 +93,7 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
     name: "blur",
     manifest: { ...manifestOf("blur"), ...manifest },
     callTimeout: undefined,
+    audience: 0,
     closing: closing.signal,
     prepare: (onProgress) => {
       const { promise, resolve, reject } = Promise.withResolvers<Environment>();
@@ -112,6 +113,7 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
       return await (said.health ?? new Promise<never>(() => undefined));
     },
     callsOf: () => said.relayed,
+    ownedBy: () => ({ segments: 2, bytes: 8192 }),
     pssOf: async (pid) => pid * 1_000,
     stampOf: async () => files.stamp,
     spawn: (_, worker) => {
