@@ -9,13 +9,7 @@ import { decode } from "../transport/codec.ts";
 import { type CallTimeout, progressSchema, validate } from "../transport/control.ts";
 import { bindingTimeout, deadlineExceeded } from "../transport/deadline.ts";
 import { type AirlockError, errorFromWire, isUndelivered, toAirlockError } from "../transport/errors.ts";
-import {
-  buildFrame,
-  type Frame,
-  FrameKind,
-  frameCall,
-  frameKind,
-} from "../transport/frame.ts";
+import { buildFrame, type Frame, FrameKind, frameCall, frameKind } from "../transport/frame.ts";
 import type { CallOptions } from "./call-options.ts";
 import { type IncomingCall, runWithin } from "./incoming-call.ts";
 import type { PairLeases } from "./memory/pair-leases.ts";

@@ -91,12 +91,7 @@ export class ArrayPlan implements ArraySender {
   }
 
   /** The same block again; undefined where the addressee may not be passed its segment, or it is gone. */
-  #lease(
-    form: Form,
-    block: Attachment,
-    offset: number,
-    strides: readonly number[] | undefined,
-  ): Item | undefined {
+  #lease(form: Form, block: Attachment, offset: number, strides: readonly number[] | undefined): Item | undefined {
     const segment = this.#memory.audienceOf(block.segment);
     if (segment === undefined || segment.audience !== this.#pair.audience) return undefined;
     if (!this.#memory.ledger.use(block)) return undefined;

@@ -5,9 +5,9 @@
  * encoded, none is mapped: it keeps the blocks themselves, to be passed on.
  */
 import { pageBytes } from "../../transport/array-body.ts";
+import { arrayBufferBytesMax, checkHoldable } from "../../transport/array-layout.ts";
 import { type ArrayEntry, type ArrayReceiver, type ArrayTable, arrayOf } from "../../transport/array-table.ts";
 import type { Attachment } from "../../transport/frame.ts";
-import { arrayBufferBytesMax, checkHoldable } from "../../transport/array-layout.ts";
 import type { NdArray } from "../../transport/values.ts";
 import type { MappedRun } from "./mappings.ts";
 import type { Memory } from "./memory.ts";

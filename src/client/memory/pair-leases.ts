@@ -3,9 +3,9 @@
  *
  * Receipts go back with the next frame, or a moment later. Twin of the same on Python's side; PROTOCOL.md, "Leases".
  */
-import type { Timer } from "../../transport/clock.ts";
+
 import { pageBytes, splitBody } from "../../transport/array-body.ts";
-import { AirlockError } from "../../transport/errors.ts";
+import type { Timer } from "../../transport/clock.ts";
 import type { Attachment } from "../../transport/frame.ts";
 import { ArrayPlan } from "./array-plan.ts";
 import { HeldArrays } from "./held-arrays.ts";
@@ -17,7 +17,13 @@ const returnMs = 20;
 /** How often a peer may have this process look for garbage. */
 const collectMsMin = 1_000;
 
-export interface PairLeasesOptions {
+/** Sends the frames that are about leases. */
+export interface LeaseSender {
+  sendReturn(blocks: readonly Attachment[]): void;
+  sendReclaim(): void;
+}
+
+export interface PairLeasesOptions extends LeaseSender {
   readonly memory: Memory;
   /** The number by which the server knows the other one. */
   readonly peer: number;
@@ -25,10 +31,6 @@ export interface PairLeasesOptions {
   readonly name: string;
   /** Whose memory the other one may be passed; undefined for a worker's host. */
   readonly audience: number | undefined;
-  /** Sends a RETURN. */
-  sendReturn(blocks: readonly Attachment[]): void;
-  /** Sends a RECLAIM. */
-  sendReclaim(): void;
 }
 
 /** A message's value, and the arrays that its indexes stand for. */

@@ -18,12 +18,7 @@ export class Placed {
   #hasLeft = false;
   #isCarried = false;
 
-  constructor(
-    memory: Memory,
-    pair: PairLeases,
-    attachments: readonly Attachment[],
-    entries: readonly ArrayEntry[],
-  ) {
+  constructor(memory: Memory, pair: PairLeases, attachments: readonly Attachment[], entries: readonly ArrayEntry[]) {
     this.entries = entries;
     this.attachments = attachments;
     this.#memory = memory;
