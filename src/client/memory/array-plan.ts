@@ -142,7 +142,7 @@ export class ArrayPlan implements ArraySender {
   }
 
   #isShared({ segment }: Attachment): boolean {
-    return this.#memory.isShared(segment, this.#pair.peer);
+    return this.#pair.isShared(segment);
   }
 
   /** Places all arrays, and waits for what that takes. Throws AirlockError `limit_exceeded`, or as the server answers. */
@@ -152,7 +152,7 @@ export class ArrayPlan implements ArraySender {
     try {
       for (const { bytes } of parcels) blocks.push(await this.#memory.allocateSoon(bytes, this.#pair.audience));
       const segments = [...blocks, ...this.#leases().map(({ block }) => block)].map(({ segment }) => segment);
-      for (const segment of new Set(segments)) await this.#memory.share(segment, this.#pair.peer);
+      for (const segment of new Set(segments)) await this.#pair.share(segment);
       for (const [index, { items }] of parcels.entries()) {
         const block = blocks[index];
         if (block !== undefined) await this.#fill(block, items);

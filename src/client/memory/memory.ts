@@ -48,8 +48,6 @@ export class Memory {
   /** Values that stay encoded, and the blocks that each uses until it is garbage. */
   readonly keptBlocks = new FinalizationRegistry<readonly Attachment[]>((blocks) => this.#unuse(blocks));
   readonly #mappings: Mappings;
-  /** Peers that may be sent blocks of a segment, and those that are about to be, by segment. */
-  readonly #shared = new Map<number, Map<number, Promise<void> | true>>();
   /** Told when a block of this process's own is free again. */
   readonly #onFreed = new Set<() => void>();
   #isClosed = false;
@@ -138,28 +136,6 @@ export class Memory {
     this.arena.find(block.segment)?.write(block, offset, data);
   }
 
-  isShared(segment: number, peer: number): boolean {
-    return this.#shared.get(segment)?.get(peer) === true;
-  }
-
-  /** Has a peer be passed a segment, if it was not before. Throws as the server answers. */
-  async share(segment: number, peer: number): Promise<void> {
-    const peers = this.#shared.get(segment) ?? new Map<number, Promise<void> | true>();
-    this.#shared.set(segment, peers);
-    const known = peers.get(peer);
-    if (known === true) return;
-    if (known !== undefined) return await known;
-    const sharing = this.options.callServer("share_segment", { segment, peer }).then(
-      () => void peers.set(peer, true),
-      (error: unknown) => {
-        peers.delete(peer);
-        throw error;
-      },
-    );
-    peers.set(peer, sharing);
-    await sharing;
-  }
-
   /** A copy of an array in a block, which can be sent again and again without another copy. */
   async shared(array: NdArray, audience: number | undefined): Promise<NdArray> {
     const { data, kind, dtype, shape, order } = array;
@@ -186,7 +162,6 @@ export class Memory {
 
   #dropped(segment: OwnSegment): void {
     this.options.libc.close(segment.descriptor);
-    this.#shared.delete(segment.number);
     if (!this.#isClosed) this.#tellServer(segment.number);
   }
 
@@ -195,7 +170,6 @@ export class Memory {
     const segment = this.received.find(number);
     if (segment === undefined || segment.owner !== undefined || this.ledger.knows(number)) return;
     this.received.close(number);
-    this.#shared.delete(number);
     if (!this.#isClosed) this.#tellServer(number);
   }
 
@@ -207,7 +181,6 @@ export class Memory {
   /** The server tells that a segment is no more. What is mapped of it stays. */
   segmentGone(number: number): void {
     this.received.close(number);
-    this.#shared.delete(number);
   }
 
   /** Asks all holders for what they can spare, and waits until enough has come back, or too long. */

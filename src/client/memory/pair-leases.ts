@@ -41,6 +41,8 @@ export interface ReceivedArrays {
 
 export class PairLeases {
   readonly #options: PairLeasesOptions;
+  /** Segments that the other one was passed, or is about to be. */
+  #shared = new Map<number, Promise<void> | true>();
   #due: Attachment[] = [];
   #timer: Timer | undefined;
   #isEnded = false;
@@ -71,6 +73,36 @@ export class PairLeases {
   /** For the arrays of one message; undefined where all must stand in the value. */
   plan(): ArrayPlan | undefined {
     return this.#isRefused || this.#isEnded ? undefined : new ArrayPlan(this.#options.memory, this);
+  }
+
+  /** Whether the other one was passed a segment. */
+  isShared(segment: number): boolean {
+    return this.#shared.get(segment) === true;
+  }
+
+  /** Has the other one be passed a segment, if it was not before. Throws as the server answers. */
+  async share(segment: number): Promise<void> {
+    const shared = this.#shared;
+    const known = shared.get(segment);
+    if (known === true) return;
+    const sharing = known ?? this.#options.memory.options.callServer("share_segment", { segment, peer: this.peer });
+    const settled = sharing.then(
+      () => void shared.set(segment, true),
+      (error: unknown) => {
+        shared.delete(segment);
+        throw error;
+      },
+    );
+    shared.set(segment, settled);
+    await settled;
+  }
+
+  /**
+   * There is a line to the other one. What was shared before it was there is passed to it when a frame names it, which the
+   * server sees on the relay alone: it is shared anew.
+   */
+  lineBegan(): void {
+    this.#shared = new Map();
   }
 
   /** The server says that the other one can't be passed segments: arrays stand in their messages from now on. */
