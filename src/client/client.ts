@@ -302,10 +302,10 @@ export class Airlock implements PackServer, AsyncDisposable {
 
   #end(cause: AirlockError | undefined): void {
     const reason = cause ?? new AirlockError("disconnected", "the server closed the connection");
+    this.#memory?.close();
     this.#lane?.close();
     for (const pack of this.#packs.values()) pack.end(reason);
     this.#relay.end(reason);
-    this.#memory?.close();
     this.#closed.resolve();
   }
 

@@ -92,10 +92,10 @@ export class TestWorker {
   /** Ends it as a crash would: nothing is said any more. */
   end(): void {
     const reason = new AirlockError("disconnected", "this worker was ended");
+    this.memory?.close();
     if (this.#line !== undefined) loadLibc().shutDown(this.#line.descriptor);
     this.#line?.line.close(reason);
     this.relay.end(reason);
     this.pair.end(reason);
-    this.memory?.close();
   }
 }
