@@ -6,9 +6,6 @@ import { decode, encode } from "./codec.ts";
 import { AirlockError } from "./errors.ts";
 import { newHead, readHead, skipValue } from "./scan.ts";
 
-/** Bytes of a page: blocks are made of whole ones. */
-export const pageBytes = 4096;
-
 /** Depth that a table may have. */
 const tableDepthMax = 16;
 

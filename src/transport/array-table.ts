@@ -4,15 +4,7 @@
  * An entry says what an array is and where its elements lie: in the table, or in a block that the frame names. In the
  * value an index stands for each. PROTOCOL.md, "Arrays". Every check throws AirlockError `value_invalid`.
  */
-import {
-  bytesOfElement,
-  checkHoldable,
-  denseStrides,
-  elementCount,
-  gathered,
-  isOrder,
-  spanOf,
-} from "./array-layout.ts";
+import { bytesOfElement, checkHoldable, elementCount, gathered, isOrder, spanOf } from "./array-layout.ts";
 import { AirlockError } from "./errors.ts";
 import { type ArrayKind, type ArrayOrder, NdArray } from "./values.ts";
 
@@ -180,7 +172,7 @@ function checkPlace({ attachment, offset, strides }: Place, measures: Measures):
 }
 
 /** Whether an entry's elements lie as an array here has them. */
-export function isDense({ data }: ArrayEntry): boolean {
+function isDense({ data }: ArrayEntry): boolean {
   return data instanceof Uint8Array || data.strides === undefined;
 }
 
@@ -208,12 +200,6 @@ function elementsAt(
   const memory = memoryOf(attachment);
   if (strides !== undefined) return gathered(memory, offset, shape, strides, element);
   return memory.subarray(offset, offset + bytes);
-}
-
-/** The byte strides of an entry's elements, be they dense or not. */
-export function stridesOf({ kind, dtype, shape, order, data }: ArrayEntry): readonly number[] {
-  const given = data instanceof Uint8Array ? undefined : data.strides;
-  return given ?? denseStrides(shape, order, kind === "bytes" ? 1 : (bytesOfElement(dtype) ?? 0));
 }
 
 /** A table as it is encoded. */

@@ -3,10 +3,10 @@
  * worker's is a table. Nothing of the server's own code.
  */
 import { closeSync, openSync } from "node:fs";
-import { pageBytes } from "../../src/transport/array-body.ts";
 import { Passed } from "../../src/transport/descriptor-lane.ts";
 import { AirlockError } from "../../src/transport/errors.ts";
 import { loadLibc, Seal } from "../../src/transport/libc.ts";
+import { pageBytes } from "../../src/transport/segment-file.ts";
 
 export type Side = "host" | "worker";
 

@@ -5,9 +5,10 @@
  * a segment of its own. Memory is kept for what comes next, as its first touch costs many times a copy, up to a mark;
  * above it a segment that is empty goes back. Nothing but whole segments can go back, as they are sealed.
  */
-import { pageBytes } from "../../transport/array-body.ts";
+
 import { AirlockError } from "../../transport/errors.ts";
 import type { Attachment } from "../../transport/frame.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 import type { OwnSegment } from "./own-segment.ts";
 import { inMiB, pagesFor, type SegmentMaker, type SegmentPlan } from "./segment-maker.ts";
 

@@ -51,8 +51,9 @@ export class ArrayPlan implements ArraySender {
   readonly #memory: Memory;
   readonly #pair: PairLeases;
   readonly #items: Item[] = [];
-  readonly #indexes = new Map<object, number | undefined>();
-  readonly #forwarded = new Map<ArrayReceiver, Map<number, number | undefined>>();
+  /** Made when they are needed: most messages have no arrays. */
+  #indexes: Map<object, number> | undefined;
+  #forwarded: Map<ArrayReceiver, Map<number, number | undefined>> | undefined;
   #inlineBytes = 0;
 
   constructor(memory: Memory, pair: PairLeases) {
@@ -70,8 +71,12 @@ export class ArrayPlan implements ArraySender {
     if (data.byteLength < largeBytesMin && (value instanceof Uint8Array || this.#fitsInline(data.byteLength))) {
       return undefined;
     }
-    if (!this.#indexes.has(value)) this.#indexes.set(value, this.#push(this.#itemFor(formOf(value), data)));
-    return this.#indexes.get(value);
+    this.#indexes ??= new Map();
+    const known = this.#indexes.get(value);
+    if (known !== undefined) return known;
+    const index = this.#push(this.#itemFor(formOf(value), data));
+    this.#indexes.set(value, index);
+    return index;
   }
 
   #fitsInline(bytes: number): boolean {
@@ -99,6 +104,7 @@ export class ArrayPlan implements ArraySender {
   }
 
   forward(arrays: ArrayReceiver, index: number): number | undefined {
+    this.#forwarded ??= new Map();
     const known = this.#forwarded.get(arrays) ?? new Map<number, number | undefined>();
     this.#forwarded.set(arrays, known);
     if (!known.has(index)) known.set(index, this.#forward(arrays, index));

@@ -4,10 +4,11 @@
  * Blocks are mapped when somebody looks at an array, and each lasts as long as any view of it does. Of a value that stays
  * encoded, none is mapped: it keeps the blocks themselves, to be passed on.
  */
-import { pageBytes } from "../../transport/array-body.ts";
+
 import { arrayBufferBytesMax, checkHoldable } from "../../transport/array-layout.ts";
 import { type ArrayEntry, type ArrayReceiver, type ArrayTable, arrayOf } from "../../transport/array-table.ts";
 import type { Attachment } from "../../transport/frame.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 import type { NdArray } from "../../transport/values.ts";
 import type { MappedRun } from "./mappings.ts";
 import type { Memory } from "./memory.ts";

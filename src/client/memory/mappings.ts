@@ -5,9 +5,9 @@
  * garbage. The kernel knows which of its pages were written to: it has copied them.
  */
 import { closeSync, openSync, readSync } from "node:fs";
-import { pageBytes } from "../../transport/array-body.ts";
 import type { Attachment } from "../../transport/frame.ts";
 import type { MemoryCalls } from "../../transport/libc.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 
 /** Blocks that lie one after the other in a segment, mapped together. */
 export interface MappedRun {

@@ -4,12 +4,13 @@
  * Joins the parts, each of which knows one thing: the arena, the ledger, the segments that were received, the mappings.
  * One for each connection to a server; pairs have a {@link PairLeases} each.
  */
-import { pageBytes } from "../../transport/array-body.ts";
+
 import type { Clock } from "../../transport/clock.ts";
 import type { ReceivingLane } from "../../transport/descriptor-lane.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Attachment } from "../../transport/frame.ts";
 import type { Libc } from "../../transport/libc.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 import { NdArray } from "../../transport/values.ts";
 import { Arena } from "./arena.ts";
 import { LeaseLedger } from "./lease-ledger.ts";

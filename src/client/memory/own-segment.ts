@@ -3,9 +3,10 @@
  *
  * Invariant: a block's generation stands in the segment before anybody is told of the block, and changes when it is freed.
  */
-import { pageBytes } from "../../transport/array-body.ts";
+
 import type { Attachment } from "../../transport/frame.ts";
 import type { MemoryCalls } from "../../transport/libc.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 import { PageAllocator } from "./page-allocator.ts";
 
 /** Calls to the kernel that a segment needs as long as it is there. */
@@ -70,8 +71,8 @@ export class OwnSegment {
   }
 
   #writeGeneration(page: number, generation: number): void {
-    const { buffer } = this.#calls.viewOf(this.#parts.address + 4 * page, 4);
-    new DataView(buffer).setUint32(0, generation, true);
+    const { buffer, byteOffset } = this.#calls.viewOf(this.#parts.address + 4 * page, 4);
+    new DataView(buffer, byteOffset).setUint32(0, generation, true);
   }
 
   /** Writes into a block. */

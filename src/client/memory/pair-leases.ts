@@ -4,9 +4,10 @@
  * Receipts go back with the next frame, or a moment later. Twin of the same on Python's side; PROTOCOL.md, "Leases".
  */
 
-import { pageBytes, splitBody } from "../../transport/array-body.ts";
+import { splitBody } from "../../transport/array-body.ts";
 import type { Timer } from "../../transport/clock.ts";
 import type { Attachment } from "../../transport/frame.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 import { ArrayPlan } from "./array-plan.ts";
 import { HeldArrays } from "./held-arrays.ts";
 import type { Memory } from "./memory.ts";

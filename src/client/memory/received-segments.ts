@@ -3,11 +3,12 @@
  *
  * A descriptor is kept as long as its owner lives, and after that as long as anything of the segment is used here.
  */
-import { pageBytes } from "../../transport/array-body.ts";
+
 import { Passed, type ReceivingLane } from "../../transport/descriptor-lane.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Attachment } from "../../transport/frame.ts";
 import type { Libc } from "../../transport/libc.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 
 export interface ReceivedSegment<Peer> {
   readonly descriptor: number;

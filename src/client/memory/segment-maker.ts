@@ -5,11 +5,11 @@
  * enough, it says so before it begins: a process that takes what isn't there is killed, or has another one killed.
  */
 import * as v from "valibot";
-import { pageBytes } from "../../transport/array-body.ts";
 import { validate } from "../../transport/control.ts";
 import { Passed, type ReceivingLane } from "../../transport/descriptor-lane.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Libc } from "../../transport/libc.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
 import { memoryRoom, type Room } from "./memory-room.ts";
 import { headerPagesOf, OwnSegment } from "./own-segment.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { bodyWithTable, pageBytes, splitBody } from "../../../src/transport/array-body.ts";
+import { bodyWithTable, splitBody } from "../../../src/transport/array-body.ts";
 import {
   type ArrayEntry,
   type ArrayReceiver,
@@ -9,6 +9,7 @@ import {
 } from "../../../src/transport/array-table.ts";
 import { decode, decodeRaw, encode, encodeParts } from "../../../src/transport/codec.ts";
 import { rawElements } from "../../../src/transport/scan.ts";
+import { pageBytes } from "../../../src/transport/segment-file.ts";
 import { NdArray, RawValue, Tuple } from "../../../src/transport/values.ts";
 import { joined } from "../../support/bytes.ts";
 import { bytesOfHex, type Description, type Hex, valueFrom, vectors } from "../../support/descriptions.ts";
