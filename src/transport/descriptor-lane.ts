@@ -63,11 +63,14 @@ export class DescriptorLane {
   }
 }
 
-/** The peer's end. Descriptors come in any order, and are kept until somebody asks for them. */
+/**
+ * The peer's end. Descriptors are kept until somebody asks for them. Two lines may have one number, as each pack counts its
+ * own: of those that were passed under one, the first is given out first, as the frames that name them come in that order.
+ */
 export class ReceivingLane {
   readonly #libc: ReceivingLibc;
   readonly #descriptor: number;
-  readonly #passed = new Map<string, number>();
+  readonly #passed = new Map<string, number[]>();
   #isClosed = false;
 
   /** @param descriptor the lane's end, which is the object's to close. */
@@ -84,22 +87,22 @@ export class ReceivingLane {
   take(what: Passed, number: number): number {
     this.#drain();
     const key = keyOf(what, number);
-    const descriptor = this.#passed.get(key);
+    const [descriptor, ...others] = this.#passed.get(key) ?? [];
     if (descriptor === undefined) {
       const name = what === Passed.line ? "line" : "segment";
       throw new AirlockError("protocol_error", `the server named ${name} ${number} and passed none`);
     }
-    this.#passed.delete(key);
+    if (others.length === 0) this.#passed.delete(key);
+    else this.#passed.set(key, others);
     return descriptor;
   }
 
-  /** Closes a descriptor that nobody will ask for any more, if it is there. */
+  /** Closes what nobody will ask for any more, as far as it is there. */
   discard(what: Passed, number: number): void {
     this.#drain();
     const key = keyOf(what, number);
-    const descriptor = this.#passed.get(key);
+    for (const descriptor of this.#passed.get(key) ?? []) this.#libc.close(descriptor);
     this.#passed.delete(key);
-    if (descriptor !== undefined) this.#libc.close(descriptor);
   }
 
   /** Takes in what is there. */
@@ -120,15 +123,13 @@ export class ReceivingLane {
       throw new AirlockError("protocol_error", `the server passed a descriptor with ${count} bytes`);
     }
     const key = `${view.getUint32(0, true)} ${view.getUint32(4, true)}`;
-    const before = this.#passed.get(key);
-    if (before !== undefined) this.#libc.close(before);
-    this.#passed.set(key, descriptor);
+    this.#passed.set(key, [...(this.#passed.get(key) ?? []), descriptor]);
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    for (const descriptor of this.#passed.values()) this.#libc.close(descriptor);
+    for (const descriptor of [...this.#passed.values()].flat()) this.#libc.close(descriptor);
     this.#passed.clear();
     this.#libc.close(this.#descriptor);
   }

@@ -47,6 +47,7 @@ describe("airlock", () => {
     [["logs", "nobody"], 1],
     [["serve", "--socket", `/tmp/${"x".repeat(200)}`], 2],
     [["serve", "--limit", "memory"], 2],
+    [["serve", "--segments", "files"], 2],
     [["serve", "--limit", "memory=8GiB", "--limit-max", "memroy=8GiB"], 2],
     [["serve", "--limit-max", "cpus=many"], 2],
   ] as const)("%j is refused with exit code %d and a message", async (args, code) => {

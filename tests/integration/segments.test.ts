@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { loadLibc } from "../../src/transport/libc.ts";
 import { type SegmentKind, segmentKinds } from "../../src/transport/segment-file.ts";
 import { newBystander } from "./bystander.ts";
+import { startServer } from "./processes.ts";
 import { codeIn, Puppets, RawHost, type RawWorker } from "./raw-peers.ts";
 import { SharingHost, sharing } from "./raw-sharers.ts";
 import { packs, until, useWorld } from "./support.ts";
@@ -161,6 +162,19 @@ describe.each(segmentKinds)("by %s", (kind) => {
     host.hangUp();
     await until(() => segmentsOpen() === 0, "the server has closed its copies");
   });
+});
+
+test.each([
+  [[], true],
+  [["--segments", "memfd"], true],
+  [["--segments", "shm"], false],
+])("airlock serve %p tells hosts whether the kernel seals: %p", async (options, sealed) => {
+  const server = await startServer(world, options);
+  const host = await SharingHost.enterAs(world);
+  expect(host.memory?.sealed).toBe(sealed);
+  await host.leave();
+  server.kill();
+  await server.exited;
 });
 
 describe("a host is refused", () => {

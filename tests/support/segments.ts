@@ -1,7 +1,6 @@
 /** Segments without memory: a maker that counts, and lanes that record what is passed on them. */
 import { type Segment, Segments, type SegmentsOptions } from "../../src/server/segments.ts";
 import type { DescriptorLane, Passed } from "../../src/transport/descriptor-lane.ts";
-import { AirlockError } from "../../src/transport/errors.ts";
 import { defaultLimits } from "../../src/transport/limits.ts";
 import type { SegmentMaker } from "../../src/transport/segment-file.ts";
 
@@ -67,11 +66,6 @@ export function newSegments(options: Pick<SegmentsOptions, "packOf" | "notify"> 
     ...options,
   });
   return { maker, segments };
-}
-
-/** For what has no segments: every look finds none. */
-export function noPacks(): never {
-  throw new AirlockError("pack_not_open", "there are no packs");
 }
 
 /** The segment of this number, which is there. */

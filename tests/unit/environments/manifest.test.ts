@@ -114,9 +114,23 @@ test("what is said of its workers and nodes is read alike from both files", asyn
 });
 
 test.each([
+  ["", false],
+  ["private_memory: false", false],
+  ["private_memory: true", true],
+  ["sandbox: {network: false}", true],
+  ["sandbox: {network: false}\nprivate_memory: false", true],
+  ["sandbox: false", false],
+  ["sandbox_mode: disabled", false],
+])("a pack that says %p has private memory: %p", async (lines, expected) => {
+  const manifest = await loadManifest(await pack({ "pyisolate.yaml": `isolated: true\n${lines}\n` }));
+  expect(manifest.privateMemory).toBe(expected);
+});
+
+test.each([
   ["workers: 0", "workers must be a whole number from 1 to 64"],
   ["workers: 1.5", "workers must be a whole number from 1 to 64"],
   ["workers: many", 'workers must be a whole number from 1 to 64, not "many"'],
+  ["private_memory: yes please", "private_memory must be true or false"],
   ["idle_timeout: 0", "idle_timeout must be a number of seconds above 0"],
   ["idle_timeout: .inf", "idle_timeout must be a number of seconds above 0"],
   ["fresh_process: 1", "fresh_process must be true or false, not 1"],

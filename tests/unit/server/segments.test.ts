@@ -270,11 +270,13 @@ describe("a segment goes", () => {
   });
 
   test("with its owner, unless the host has it: then when that drops it", () => {
-    const { segments, maker, host, worker, other, two, gone, sealed } = newScene();
+    const { segments, maker, host, worker, other, one, two, gone, startWorker, sealed } = newScene();
     const [kept, lost] = [sealed(worker), sealed(worker)];
     segments.share(worker.session, kept, host.session.peer);
     segments.share(host.session, kept, two.peer);
     gone(worker);
+    gone(startWorker(one, sharingWorkerHello));
+    expect([...segmentOf(segments, kept).holders.keys()]).toEqual([host.session, other.session]);
     expect([segments.find(lost), segments.ownedBy(worker.session).bytes]).toEqual([undefined, 0]);
     expect(maker.open.size).toBe(1);
     segments.drop(host.session, kept);

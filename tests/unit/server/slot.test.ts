@@ -246,7 +246,7 @@ describe("calls that wait for a worker", () => {
     await settled();
     expect(told).toEqual([workerEnded(1), "fail 1 worker_start_failed", "fail 2 worker_start_failed"]);
     expect(reasons[0]?.details.exit).toBe("exit code 3");
-    expect([expected.size, slot.status()]).toMatchObject([0, { pid: 0, state: "dead" }]);
+    expect([expected.size, slot.status()]).toMatchObject([0, { pid: 0, state: "dead", segments: 0 }]);
     submit(3);
     clock.advance(defaultLimits.backoffMsMin);
     await made();
@@ -748,7 +748,7 @@ describe("how a worker is", () => {
     const { clock, said, slot } = await ready();
     said.health = { ...idle, held: 3 };
     await slot.look();
-    expect(slot.status()).toMatchObject({ health: { held: 3 }, pss_bytes: 100_000 });
+    expect(slot.status()).toMatchObject({ health: { held: 3 }, pss_bytes: 100_000, segments: 2, segment_bytes: 8192 });
     said.health = undefined;
     const looking = slot.look();
     clock.advance(1_000);

@@ -80,18 +80,19 @@ describe("the other end of a lane", () => {
     expect(closed).toEqual([32, 20]);
   });
 
-  test("keeps the later one of two that were passed under one number", () => {
-    const { lane, closed } = receiving([whole(30), segment], [whole(31), segment]);
-    expect(lane.take(Passed.segment, 0x01020304)).toBe(31);
-    expect(closed).toEqual([30]);
+  test("gives out lines of one number, which are of different packs, in the order in which they came", () => {
+    const { lane, closed } = receiving([whole(30), line], [whole(31), line], [whole(32), line]);
+    expect([1, 2].map(() => lane.take(Passed.line, 0x01020304))).toEqual([30, 31]);
+    lane.close();
+    expect(closed).toEqual([32, 20]);
   });
 
   test("closes what is not wanted any more, where it is there", () => {
-    const { lane, closed } = receiving([whole(30), segment]);
+    const { lane, closed } = receiving([whole(30), segment], [whole(31), segment]);
     lane.discard(Passed.segment, 1);
     expect(closed).toEqual([]);
     lane.discard(Passed.segment, 0x01020304);
-    expect(closed).toEqual([30]);
+    expect(closed).toEqual([30, 31]);
     expect(thrownBy(() => lane.take(Passed.segment, 0x01020304)).message).toContain("segment 16909060");
   });
 
