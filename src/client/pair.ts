@@ -65,6 +65,8 @@ export class Pair implements Recipient {
   readonly leases: PairLeases | undefined;
   readonly #options: PairOptions;
   #line: Channel | undefined;
+  /** Settles when the last event is written that waits for memory, or for another one that does. */
+  #lastEvent: Promise<void> | undefined;
 
   constructor(options: PairOptions) {
     this.#options = options;
@@ -157,7 +159,19 @@ export class Pair implements Recipient {
     const channel = this.#channelFor(undefined);
     // Nobody answers an event, so on the relay nobody would say that it reached nobody.
     const leases = channel === this.#options.relay ? undefined : this.leases;
-    const body = await writeBody([name, value], () => this.references.draft(channel), leases);
+    const writing = writeBody([name, value], () => this.references.draft(channel), leases);
+    const before = this.#lastEvent;
+    if (before === undefined && !(writing instanceof Promise)) return await this.#sendEvent(channel, writing);
+    // What is told later does not overtake an event that waits for memory.
+    const written = Promise.allSettled([before, writing]).then(() => {
+      if (this.#lastEvent === written) this.#lastEvent = undefined;
+    });
+    this.#lastEvent = written;
+    await written;
+    await this.#sendEvent(channel, await writing);
+  }
+
+  async #sendEvent(channel: Channel, body: OutgoingBody): Promise<void> {
     try {
       this.#checkPlaced(body);
       this.leases?.flush();

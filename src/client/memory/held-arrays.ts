@@ -13,12 +13,18 @@ import type { NdArray } from "../../transport/values.ts";
 import type { MappedRun } from "./mappings.ts";
 import type { Memory } from "./memory.ts";
 
+/** Blocks of a message that lie one after the other, and where they are mapped once they are. */
+interface Row {
+  readonly blocks: [Attachment, ...Attachment[]];
+  run: MappedRun | undefined;
+}
+
 export class HeldArrays implements ArrayReceiver {
   readonly memory: Memory;
   readonly #table: ArrayTable;
   readonly #blocks: readonly Attachment[];
-  /** Mapped runs by the index of each attachment in them. */
-  readonly #runs = new Map<number, MappedRun>();
+  /** Made when somebody looks at the first array. */
+  #rows: ReadonlyMap<number, Row> | undefined;
   #isKept = false;
 
   /** @param blocks are used already, once each. */
@@ -43,40 +49,25 @@ export class HeldArrays implements ArrayReceiver {
   }
 
   #memoryOf(attachment: number): Uint8Array {
-    const run = this.#runs.get(attachment) ?? this.#map(attachment);
+    const row = this.#rowOf(attachment);
+    row.run ??= this.#map(row);
     const block = this.#blocks[attachment];
-    const place = run.blocks.find((each) => each.block.page === block?.page);
-    if (place === undefined) throw new RangeError(`there is no attachment ${attachment}`);
-    return new Uint8Array(run.buffer, place.at, place.block.pages * pageBytes);
+    const [first] = row.blocks;
+    if (block === undefined) throw new RangeError(`there is no attachment ${attachment}`);
+    return new Uint8Array(row.run.buffer, (block.page - first.page) * pageBytes, block.pages * pageBytes);
   }
 
-  /** Maps a block, and with it those that lie before and after it: a process can't have mappings without end. */
-  #map(attachment: number): MappedRun {
-    const indexes = this.#neighbours(attachment);
-    const blocks = indexes.map((index) => this.#blocks[index]).filter((block) => block !== undefined);
-    const [first, ...others] = blocks;
-    if (first === undefined) throw new RangeError(`there is no attachment ${attachment}`);
+  /** Maps blocks that lie one after the other at once: a process can't have mappings without end. */
+  #map({ blocks }: Row): MappedRun {
     checkHoldable(blocks.reduce((sum, { pages }) => sum + pages, 0) * pageBytes);
-    const run = this.memory.map([first, ...others]);
-    for (const index of indexes) this.#runs.set(index, run);
-    return run;
+    return this.memory.map(blocks);
   }
 
-  /** Indexes of the attachments that lie in one row with one of them, in that order. */
-  #neighbours(attachment: number): number[] {
-    const own = this.#blocks[attachment];
-    if (own === undefined) return [];
-    const inSegment = [...this.#blocks.entries()]
-      .filter(([, block]) => block.segment === own.segment)
-      .sort(([, one], [, other]) => one.page - other.page);
-    const rows: [number, Attachment][][] = [];
-    for (const [index, block] of inSegment) {
-      const row = rows.at(-1);
-      if (row !== undefined && follows(row, block)) row.push([index, block]);
-      else rows.push([[index, block]]);
-    }
-    const row = rows.find((each) => each.some(([index]) => index === attachment)) ?? [];
-    return row.map(([index]) => index);
+  #rowOf(attachment: number): Row {
+    this.#rows ??= rowsOf(this.#blocks);
+    const row = this.#rows.get(attachment);
+    if (row === undefined) throw new RangeError(`there is no attachment ${attachment}`);
+    return row;
   }
 
   /** The message stays encoded: its blocks are used until this is garbage. */
@@ -92,11 +83,25 @@ export class HeldArrays implements ArrayReceiver {
   }
 }
 
-/** Whether a block begins where a row of blocks ends, and all of it fits one mapping. */
-function follows(row: readonly [number, Attachment][], { page, pages }: Attachment): boolean {
-  const last = row.at(-1)?.[1];
-  const first = row[0]?.[1];
-  if (last === undefined || first === undefined) return false;
-  const bytes = (page + pages - first.page) * pageBytes;
-  return last.page + last.pages === page && bytes <= arrayBufferBytesMax;
+/** By the index of each attachment, the row of blocks that it is in. */
+function rowsOf(attachments: readonly Attachment[]): Map<number, Row> {
+  const rows = new Map<number, Row>();
+  let last: Row | undefined;
+  const sorted = [...attachments.entries()].sort(
+    ([, one], [, other]) => one.segment - other.segment || one.page - other.page,
+  );
+  for (const [index, block] of sorted) {
+    if (last !== undefined && follows(last, block)) last.blocks.push(block);
+    else last = { blocks: [block], run: undefined };
+    rows.set(index, last);
+  }
+  return rows;
+}
+
+/** Whether a block begins where a row of blocks ends, and one buffer can hold all of them. */
+function follows({ blocks }: Row, { segment, page, pages }: Attachment): boolean {
+  const [first] = blocks;
+  const last = blocks.at(-1) ?? first;
+  const isNext = segment === last.segment && page === last.page + last.pages;
+  return isNext && (page + pages - first.page) * pageBytes <= arrayBufferBytesMax;
 }
