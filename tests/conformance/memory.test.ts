@@ -288,6 +288,19 @@ describe.each([
     await nothingIsHeld(world);
   });
 
+  test("events with arrays arrive in the order in which they were told", async () => {
+    await using world = await opened(line);
+    const { relay, pack } = world;
+    await pack.call("Drop");
+    const values = [arrayOf(MiB, 1), 2, arrayOf(40 * MiB, 3), 4].slice(0, line ? 4 : 2);
+    await Promise.all(values.map((value) => pack.emit("preview", value)));
+    await until(() => relay.worker.events.length === values.length, "all are heard");
+    const heard = relay.worker.events.map(([, value]) => (value instanceof NdArray ? value.data[7] : value));
+    expect(heard as unknown[]).toEqual([1, 2, 3, 4].slice(0, values.length));
+    // On the relay nobody would say that an event reached nobody.
+    expect(relay.segments.ownedBytes("host") > 0).toBe(line);
+  });
+
   test("a peer that can't be passed segments gets arrays in their messages", async () => {
     await using world = await opened(line);
     const { relay, pack } = world;
