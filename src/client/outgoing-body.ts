@@ -110,6 +110,30 @@ async function place({ value, newDraft, leases, draft, parts, plan }: Pending): 
   }
 }
 
+/** Waits for a body, unless somebody loses interest: throws the signal's reason then, and what is written is undone. */
+export async function unlessAborted(
+  writing: Promise<OutgoingBody>,
+  signals: readonly (AbortSignal | undefined)[],
+): Promise<OutgoingBody> {
+  const aborted = Promise.withResolvers<never>();
+  const abandon = (event: Event): void => aborted.reject((event.target as AbortSignal).reason);
+  for (const signal of signals) {
+    if (signal?.aborted) aborted.reject(signal.reason);
+    signal?.addEventListener("abort", abandon, { once: true });
+  }
+  try {
+    return await Promise.race([writing, aborted.promise]);
+  } catch (error) {
+    writing.then(
+      (body) => body.undo(),
+      () => undefined,
+    );
+    throw error;
+  } finally {
+    for (const signal of signals) signal?.removeEventListener("abort", abandon);
+  }
+}
+
 /** The server says that this peer can't be passed segments: all that it gets must stand in messages. */
 function isRefusal(error: unknown): boolean {
   return error instanceof AirlockError && error.code === "bad_request";

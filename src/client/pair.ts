@@ -14,7 +14,7 @@ import type { CallOptions } from "./call-options.ts";
 import { type Channel, fieldsOf, type Recipient } from "./channel.ts";
 import { callInProgress, type IncomingCall, runWithin } from "./incoming-call.ts";
 import type { LeaseSender, PairLeases } from "./memory/pair-leases.ts";
-import { type OutgoingBody, writeBody } from "./outgoing-body.ts";
+import { type OutgoingBody, unlessAborted, writeBody } from "./outgoing-body.ts";
 import { Unsent } from "./outgoing-calls.ts";
 import { type ReadBody, type ReceivedBody, readBody } from "./received-body.ts";
 import { type ReferenceIds, References } from "./references.ts";
@@ -112,7 +112,7 @@ export class Pair implements Recipient {
     const isRelay = channel === this.#options.relay;
     const writing = writeBody([method, args, keywords], () => this.references.draft(channel), this.leases);
     const begunMs = this.#options.clock.nowMs();
-    const body = writing instanceof Promise ? await writing : writing;
+    const body = writing instanceof Promise ? await unlessAborted(writing, [signal, within?.signal]) : writing;
     const waitedMs = writing instanceof Promise ? this.#options.clock.nowMs() - begunMs : 0;
     try {
       this.#checkPlaced(body);

@@ -67,7 +67,7 @@ export class NdArray {
   readonly order: ArrayOrder;
   /**
    * Of an array that has arrived: memory that is this process's alone, as soon as it is written to. It may be a view
-   * into a larger buffer.
+   * into a larger buffer, which must not be transferred (to a `Worker`, say): copy the elements first.
    */
   readonly data: Uint8Array;
 
