@@ -207,7 +207,6 @@ describe.each([
       expect(await pack.call("First", { value: image })).toBe(5);
     })();
     await collected(() => {
-      relay.segments.settle();
       return relay.segments.asked.some(([side, method]) => side === "host" && method === "drop_segment");
     }, "the host lets go of the segment");
   });
@@ -331,48 +330,61 @@ describe.each([
     expect(await pack.call("Glance", { value: arrayOf(1000, 9) })).toBe(9);
   });
 
-  test("any mixture of calls at once, some aborted, mixes up no elements and leaves nothing held", async () => {
-    await using world = await opened(line);
-    const { relay, pack } = world;
-    const seed = Date.now() & 0xffff;
-    let state = seed;
-    const random = (below: number): number => {
-      state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
-      return Math.floor((state / 2 ** 31) * below);
-    };
-    const kept: unknown[] = [];
-    relay.nodes.set("Mix", async ({ value, wait, keep }) => {
-      await Bun.sleep(Number(wait));
-      if (keep === true) kept.push(value);
-      const { data } = value as NdArray;
-      const own = arrayOf(data.byteLength >> 1, (data[0] ?? 0) ^ 0xff);
-      return { value, own, ends: [data[0], data.at(-1)] };
-    });
-    const one = async (fill: number): Promise<void> => {
-      const bytes = [1000, 70_000, MiB, 3 * MiB][random(4)] ?? 0;
-      const controller = new AbortController();
-      if (random(3) === 0) setTimeout(() => controller.abort(), random(20));
-      const inputs = { value: arrayOf(bytes, fill), wait: random(15), keep: random(2) === 0 };
-      const answer = await pack.call("Mix", inputs, { signal: controller.signal }).catch(() => undefined);
-      if (answer === undefined) return;
-      const { value, own, ends } = answer as { value: NdArray; own: NdArray; ends: number[] };
-      expect([...ends, value.data[0], value.data.at(-1)]).toEqual([fill, fill, fill, fill]);
-      expect(own.data.every((byte) => byte === (fill ^ 0xff))).toBe(true);
-      if (random(2) === 0) kept.push(value);
-    };
-    try {
-      await Promise.all(Array.from({ length: 40 }, (_, index) => one(index + 1)));
-      await Promise.all(Array.from({ length: 40 }, (_, index) => one(index + 41)));
-      for (const value of kept) {
+  test.each([0, 4])(
+    "any mixture of calls, some aborted, of which %p workers die, leaves nothing held",
+    async (deaths) => {
+      await using world = await opened(line);
+      const { relay, pack } = world;
+      const seed = Date.now() & 0xffff;
+      let state = seed;
+      const random = (below: number): number => {
+        state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+        return Math.floor((state / 2 ** 31) * below);
+      };
+      const [kept, keptThere]: [unknown[], unknown[]] = [[], []];
+      relay.nodes.set("Mix", async ({ value, wait, keep }) => {
+        const here = relay.worker;
+        await Bun.sleep(Number(wait));
+        if (keep === true && relay.worker === here) keptThere.push(value);
         const { data } = value as NdArray;
-        expect(data.every((byte) => byte === data[0])).toBe(true);
+        const own = arrayOf(data.byteLength >> 1, (data[0] ?? 0) ^ 0xff);
+        return { value, own, ends: [data[0], data.at(-1)] };
+      });
+      const one = async (fill: number): Promise<void> => {
+        const bytes = [1000, 70_000, MiB, 3 * MiB][random(4)] ?? 0;
+        const controller = new AbortController();
+        if (random(3) === 0) setTimeout(() => controller.abort(), random(20));
+        const inputs = { value: arrayOf(bytes, fill), wait: random(15), keep: random(2) === 0 };
+        const answer = await pack.call("Mix", inputs, { signal: controller.signal }).catch(() => undefined);
+        if (answer === undefined) return;
+        const { value, own, ends } = answer as { value: NdArray; own: NdArray; ends: number[] };
+        expect([...ends, value.data[0], value.data.at(-1)]).toEqual([fill, fill, fill, fill]);
+        expect(own.data.every((byte) => byte === (fill ^ 0xff))).toBe(true);
+        if (random(2) === 0) kept.push(value);
+      };
+      try {
+        const dying = Array.from({ length: deaths }, async () => {
+          await Bun.sleep(200 + random(800));
+          // What a dead process holds is others' by now.
+          keptThere.length = 0;
+          relay.endWorker();
+        });
+        for (let round = 0; round < 4; round++) {
+          await Promise.all(Array.from({ length: 25 }, (_, index) => one(25 * round + index + 1)));
+        }
+        await Promise.all(dying);
+        for (const value of [...kept, ...keptThere]) {
+          const { data } = value as NdArray;
+          expect(data.every((byte) => byte === data[0])).toBe(true);
+        }
+        kept.length = 0;
+        keptThere.length = 0;
+        await nothingIsHeld(world);
+      } catch (error) {
+        throw new Error(`with the seed ${seed}`, { cause: error });
       }
-      kept.length = 0;
-      await nothingIsHeld(world);
-    } catch (error) {
-      throw new Error(`with the seed ${seed}`, { cause: error });
-    }
-  });
+    },
+  );
 
   test("a call that is aborted while it waits for memory ends at once, and holds none", async () => {
     await using world = await opened(line);

@@ -75,8 +75,8 @@ export class ModelSegments {
     if (method === "make_segment") return { value: { segment: this.#make(from, bytes ?? 0) } };
     const known = this.#segments.get(segment);
     if (method === "drop_segment") {
-      if (known?.owner === from) this.#drop(segment, known);
       known?.passed.delete(from);
+      if (known !== undefined && (known.owner === from || known.passed.size === 0)) this.#drop(segment, known);
       return { value: null };
     }
     if (known === undefined) throw new AirlockError("unauthorized", `there is no segment ${segment}`);
@@ -167,14 +167,9 @@ export class ModelSegments {
   workerEnded(): void {
     this.workerRuns = false;
     for (const [number, segment] of this.#segments) {
-      if (segment.owner === "worker" && !segment.passed.has("host")) this.#drop(number, segment);
       segment.passed.delete("worker");
+      if (segment.passed.size === 0) this.#drop(number, segment);
     }
-  }
-
-  /** The host has closed its copy of a segment of a worker that is gone. */
-  settle(): void {
-    for (const [number, segment] of this.#segments) if (segment.passed.size === 0) this.#drop(number, segment);
   }
 
   [Symbol.dispose](): void {
