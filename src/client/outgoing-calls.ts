@@ -23,6 +23,11 @@ export class Unsent extends Error {
   override readonly name = "Unsent";
 }
 
+/** The callee can't look at the blocks that the call names, and was not given it: it may be sent without any. */
+export class BlocksRefused extends Error {
+  override readonly name = "BlocksRefused";
+}
+
 export interface CallRequest<T> {
   /** Who answers it. */
   readonly peer: number;
@@ -254,8 +259,11 @@ export class OutgoingCalls {
 
   #receiveError(call: OutgoingCall, body: unknown): void {
     const { onUndelivered, placed, pack } = call.request;
-    if (isUndelivered(body)) onUndelivered?.();
     const error = errorFromWire(body);
+    if (isUndelivered(body)) {
+      onUndelivered?.();
+      if (placed !== undefined && error.code === "value_unsupported") return call.reject(new BlocksRefused());
+    }
     if (error.code === "worker_died" && [undefined, pack].includes(error.details.pack)) placed?.died();
     call.reject(error);
   }

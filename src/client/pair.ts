@@ -15,7 +15,7 @@ import { type Channel, fieldsOf, type Recipient } from "./channel.ts";
 import { callInProgress, type IncomingCall, runWithin } from "./incoming-call.ts";
 import type { LeaseSender, PairLeases } from "./memory/pair-leases.ts";
 import { type OutgoingBody, unlessAborted, writeBody } from "./outgoing-body.ts";
-import { Unsent } from "./outgoing-calls.ts";
+import { BlocksRefused, Unsent } from "./outgoing-calls.ts";
 import { type ReadBody, type ReceivedBody, readBody } from "./received-body.ts";
 import { type ReferenceIds, References } from "./references.ts";
 
@@ -103,7 +103,17 @@ export class Pair implements Recipient {
    * @throws AirlockError as it answers, or what keeps the call from being made; Unsent where the way ended before that;
    * or a signal's reason.
    */
-  async call<T>({ method, args, keywords, options, read, keep, onEncoded }: PairCall<T>): Promise<T> {
+  async call<T>(call: PairCall<T>): Promise<T> {
+    try {
+      return await this.#call(call);
+    } catch (error) {
+      if (!(error instanceof BlocksRefused)) throw error;
+      this.leases?.refuse();
+      return await this.#call(call);
+    }
+  }
+
+  async #call<T>({ method, args, keywords, options, read, keep, onEncoded }: PairCall<T>): Promise<T> {
     const { limits, peer, name } = this.#options;
     const { signal, deadlineMs, onProgress } = options;
     const within = callInProgress();

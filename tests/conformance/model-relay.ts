@@ -219,6 +219,11 @@ export class ModelRelay implements Disposable {
     this.#lastCall += 1;
     const id = this.#lastCall;
     this.#calls.set(id, { caller: from, callerCall: frameCall(frame), isAbandoned: false });
+    if (from === "host" && !this.segments.workerTakesThem && frameAttachments(frame).length > 0) {
+      this.#returnBlocks("host", frame);
+      const message = "the worker takes no segments";
+      return this.#tell("host", id, { code: "value_unsupported", message, delivered: false });
+    }
     const parent = frameParent(frame);
     if (parent !== undefined) {
       const known = this.#calls.get(parent);
@@ -261,7 +266,8 @@ export class ModelRelay implements Disposable {
   #returnBlocks(to: Side, frame: Frame): void {
     const attachments = frameAttachments(frame);
     if (attachments.length === 0) return;
-    const back = buildFrame({ kind: FrameKind.return, peer: hostPeer, call: 1, attachments });
+    const peer = to === "worker" ? hostPeer : packPeer;
+    const back = buildFrame({ kind: FrameKind.return, peer, call: 1, attachments });
     if (to === "worker") this.#running?.worker.receive(back);
     else this.#connection?.send(back);
   }

@@ -115,7 +115,7 @@ export class ModelSegments {
   }
 
   #share(number: number, segment: ModelSegment, to: Side): void {
-    if (to === "worker" && !this.workerTakesThem) {
+    if (to === "worker" && this.workerRuns && !this.workerTakesThem) {
       throw new AirlockError("bad_request", "the worker can't be passed segments");
     }
     if (!segment.isSealed) throw new AirlockError("bad_request", `segment ${number} is not sealed`);
