@@ -7,6 +7,7 @@
  * is planned stays in use until the plan is closed, and what is placed is the addressee's until it returns it, or the
  * message is undone.
  */
+import { bytesOfElement, elementCount, isOrder } from "../../transport/array-layout.ts";
 import type { ArrayEntry, ArrayReceiver, ArraySender } from "../../transport/array-table.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Attachment } from "../../transport/frame.ts";
@@ -238,7 +239,13 @@ export class ArrayPlan implements ArraySender {
 
 function formOf(value: NdArray | Uint8Array): Form {
   if (value instanceof Uint8Array) return { kind: "bytes", dtype: null, shape: [value.byteLength], order: "C" };
-  const { kind, dtype, shape, order } = value;
+  const { kind, dtype, shape, order, data } = value;
+  const bytes = bytesOfElement(dtype);
+  // Who gets it refuses it: its elements must be all there, and their length known, to be found in a block.
+  if (bytes === undefined || elementCount(shape) * bytes !== data.byteLength || !isOrder(order, shape.length)) {
+    const what = `${JSON.stringify(dtype)} of shape [${shape.join(", ")}] in the order ${String(order)}`;
+    throw new AirlockError("value_unsupported", `${data.byteLength} bytes are no array of ${what}`);
+  }
   return { kind, dtype, shape, order };
 }
 

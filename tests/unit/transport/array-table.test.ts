@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { bodyWithTable, splitBody } from "../../../src/transport/array-body.ts";
 import {
   type ArrayEntry,
@@ -141,6 +142,38 @@ describe("arrays of a message", () => {
     const value = [first, { image: second, more: blob }];
     expect(plain(read(written(value), []))).toEqual(
       plain([[latent, 1], { image: { data: blob, list: Tuple.of(latent) }, more: blob }]),
+    );
+  });
+
+  test("and all around them cross in any value, decoded and written anew, or passed on encoded", () => {
+    const array = fc
+      .record({
+        shape: fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 3 }),
+        fill: fc.integer({ min: 0, max: 255 }),
+      })
+      .chain(({ shape, fill }) =>
+        fc.shuffledSubarray([...shape.keys()], { minLength: shape.length }).map((order) => {
+          const bytes = 4 * shape.reduce((product, length) => product * length, 1);
+          return new NdArray("tensor", "float32", shape, new Uint8Array(bytes).fill(fill), order);
+        }),
+      );
+    const { value } = fc.letrec<{ value: unknown }>((tie) => ({
+      value: fc.oneof(
+        { maxDepth: 4 },
+        array,
+        fc.uint8Array({ maxLength: 5 }),
+        fc.integer(),
+        fc.array(tie("value"), { maxLength: 3 }),
+        fc.array(tie("value"), { maxLength: 3 }).map((items) => Tuple.from(items)),
+        fc.dictionary(fc.constantFrom("a", "b"), tie("value"), { maxKeys: 2, noNullPrototype: true }),
+      ),
+    }));
+    fc.assert(
+      fc.property(value, value, (one, other) => {
+        expect(plain(read(written(one), []))).toEqual(plain(one));
+        const together = [held(one), { other: held(other), again: one }];
+        expect(plain(read(written(together), []))).toEqual(plain([one, { other, again: one }]));
+      }),
     );
   });
 

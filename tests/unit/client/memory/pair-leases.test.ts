@@ -214,6 +214,17 @@ describe("a message", () => {
     });
   });
 
+  test.each([
+    [new NdArray("tensor", "float32", [10], new Uint8Array(megabyte)), '1048576 bytes are no array of "float32"'],
+    [new NdArray("tensor", "uint8", [1, megabyte], new Uint8Array(megabyte), [0, 0]), "in the order 0,0"],
+    [new NdArray("ndarray", "float33", [megabyte], new Uint8Array(megabyte)), '"float33"'],
+  ])("with an array that is none is refused where it is written", async (wrong, words) => {
+    const { host, segments } = joinedMemories();
+    const error = await rejectionOf(written(host, wrong));
+    expect([error.code, error.message]).toEqual(["value_unsupported", expect.stringContaining(words)]);
+    expect(segments.asked).toEqual([]);
+  });
+
   test("that would name more blocks than a frame can is refused, and holds none", async () => {
     const { host, segments } = joinedMemories({ attachmentsMax: 2 });
     const error = await rejectionOf(
