@@ -1,29 +1,33 @@
 /**
- * Finds and replaces the references in a value without decoding it: all else keeps its exact bytes, and so its types.
+ * Finds and replaces, in a value that is not decoded, what means something beside its message only: references, and
+ * indexes of arrays. All else keeps its exact bytes, and so its types.
  *
  * Arrays and maps say how many values follow and not how long these are, so they are copied as they are; only the
- * extensions around a reference get a new length. Pure.
+ * extensions around what is replaced get a new length. Pure.
  */
 import { Extension, nestedExtensions } from "./extensions.ts";
 import { newHead, readHead } from "./scan.ts";
 
-/** @returns the whole extension to stand in the place of the one with this payload, or undefined to leave it. */
-export type ReplaceReference = (payload: Uint8Array) => Uint8Array | undefined;
+/** Each gets an extension's payload, and returns the bytes to stand in the place of the extension, or undefined to leave it. */
+export interface Replacers {
+  readonly reference?: (payload: Uint8Array) => Uint8Array | undefined;
+  readonly arrayIndex?: (payload: Uint8Array) => Uint8Array | undefined;
+}
 
 /**
- * Shows `replace` each reference in a value, in order.
+ * Shows the replacers each reference and each index of an array in a value, in order.
  *
  * @param bytes one value, or several one after the other, that were checked.
  * @returns the value with what was replaced; the same bytes where nothing was.
  */
-export function rewriteReferences(bytes: Uint8Array, replace: ReplaceReference): Uint8Array {
+export function rewriteExtensions(bytes: Uint8Array, replacers: Replacers): Uint8Array {
   const parts: Uint8Array[] = [];
   const head = newHead();
   let copied = 0;
   for (let at = 0; at < bytes.byteLength; ) {
     readHead(bytes, at, head);
     const end = head.start + head.payload;
-    const rewritten = rewriteExtension(bytes.subarray(head.start, end), head.extension, replace);
+    const rewritten = rewriteExtension(bytes.subarray(head.start, end), head.extension, replacers);
     if (rewritten !== undefined) {
       parts.push(bytes.subarray(copied, at), ...rewritten);
       copied = end;
@@ -39,15 +43,27 @@ export function rewriteReferences(bytes: Uint8Array, replace: ReplaceReference):
 function rewriteExtension(
   payload: Uint8Array,
   code: number | undefined,
-  replace: ReplaceReference,
+  replacers: Replacers,
 ): Uint8Array[] | undefined {
   if (code === undefined || !nestedExtensions.has(code)) return undefined;
-  if (code === Extension.reference) {
+  const replace = replacerFor(code, payload, replacers);
+  if (replace !== undefined) {
     const replaced = replace(payload);
     return replaced === undefined ? undefined : [replaced];
   }
-  const inner = rewriteReferences(payload, replace);
+  const inner = rewriteExtensions(payload, replacers);
   return inner === payload ? undefined : [extensionHead(code, inner.byteLength), inner];
+}
+
+function replacerFor(code: number, payload: Uint8Array, { reference, arrayIndex }: Replacers): Replacers["reference"] {
+  if (code === Extension.reference) return reference;
+  // An array that stands for itself holds a list.
+  return code === Extension.array && isUnsigned(payload[0]) ? arrayIndex : undefined;
+}
+
+/** Whether a value that begins like this is an unsigned int. */
+export function isUnsigned(type: number | undefined): boolean {
+  return type !== undefined && (type < 0x80 || (type >= 0xcc && type <= 0xcf));
 }
 
 function extensionHead(code: number, length: number): Uint8Array {
