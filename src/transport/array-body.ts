@@ -1,6 +1,8 @@
 /**
  * Bodies with a table of arrays: `[table, value]`, taken apart and put together around parts that stay encoded.
  */
+
+import { withoutRuns } from "./array-runs.ts";
 import { type ArrayEntry, ArrayTable, tableToWire } from "./array-table.ts";
 import { decode, encode } from "./codec.ts";
 import { AirlockError } from "./errors.ts";
@@ -35,5 +37,6 @@ export function splitBody(body: Uint8Array, blockBytes: readonly number[]): Tabl
   if (body[0] !== pairHead[0]) throw new AirlockError("value_invalid", "a body with arrays is a table and a value");
   // The table is a list of lists of lists, and a structured type another few.
   const end = skipValue(body, head.start, tableDepthMax);
-  return { table: new ArrayTable(decode(body.subarray(head.start, end)), blockBytes), value: body.subarray(end) };
+  const table = new ArrayTable(decode(body.subarray(head.start, end)), blockBytes);
+  return { table, value: withoutRuns(body.subarray(end), table.length) };
 }

@@ -12,6 +12,8 @@ import { newHead, readHead } from "./scan.ts";
 export interface Replacers {
   readonly reference?: (payload: Uint8Array) => Uint8Array | undefined;
   readonly arrayIndex?: (payload: Uint8Array) => Uint8Array | undefined;
+  /** A list of arrays: the index of the first one, and how many. */
+  readonly arrayRun?: (payload: Uint8Array) => Uint8Array | undefined;
 }
 
 /**
@@ -55,11 +57,16 @@ function rewriteExtension(
   return inner === payload ? undefined : [extensionHead(code, inner.byteLength), inner];
 }
 
-function replacerFor(code: number, payload: Uint8Array, { reference, arrayIndex }: Replacers): Replacers["reference"] {
-  if (code === Extension.reference) return reference;
-  // An array that stands for itself holds a list.
-  return code === Extension.array && isUnsigned(payload[0]) ? arrayIndex : undefined;
+function replacerFor(code: number, payload: Uint8Array, replacers: Replacers): Replacers["reference"] {
+  if (code === Extension.reference) return replacers.reference;
+  if (code !== Extension.array) return undefined;
+  if (isUnsigned(payload[0])) return replacers.arrayIndex;
+  // An array that stands for itself holds a list of five.
+  return payload[0] === runHead ? replacers.arrayRun : undefined;
 }
+
+/** How a run of arrays begins: a list of two. */
+const runHead = 0x92;
 
 /** Whether a value that begins like this is an unsigned int. */
 export function isUnsigned(type: number | undefined): boolean {
@@ -72,7 +79,8 @@ function extensionHead(code: number, length: number): Uint8Array {
   return Uint8Array.of(0xc9, length >>> 24, length >>> 16, length >>> 8, length, code);
 }
 
-function joined(parts: readonly Uint8Array[]): Uint8Array {
+/** Bytes one after the other. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
   let at = 0;
   for (const part of parts) {
