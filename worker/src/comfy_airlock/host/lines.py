@@ -40,6 +40,9 @@ LEAVE_LINE: Final = "leave_line"
 USE_LINE: Final = "use_line"
 """The event by which it says that the worker goes on after all."""
 
+TELL_MEMORY: Final = "tell_memory"
+"""The event by which it asks what this host shares."""
+
 _LEAVING_SECONDS: Final = 0.02
 """How often it is looked whether the calls over a line that was left are over."""
 
@@ -216,6 +219,9 @@ class Lines:
             return
         name, said = event
         self.sharing.told(name, said)
+        if name == TELL_MEMORY:
+            body = self._connection.codec.encode(["memory", [], {"report": self.sharing.report() or None}])
+            Question(self._connection, lambda _: None).ask(SERVER_PEER, body)
         link = self._packs.get(said.get("pack", SERVER_PEER))
         if link is None:
             return
