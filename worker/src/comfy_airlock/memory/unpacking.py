@@ -117,15 +117,14 @@ def _in_block(entry: _Entry, buffers: list[Any]) -> list[Any]:
 
 
 def _place(entry: _Entry) -> tuple[int, int, list[int] | None]:
-    match entry.data:
-        case [int(index), int(offset), None] if index >= 0 and offset >= 0:
-            return index, offset, None
-        case [int(index), int(offset), list(strides)] if index >= 0 and offset >= 0:
-            are_strides = len(strides) == len(entry.shape) and all(type(each) is int for each in strides)
-            if are_strides and entry.arrays == 1 and all(abs(each) <= _LENGTH_MAX for each in strides):
+    if len(entry.data) == 3:
+        index, offset, strides = entry.data
+        if type(index) is int and index >= 0 and type(offset) is int and offset >= 0:
+            if strides is None:
+                return index, offset, None
+            are_strides = isinstance(strides, list) and len(strides) == len(entry.shape) and entry.arrays == 1
+            if are_strides and all(type(each) is int and abs(each) <= _LENGTH_MAX for each in strides):
                 return index, offset, strides
-        case _:
-            pass
     raise ValueInvalid("an array's place in a block is malformed")
 
 
