@@ -48,7 +48,7 @@ def again(host: Airlock, pack: Pack, count: int) -> dict[str, float]:
         shared = host.share(tensor)
         looked_at = pack.call("Echo", value=tensor)[0]
         looked_at.sum()
-        took = {name: 0.0 for name in ("empty", "received", "looked at", "shared")}
+        took = dict.fromkeys(("empty", "received", "looked at", "shared"), 0.0)
         calls = {
             "empty": lambda: pack.call("Nothing"),
             "received": lambda: pack.call("Take", value=received),

@@ -29,7 +29,7 @@ class First(_Node):
 class Take(_Node):
     """Takes what it is given."""
 
-    def run(self, value: Any) -> tuple[()]:  # noqa: ARG002 - that is the point.
+    def run(self, value: Any) -> tuple[()]:
         return ()
 
 
