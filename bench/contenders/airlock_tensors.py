@@ -5,6 +5,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +43,25 @@ def main() -> None:
 def again(host: Airlock, pack: Pack, count: int) -> dict[str, float]:
     """What was received, passed on; and what is shared, sent again. In empty calls, in turns with those."""
     figures: dict[str, float] = {}
-    for size in (64 << 10, 1 << 20, 16 << 20):
+    for label, size in (("64 KiB", 64 << 10), ("1 MiB", 1 << 20), ("16 MiB", 16 << 20)):
         tensor = torch.ones(size // 4)
-        received = pack.call("Echo", value=tensor)[0]
-        shared = host.share(tensor)
         looked_at = pack.call("Echo", value=tensor)[0]
         looked_at.sum()
-        took = dict.fromkeys(("empty", "received", "looked at", "shared"), 0.0)
-        calls = {
-            "empty": lambda: pack.call("Nothing"),
-            "received": lambda: pack.call("Take", value=received),
-            "looked at": lambda: pack.call("Take", value=looked_at),
-            "shared": lambda: pack.call("Take", value=shared),
+        sent = {
+            "received": pack.call("Echo", value=tensor)[0],
+            "received and looked at": looked_at,
+            "shared": host.share(tensor),
         }
-        for name, call in calls.items():
-            took[name] = milliseconds(call, count, count // 5)
-        label = f"{size >> 10} KiB" if size < 1 << 20 else f"{size >> 20} MiB"
-        for name in ("received", "looked at", "shared"):
-            figures[f"{label} {name}, of an empty call"] = took[name] / took["empty"]
+        empty = milliseconds(lambda: pack.call("Nothing"), count, count // 5)
+        for name, each in sent.items():
+            took = milliseconds(partial(pack.call, "Take", value=each), count, count // 5)
+            figures[f"{label} {name}, ms"] = took
+            figures[f"{label} {name}, of an empty call"] = took / empty
     if count > 10:
         received = pack.call("Echo", value=torch.ones(GIB // 4))[0]
-        figures["1 GiB received, ms"] = milliseconds(lambda: pack.call("Take", value=received), 9)
+        figures["1 GiB received, ms"] = milliseconds(partial(pack.call, "Take", value=received), 9)
         received.sum()
-        figures["1 GiB looked at, ms"] = milliseconds(lambda: pack.call("Take", value=received), 9)
+        figures["1 GiB received and looked at, ms"] = milliseconds(partial(pack.call, "Take", value=received), 9)
     return figures
 
 
