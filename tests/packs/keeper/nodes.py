@@ -44,6 +44,11 @@ class Forget(_Node):
         return (counted,)
 
 
+class Length(_Node):
+    def run(self, value: Any) -> tuple[int]:
+        return (len(value),)
+
+
 class _Thing:
     def pid(self) -> int:
         return os.getpid()
@@ -77,4 +82,4 @@ class Items(_Node):
             yield os.getpid()
 
 
-NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (Pid, Count, Forget, Lend, Hold, Items)}
+NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in (Pid, Count, Forget, Length, Lend, Hold, Items)}

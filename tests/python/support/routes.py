@@ -61,6 +61,16 @@ def connect_by(route: str) -> Airlock:
         return connect()
 
 
+@contextmanager
+def sharing_by(route: str) -> Generator[Airlock]:
+    """A host whose calls go by line or relay, and that shares memory with its workers either way."""
+    with pytest.MonkeyPatch.context() as patch, connect() as airlock:
+        if route == "relay":
+            # There is a line, which is a condition of shared memory, and no call goes over it.
+            patch.setattr(PackLink, "_route", lambda self: (self._connection, self.peer))
+        yield airlock
+
+
 class _WorkerSide:
     """What a worker's main thread and its line's owner do, on a thread of this process."""
 

@@ -55,7 +55,7 @@ class PackedArrays:
             self.leases.abandoned(self.gift)
 
     def take_back(self) -> None:
-        """The message was not sent, or its receiver died of it."""
+        """The message was not sent."""
         if self.gift is not None and self.leases is not None:
             self.leases.take_back(self.gift)
 
@@ -124,6 +124,8 @@ class Arrays:
     def to_entries(self, noted: list[Any]) -> list[Any]:
         thread = get_ident()
         leases = None if thread in self._inline else self._open()
+        if leases is not None:
+            leases.memory.check_process()
         store = None if leases is None or not leases.can_take else _Store(leases)
         pack = standard("comfy_airlock.memory.packing").pack
         try:

@@ -7,6 +7,7 @@ done outside it, and finalizers never take it.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -22,8 +23,9 @@ from comfy_airlock.memory.room import memory_room, total_bytes
 from comfy_airlock.memory.segments import OwnSegment, Segment
 from comfy_airlock.memory.sources import source_of
 from comfy_airlock.memory.unpacking import unpack
+from comfy_airlock.wire.arrays import is_array_type
 from comfy_airlock.wire.descriptor_lane import SEGMENT, DescriptorLane
-from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded
+from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ValueUnsupported
 
 AskServer = Callable[..., Any]
 """Calls a method of the server's with keyword arguments, and blocks for its answer."""
@@ -52,6 +54,7 @@ class Memory:
             ask_server: for any thread but the one that reads.
             wake: has :meth:`tidy` called soon, on a thread for that; safe to be called by a finalizer.
         """
+        self._process: Final = os.getpid()
         self.lock = threading.Lock()
         self.wake = wake
         self.ended = EndedHolds(wake)
@@ -73,6 +76,16 @@ class Memory:
         self._collects = False
         self.copied_bytes = 0
         self.forwarded_bytes = 0
+
+    def check_process(self) -> None:
+        """Raises Disconnected in a forked child, which has neither the segments mapped nor the threads that hold locks.
+
+        To be called before a lock is taken.
+        """
+        if os.getpid() != self._process:
+            raise Disconnected(
+                "this memory is shared by the process that was forked", hint="call connect() in the child, after the fork"
+            )
 
     def add(self, leases: Leases) -> None:
         """There is another side to share with."""
@@ -132,9 +145,8 @@ class Memory:
             raise LimitExceeded(f"{size} bytes were asked for, and {room.what} has {room.free_bytes} to give")
         asked = {} if audience is None else {"audience": audience}
         number: int = self.ask_server("make_segment", bytes=size, **asked)["segment"]
-        descriptor = self._lane.take(SEGMENT, number)
         try:
-            segment = OwnSegment(number, descriptor, is_whole=is_whole)
+            segment = OwnSegment(number, self._lane.take(SEGMENT, number), is_whole=is_whole)
         except LimitExceeded:
             self.ask_server("drop_segment", segment=number)
             raise
@@ -321,6 +333,9 @@ class Memory:
             ValueUnsupported: it can't cross.
             LimitExceeded: there is no memory for it.
         """
+        if not is_array_type(type(array)):
+            raise ValueUnsupported(f"a {type(array).__qualname__} is neither a tensor nor a numpy array")
+        self.check_process()
         source = source_of(array)
         if not source.size:
             return array
@@ -343,6 +358,7 @@ class Memory:
 
     def report(self) -> dict[str, int]:
         """How much is shared; PROTOCOL.md, "Methods of a worker", explains the fields."""
+        self.check_process()
         self.settle()
         with self.lock:
             own = list(self._own.values())
@@ -363,7 +379,7 @@ class Memory:
     def close(self) -> None:
         """The connection has ended. What was received stays readable, for as long as it is kept."""
         for leases in list(self._leases):
-            leases.end()
+            leases.end(is_last=True)
         self._idle_bytes_max = 0
         self.settle()
         with self.lock:

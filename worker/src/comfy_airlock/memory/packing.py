@@ -220,10 +220,15 @@ def _stacked(arrays: list[Any]) -> Source | None:
 
 def _stacked_tensors(torch: Any, arrays: list[Any]) -> Source | None:
     first = arrays[0]
-    size = first.numel() * first.element_size()
-    if not 0 < size < INLINE_ARRAY_BYTES or not first.is_cpu or first.layout is not torch.strided:
-        return None
     if {type(each) for each in arrays} != {torch.Tensor} or len({each.dtype for each in arrays}) > 1:
+        return None
+    # Before their shapes: those that can't cross may have none.
+    if first.is_quantized or not all(each.is_cpu and not each.is_nested for each in arrays):
+        return None
+    if any(each.layout is not torch.strided for each in arrays):
+        return None
+    size = first.numel() * first.element_size()
+    if not 0 < size < INLINE_ARRAY_BYTES:
         return None
     if len({each.shape for each in arrays}) > 1 or not all(each.is_contiguous() for each in arrays):
         return None

@@ -192,7 +192,10 @@ class _Tensors:
     def strided(self, buffer: Any, offset: int, covers: range, strides: list[int], entry: _Entry) -> Any:
         low, item_bytes = covers.start, self.item_bytes
         if low % item_bytes or any(each % item_bytes or each < 0 for each in strides):
-            # torch can't see these where they lie: it gets a copy.
+            # torch can't see these where they lie: it gets a copy, which is to be no larger than what there is.
+            size = prod(entry.shape) * item_bytes
+            if size > len(buffer):
+                raise ValueInvalid(f"an array of {size} bytes names elements of a block of {len(buffer)} again and again")
             numpy: Any = installed("numpy")
             if numpy is None:
                 raise ValueInvalid("a tensor with strides that torch does not know needs numpy, which is not installed")
