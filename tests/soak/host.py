@@ -291,8 +291,11 @@ class Traffic:
     def kill_who_answered(self) -> None:
         seed, size = self.new()
         made, worker = self.call(self.pack(), "Make", seed, size, is_shared=self.random.random() < 0.3)
-        os.kill(worker, signal.SIGKILL)
-        self.killed += 1
+        try:
+            os.kill(worker, signal.SIGKILL)
+            self.killed += 1
+        except ProcessLookupError:
+            pass  # Somebody was faster.
         self.count(size)
         self.keep(made, seed, size, "made by a worker that was killed as it had answered")
         self.call(self.pack(), "Take", seed, size, array=made)
