@@ -201,6 +201,18 @@ export class Segments {
     return true;
   }
 
+  /**
+   * Passes a worker what was shared with its place before it was there: over its line, messages come past the server. What
+   * doesn't go on the lane any more fails the call that names it.
+   */
+  passShared(worker: Session): void {
+    for (const segment of this.#all.values()) {
+      const { pack } = worker;
+      const isShared = pack !== undefined && segment.sharedWith.has(pack.peer) && segment.host === pack.host;
+      if (isShared && pack.audience === segment.audience && worker.takesSegments) this.pass(segment, worker);
+    }
+  }
+
   /** A peer has closed its copy; with the owner, or the host where the owner has ended, the segment goes for all. */
   drop(from: Session, number: number): void {
     const segment = this.#all.get(number);

@@ -281,7 +281,10 @@ class RunningServer implements Server {
       ask: (worker, method, withinMs, keywords) => router.ask(worker, method, withinMs, keywords),
       callsOf: (worker) => router.callsOf(worker),
       ownedBy: (worker) => this.#segments.ownedBy(worker),
-      joinByLine: (host, worker, peer, number) => Line.join(libc, host, worker, peer, number),
+      joinByLine: (host, worker, peer, number) => {
+        this.#segments.passShared(worker);
+        return Line.join(libc, host, worker, peer, number);
+      },
       pssOf: (pid) => pssOf(systemKernel, pid),
       stampOf,
     };

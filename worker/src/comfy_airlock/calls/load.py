@@ -23,6 +23,10 @@ class Load:
         attachments = b"" if arrays is None else arrays.attachments
         self.cargo = Cargo(receipts is not None, arrays is not None, attachments)
 
+    def taking(self, returns: bytes) -> None:
+        """Takes leases along that are to be returned."""
+        self.cargo = self.cargo._replace(returns=returns)
+
     def revert(self) -> None:
         """It was not sent, or nobody was given it."""
         self._references.revert(self._receipts)

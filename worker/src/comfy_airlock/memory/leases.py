@@ -195,6 +195,13 @@ class Leases:
         """Whether something is to be returned."""
         return bool(self._returns)
 
+    def take_returns(self) -> bytes:
+        """What is to be returned, for a message that takes it along; no more than a frame holds."""
+        with self._lock:
+            end = FRAME_ATTACHMENTS_MAX * ATTACHMENT.size
+            returns, self._returns = bytes(self._returns[:end]), self._returns[end:]
+        return returns
+
     def send_returns(self) -> None:
         """Returns what is to be returned."""
         with self._returning:

@@ -113,7 +113,7 @@ def _in_block(entry: _Entry, buffers: list[Any]) -> list[Any]:
     low = offset + sum(each for each in reach if each < 0)
     high = offset + sum(each for each in reach if each > 0) + build.item_bytes
     _check_inside(low, high, len(buffer))
-    return [build.strided(buffer, offset, low, high, strides, entry)]
+    return [build.strided(buffer, offset, range(low, high), strides, entry)]
 
 
 def _place(entry: _Entry) -> tuple[int, int, list[int] | None]:
@@ -163,7 +163,7 @@ class _Ndarrays:
         places = range(offset, offset + size * entry.arrays, size)
         return [self._new(shape, self._dtype, buffer, each, strides) for each in places]
 
-    def strided(self, buffer: Any, offset: int, low: int, high: int, strides: list[int], entry: _Entry) -> Any:
+    def strided(self, buffer: Any, offset: int, _covers: range, strides: list[int], entry: _Entry) -> Any:
         return self._new(entry.shape, self._dtype, buffer, offset, strides)
 
 
@@ -190,8 +190,8 @@ class _Tensors:
         strides = [each // self.item_bytes for each in strides_in_order(shape, order, self.item_bytes)]
         return [each.as_strided(shape, strides) for each in flat]
 
-    def strided(self, buffer: Any, offset: int, low: int, high: int, strides: list[int], entry: _Entry) -> Any:
-        item_bytes = self.item_bytes
+    def strided(self, buffer: Any, offset: int, covers: range, strides: list[int], entry: _Entry) -> Any:
+        low, item_bytes = covers.start, self.item_bytes
         if low % item_bytes or any(each % item_bytes or each < 0 for each in strides):
             # torch can't see these where they lie: it gets a copy.
             numpy: Any = installed("numpy")
@@ -200,6 +200,6 @@ class _Tensors:
             elements = numpy.ndarray([*entry.shape, item_bytes], numpy.uint8, buffer, offset, [*strides, 1])
             copy = bytearray(elements.tobytes())
             return self._torch.frombuffer(copy, dtype=self._dtype).view(entry.shape)
-        items = (high - low) // item_bytes
+        items = len(covers) // item_bytes
         flat = self._torch.frombuffer(buffer, dtype=self._dtype, count=items, offset=low)
         return flat.as_strided(entry.shape, [each // item_bytes for each in strides], (offset - low) // item_bytes)
