@@ -55,7 +55,7 @@ class PackedArrays:
             self.leases.abandoned(self.gift)
 
     def take_back(self) -> None:
-        """The message was not sent, or its receiver died of it."""
+        """The message was not sent."""
         if self.gift is not None and self.leases is not None:
             self.leases.take_back(self.gift)
 

@@ -28,14 +28,14 @@ class Load:
         self.cargo = self.cargo._replace(returns=returns)
 
     def revert(self) -> None:
-        """It was not sent, or nobody was given it."""
+        """It was not sent."""
         self._references.revert(self._receipts)
-        self.died()
-
-    def died(self) -> None:
-        """Its receiver died of it; what that held besides is told otherwise."""
         if self._arrays is not None:
             self._arrays.take_back()
+
+    def undelivered(self) -> None:
+        """Nobody was given it, and so none of what it holds. The server has given back its blocks already."""
+        self._references.revert(self._receipts)
 
     def abandoned(self) -> None:
         """It was given up: the other side has it, or never will."""
@@ -43,6 +43,6 @@ class Load:
             self._arrays.abandoned()
 
     def settled(self) -> None:
-        """It is with the other side: what is there of it is in that one's hands."""
+        """It is with the other side: what is there of it is in that one's hands, and ends with it."""
         if self._arrays is not None:
             self._arrays.settled()

@@ -209,9 +209,12 @@ class Pair:
             deadline_ms = waiter.deadline.seconds * 1000
         elif timeout is not None:
             deadline_ms = timeout * 1000
+        # Before it is sent: from then on it may be answered.
+        waiter.load = load
         try:
             waiter.number = channel.call(waiter, peer, body, deadline_ms, parent, load and load.cargo, waiter)
         except BaseException as error:
+            waiter.load = None
             if load is not None:
                 load.revert()
             if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
@@ -220,7 +223,6 @@ class Pair:
             waiter.deadline = None
             self._send_over(self._relay, waiter, request, self.codec.encode(request), timeout)
             return
-        waiter.load = load
         if load is not None and channel.is_direct:
             load.settled()
         if not waiter.number:

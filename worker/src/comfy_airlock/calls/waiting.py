@@ -38,9 +38,6 @@ Outcome = Frame | AirlockError
 """The frame that answered a call, or why none will come."""
 
 
-_DIED: Final = "worker_died"
-
-
 class Asker(Protocol):
     """Who makes calls to one other side: :class:`comfy_airlock.calls.pair.Pair`."""
 
@@ -115,13 +112,23 @@ class _Waiter:
 
     def cancelled(self) -> None:
         """The call that this one is made for was cancelled."""
-        self.failed(cancelled_with_its_cause())
+        self._put(cancelled_with_its_cause())
 
     def answered(self, frame: Frame) -> None:
         """As :class:`PendingCall` has it, and so the next two."""
-        raise NotImplementedError
+        self._arrived(frame)
 
     def failed(self, error: AirlockError) -> None:
+        self._arrived(error)
+
+    def _arrived(self, outcome: Outcome) -> None:
+        """The call waits for no process that is still to come: before it is heard that the one which took it ended."""
+        if self.load is not None:
+            self.load.settled()
+        self._put(outcome)
+
+    def _put(self, outcome: Outcome) -> None:
+        """Hands the outcome to who waits. Called on any thread."""
         raise NotImplementedError
 
     def nested(self, call: IncomingCall) -> None:
@@ -169,12 +176,13 @@ class _Waiter:
             if self.load is not None:
                 self.load.revert()
         elif self.channel is not None:
+            # Before anybody hears of it: what is not delivered is given back.
+            if self.load is not None:
+                self.load.abandoned()
             try:
                 self.channel.cancel(self.peer, self.number)
             except AirlockError:
                 pass
-            if self.load is not None:
-                self.load.abandoned()
 
     def progressed(self, frame: Frame) -> None:
         """Called on the thread that reads."""
@@ -213,17 +221,11 @@ class _Waiter:
             AirlockError: the call did not come to an end.
         """
         if isinstance(outcome, AirlockError):
-            if self.load is not None:
-                self.load.settled()
             raise self._listener_error or outcome
         body = self._asker.codec.decode(outcome.body)
         fields = body if outcome.kind == frames.ERROR and isinstance(body, dict) else {}
-        if fields.get("delivered") is False:
-            # Nobody was given the call, and so none of what it holds.
-            if self.load is not None:
-                self.load.revert()
-        elif self.load is not None:
-            (self.load.died if fields.get("code") == _DIED else self.load.settled)()
+        if fields.get("delivered") is False and self.load is not None:
+            self.load.undelivered()
         if self._listener_error is not None:
             raise self._listener_error
         return _value_of(outcome.kind, body)
@@ -242,12 +244,8 @@ class ThreadWaiter(Seat, _Waiter):
         """What a loop's coroutines have waiting, which may be below this very thread, is not waited for."""
         return self
 
-    def answered(self, frame: Frame) -> None:
-        self._outcome = frame
-        self.call_back()
-
-    def failed(self, error: AirlockError) -> None:
-        self._outcome = error
+    def _put(self, outcome: Outcome) -> None:
+        self._outcome = outcome
         self.call_back()
 
     def _has_progress(self) -> None:
@@ -315,11 +313,8 @@ class LoopWaiter(_Waiter):
         self._context = copy_context()
         self._future: asyncio.Future[Outcome] = self._inbox.loop.create_future()
 
-    def answered(self, frame: Frame) -> None:
-        self._inbox.put(self._settle, frame)
-
-    def failed(self, error: AirlockError) -> None:
-        self._inbox.put(self._settle, error)
+    def _put(self, outcome: Outcome) -> None:
+        self._inbox.put(self._settle, outcome)
 
     def _has_progress(self) -> None:
         if not self._will_report:

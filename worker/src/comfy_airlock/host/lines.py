@@ -173,6 +173,7 @@ class PackLink:
             # Calls that were made since then wait for the next worker, and what they hold is that one's.
             self._left = None
             self.pair.references.end_marked(self._mark)
+            self.pair.arrays.end()
 
     def worker_ended(self, number: object) -> None:
         """The server tells that the pack's worker of this number has ended."""

@@ -108,7 +108,7 @@ class Leases:
             self._ledger.abandoned(gift)
 
     def take_back(self, gift: Gift) -> None:
-        """Its message was not sent, or died with its receiver."""
+        """Its message was not sent."""
         with self._lock:
             kept = self._ledger.take_back(gift)
         # Outside the lock: what nobody keeps any more is put among what has ended.
@@ -124,9 +124,13 @@ class Leases:
         kept: list[object] = []
         with self._lock:
             for segment, page, _, generation in ATTACHMENT.iter_unpack(attachments):
+                key = BlockKey(segment, page, generation)
+                if call == _BY_RELAY and not is_direct:
+                    kept.append(self._ledger.undelivered(key))
+                    continue
                 # What was meant for the process before may come to the one after it.
-                trusted = call == _BY_RELAY or not self.memory.owns(segment) or not is_direct
-                kept.append(self._ledger.returned(BlockKey(segment, page, generation), is_trusted=trusted))
+                trusted = not self.memory.owns(segment) or not is_direct
+                kept.append(self._ledger.returned(key, is_trusted=trusted))
         del kept
 
     # What was given.
@@ -151,6 +155,8 @@ class Leases:
                     # room for a descriptor what brings it fails, and nothing else.
                     if is_direct and isinstance(error, ProtocolError):
                         raise
+                    # Nobody can use it here, and so it is returned.
+                    extra += attachment[0]
                     number, page, _, generation = ATTACHMENT.unpack(attachment[0])
                     blocks.append(GoneBlock(BlockKey(number, page, generation), error))
             self._returns += extra
@@ -174,6 +180,7 @@ class Leases:
             return block
         if self.memory.owns(number):
             # Whoever sends it had no lease of it, or is gone, and what it said before comes after that was known.
+            extra += attachment
             return GoneBlock(key)
         self._met.add(number)
         block = HeldBlock(self, segment, key, pages, self.memory.ended)
@@ -235,11 +242,15 @@ class Leases:
         """How many blocks the other side holds."""
         return self._ledger.count
 
-    def end(self) -> None:
-        """The other process is gone, or another is in its place. What it gave stays readable as long as it is kept."""
+    def end(self, *, is_last: bool = False) -> None:
+        """The other process is gone, or another is in its place. What it gave stays readable as long as it is kept.
+
+        Args:
+            is_last: whether no other comes, for which calls could wait.
+        """
         with self._lock:
             self.life += 1
-            kept = self._ledger.end()
+            kept = self._ledger.close() if is_last else self._ledger.end()
             self._returns.clear()
             self._shared.clear()
             self._refused.clear()

@@ -23,11 +23,11 @@ class BlockKey(NamedTuple):
 
 
 class Gift:
-    """The leases of one message: a key for each attachment."""
+    """The leases of one message: a key for each attachment that is out."""
 
     __slots__ = ("keys", "life")
 
-    def __init__(self, keys: tuple[BlockKey, ...], life: int) -> None:
+    def __init__(self, keys: list[BlockKey], life: int) -> None:
         self.keys = keys
         # During which of the other side's lives they count.
         self.life = life
@@ -48,10 +48,11 @@ class Ledger:
     def __init__(self) -> None:
         self._leases: dict[BlockKey, _Lease] = {}
         self._life = 0
-        # Made and not sent, or sent and waiting for a process that may not be the one that is there now.
-        self._waiting: set[Gift] = set()
+        # In the order in which they were made. Made and not sent, or sent and waiting for a process that may not be
+        # the one that is there now.
+        self._waiting: dict[Gift, None] = {}
         # Of calls that were given up: the server returns those that it has not delivered, in whoever's life that is.
-        self._abandoned: set[Gift] = set()
+        self._abandoned: dict[Gift, None] = {}
 
     def give(self, blocks: Iterable[tuple[BlockKey, int, object]]) -> Gift:
         """Counts the leases of a message that is about to be sent.
@@ -63,8 +64,8 @@ class Ledger:
         for key, pages, kept in blocks:
             self._count(key, pages, kept)
             keys.append(key)
-        gift = Gift(tuple(keys), self._life)
-        self._waiting.add(gift)
+        gift = Gift(keys, self._life)
+        self._waiting[gift] = None
         return gift
 
     def _count(self, key: BlockKey, pages: int, kept: object) -> None:
@@ -75,17 +76,17 @@ class Ledger:
 
     def settled(self, gift: Gift) -> None:
         """A gift's message is with the process that is there now, or was: what becomes of it is that one's fate."""
-        self._waiting.discard(gift)
+        self._waiting.pop(gift, None)
 
     def abandoned(self, gift: Gift) -> None:
         """A gift's message was given up while it waited: it may be with the process that is there now, or with none."""
         if gift in self._waiting:
-            self._waiting.discard(gift)
-            self._abandoned.add(gift)
+            del self._waiting[gift]
+            self._abandoned[gift] = None
 
     def take_back(self, gift: Gift) -> list[object]:
-        """A gift's message was not sent, or its receiver died of it. Returns what was kept for it; twice is no harm."""
-        self._waiting.discard(gift)
+        """A gift's message was not sent. Returns what was kept for it; twice is no harm."""
+        self._waiting.pop(gift, None)
         if gift.life != self._life:
             return []
         gift.life = -1
@@ -101,12 +102,24 @@ class Ledger:
         del self._leases[key]
         return lease.kept
 
+    def undelivered(self, key: BlockKey) -> object:
+        """The server gives back a receipt of a message that it did not deliver. Returns as :meth:`returned`."""
+        for gifts in (self._abandoned, self._waiting):
+            gift = next((each for each in gifts if key in each.keys), None)
+            if gift is not None:
+                # What is out of it is less: whoever takes the other side's place has nothing of that.
+                gift.keys.remove(key)
+                if not gift.keys:
+                    del gifts[gift]
+                break
+        return self._uncount(key)
+
     def returned(self, key: BlockKey, *, is_trusted: bool) -> object:
         """The other side gives one receipt back. Returns what was kept for it, if that was the last.
 
         Args:
-            is_trusted: whether a receipt that was never given is passed over: the server sends such for messages that
-                it did not deliver, and those of a process that ended before may still come.
+            is_trusted: whether a receipt that was never given is passed over: those of a process that ended before
+                may still come.
 
         Raises:
             ProtocolError: it holds no such receipt.
@@ -125,13 +138,25 @@ class Ledger:
         before = self._leases
         self._leases = {}
         self._life += 1
-        carried, self._abandoned = self._waiting | self._abandoned, set()
+        # Those that wait for certain come first: of the others the one that is gone may have returned some.
+        carried, self._abandoned = [*self._waiting, *self._abandoned], {}
         for gift in carried:
             gift.life = self._life
-            for key in gift.keys:
-                lease = before[key]
-                self._count(key, lease.pages, lease.kept)
+            gift.keys = [key for key in gift.keys if self._carry(key, before.get(key))]
         return [lease.kept for lease in before.values()]
+
+    def close(self) -> list[object]:
+        """The other side is gone, and nobody takes its place. Returns as :meth:`end`."""
+        self._waiting, self._abandoned = {}, {}
+        return self.end()
+
+    def _carry(self, key: BlockKey, lease: _Lease | None) -> bool:
+        """Whether a receipt was out still, which is counted for who comes next."""
+        if lease is None or lease.count == 0:
+            return False
+        lease.count -= 1
+        self._count(key, lease.pages, lease.kept)
+        return True
 
     def has(self, key: BlockKey) -> bool:
         """Whether the other side holds a receipt of it."""

@@ -22,8 +22,9 @@ from comfy_airlock.memory.room import memory_room, total_bytes
 from comfy_airlock.memory.segments import OwnSegment, Segment
 from comfy_airlock.memory.sources import source_of
 from comfy_airlock.memory.unpacking import unpack
+from comfy_airlock.wire.arrays import is_array_type
 from comfy_airlock.wire.descriptor_lane import SEGMENT, DescriptorLane
-from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded
+from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ValueUnsupported
 
 AskServer = Callable[..., Any]
 """Calls a method of the server's with keyword arguments, and blocks for its answer."""
@@ -132,9 +133,8 @@ class Memory:
             raise LimitExceeded(f"{size} bytes were asked for, and {room.what} has {room.free_bytes} to give")
         asked = {} if audience is None else {"audience": audience}
         number: int = self.ask_server("make_segment", bytes=size, **asked)["segment"]
-        descriptor = self._lane.take(SEGMENT, number)
         try:
-            segment = OwnSegment(number, descriptor, is_whole=is_whole)
+            segment = OwnSegment(number, self._lane.take(SEGMENT, number), is_whole=is_whole)
         except LimitExceeded:
             self.ask_server("drop_segment", segment=number)
             raise
@@ -321,6 +321,8 @@ class Memory:
             ValueUnsupported: it can't cross.
             LimitExceeded: there is no memory for it.
         """
+        if not is_array_type(type(array)):
+            raise ValueUnsupported(f"a {type(array).__qualname__} is neither a tensor nor a numpy array")
         source = source_of(array)
         if not source.size:
             return array
@@ -363,7 +365,7 @@ class Memory:
     def close(self) -> None:
         """The connection has ended. What was received stays readable, for as long as it is kept."""
         for leases in list(self._leases):
-            leases.end()
+            leases.end(is_last=True)
         self._idle_bytes_max = 0
         self.settle()
         with self.lock:

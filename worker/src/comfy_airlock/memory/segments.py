@@ -70,12 +70,13 @@ class OwnSegment(Segment):
             os.posix_fallocate(descriptor, 0, self.size)
             self.address = libc.map_shared(descriptor, self.size)
         except OSError as error:
+            self.close()
             raise self._refused(error) from error
         try:
             libc.dont_fork(self.address, self.size)
             libc.populate(self.address, self.size)
         except OSError as error:
-            libc.unmap(self.address, self.size)
+            self.release()
             raise self._refused(error) from error
         first = 1 if is_whole else -(-self.pages // _GENERATIONS_PER_PAGE)
         self._allocator = PageAllocator(first, self.pages - first)

@@ -32,7 +32,7 @@ def receive_with_descriptor(link: socket.socket, buffer: memoryview) -> tuple[in
     """Reads into ``buffer``; returns how many bytes came, and the descriptor that came with them, if one did.
 
     Raises:
-        LimitExceeded: this process has no room for one more descriptor.
+        LimitExceeded: this process has no room for one more descriptor. What came with it is in ``buffer`` all the same.
     """
     count, ancillary, flags, _ = link.recvmsg_into([buffer], _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
@@ -56,6 +56,8 @@ class DescriptorLane:
         self._mutex = threading.Lock()
         # In the order in which they came: lines of several packs may have one number.
         self._passed: dict[tuple[int, int], deque[int]] = {}
+        # Those that this process had no room for.
+        self._lost: dict[tuple[int, int], LimitExceeded] = {}
         held_by_this_process.add(self)
 
     def find(self, what: int, number: int) -> int | None:
@@ -70,6 +72,8 @@ class DescriptorLane:
                 self._take_in()
             passed = self._passed.get(name)
             if passed is None:
+                if name in self._lost:
+                    raise self._lost[name].fresh()
                 return None
             descriptor = passed.popleft()
             if not passed:
@@ -95,6 +99,11 @@ class DescriptorLane:
                 count, descriptor = receive_with_descriptor(self._socket, buffer)
             except BlockingIOError:
                 return
+            except LimitExceeded as error:
+                # Whoever asks for that one is told, now and later, and all others get theirs.
+                what, number = _NAME.unpack(buffer)
+                self._lost[what, number] = error
+                continue
             except OSError:
                 return  # It was closed: nothing more comes.
             if descriptor is None:
