@@ -332,9 +332,26 @@ def is_quiet(memory: dict[str, int]) -> bool:
     return held == 0 and memory.get("used_bytes", 0) <= memory.get("segments", 0) * 64 * KiB
 
 
+def holders(airlock: Any) -> list[str]:
+    """Who has leases of this host's, of what, and whether their messages are still waited for."""
+    found = []
+    for leases in airlock._lines.sharing._leases.values():
+        ledger = leases._ledger
+        for key, lease in ledger._leases.items():
+            waits = {
+                what: [gift.life for gift in gifts if key in gift.keys]
+                for what, gifts in (("waiting", ledger._waiting), ("given up", ledger._abandoned))
+            }
+            found.append(f"{leases.name} in life {leases.life} has {lease.count} of {key}, {lease.pages} pages, {waits}")
+    return found
+
+
 def let_go(airlock: Any, packs: list[Pack]) -> None:
     """Everything that was shared is nobody's any more, here and in the workers."""
-    wait_until(lambda: is_quiet(airlock.memory()), lambda: f"the host holds and lends nothing: {airlock.memory()}")
+    wait_until(
+        lambda: is_quiet(airlock.memory()),
+        lambda: f"the host holds and lends nothing: {airlock.memory()}; {holders(airlock)}",
+    )
     for pack in packs:
 
         def report(pack: Pack = pack) -> dict[str, int]:
