@@ -31,6 +31,8 @@ from contents import check, make  # noqa: E402
 
 KiB, MiB = 1024, 1024 * 1024
 KEPT_MAX = 8
+SEGMENT_HEADER_BYTES_MAX = 17 * 4096
+"""What a segment of 64 MiB and its header has of the latter."""
 EXPECTED = ("worker_died", "worker_start_failed", "deadline_exceeded", "reference_gone")
 """What a transfer may end with whose worker is killed, or that has no time."""
 
@@ -329,7 +331,7 @@ def wait_until(is_so: Callable[[], bool], what: Callable[[], str], seconds: floa
 def is_quiet(memory: dict[str, int]) -> bool:
     """Whether nobody holds anything: what is still used are the pages at the beginning of each segment."""
     held = memory.get("leases_given", 0) + memory.get("leases_held", 0)
-    return held == 0 and memory.get("used_bytes", 0) <= memory.get("segments", 0) * 64 * KiB
+    return held == 0 and memory.get("used_bytes", 0) <= memory.get("segments", 0) * SEGMENT_HEADER_BYTES_MAX
 
 
 def holders(airlock: Any) -> list[str]:
