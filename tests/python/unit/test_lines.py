@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -324,7 +325,10 @@ class _EndedLine:
         self.keeper_called.set()
 
 
-@pytest.mark.parametrize("told_by", ["the next one's line", "the end of one that had no line"])
+NEXT_LINE = "the next one's line"
+
+
+@pytest.mark.parametrize("told_by", [NEXT_LINE, "its own end", "the end of one that had no line"])
 def test_what_a_line_brought_before_its_worker_ended_is_read_before_that_counts(told_by: str) -> None:
     ended: list[str] = []
 
@@ -334,18 +338,26 @@ def test_what_a_line_brought_before_its_worker_ended_is_read_before_that_counts(
         def __init__(self, *_: Any, **__: Any) -> None:
             self.on = lambda *_: None
 
+            self.arrays = self
+
         def end(self) -> None:
             ended.append("what the worker held")
 
+        def end_references(self) -> None:
+            ended.append("its references")
+
     first, second = _EndedLine(), _EndedLine()
-    link: Any = PackLink(None, PACK, "ink", pair_class=Pair)  # type: ignore[arg-type]
+    connection: Any = SimpleNamespace(has_ended=False)
+    link: Any = PackLink(connection, PACK, "ink", pair_class=Pair)  # type: ignore[arg-type]
     link.joined(first, 1)
-    tell = (lambda: link.joined(second, 2)) if told_by == "the next one's line" else (lambda: link.worker_ended(2))
-    connection = threading.Thread(target=tell)
-    connection.start()
+    number = 1 if told_by == "its own end" else 2
+    tell = (lambda: link.joined(second, 2)) if told_by == NEXT_LINE else (lambda: link.worker_ended(number))
+    reading = threading.Thread(target=tell)
+    reading.start()
     assert first.keeper_called.wait(SECONDS_MAX)
     ended.append("the last result")
     link.line_ended(first)
-    connection.join(SECONDS_MAX)
-    assert ended[:2] == ["the last result", "what the worker held"]
-    assert link.line is (second if told_by == "the next one's line" else None)
+    reading.join(SECONDS_MAX)
+    assert ended[:2] == ["the last result", "its references"]
+    assert ended[2:] == ([] if told_by == NEXT_LINE else ["what the worker held"])
+    assert link.line is (second if told_by == NEXT_LINE else None)

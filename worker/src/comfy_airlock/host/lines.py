@@ -164,22 +164,31 @@ class PackLink:
             self.line = line
 
     def line_ended(self, line: Channel) -> None:
-        """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
+        """The worker is gone that was at the end of this line, and all that it held and that was held of it.
+
+        Its leases end when the server tells that it has ended, as that comes after what the server says of calls: which
+        of those over the relay it was given, and which wait for the next one, nobody knows before.
+        """
         if self.line is line:
             self.line = None
-            self.pair.end()
+            self.pair.end_references()
+            if self._connection.has_ended:
+                self.pair.arrays.end()
             self._is_read_out.set()
         elif self._left is line:
             # Calls that were made since then wait for the next worker, and what they hold is that one's.
             self._left = None
             self.pair.references.end_marked(self._mark)
-            self.pair.arrays.end()
+            if self._connection.has_ended:
+                self.pair.arrays.end()
 
     def worker_ended(self, number: object) -> None:
         """The server tells that the pack's worker of this number has ended."""
-        # Where it had a line, the end of that has told already, and the next worker may be at work by now.
-        if number != self.last_line:
-            self._read_out()
+        self._read_out()
+        if number == self.last_line:
+            # The end of its line has told the rest already.
+            self.pair.arrays.end()
+        else:
             self.pair.end()
         if self.on_worker_ended is not None:
             self.on_worker_ended()
