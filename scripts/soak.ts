@@ -22,7 +22,7 @@ const repeat = `npm run soak -- --transfers ${transfers} --seed ${seed}`;
 console.log(`seed ${seed}: ${repeat}`);
 try {
   const figures = await soak({
-    ...{ seed, transfers, hosts: 3, threads: 2, workerKillMs: 700, hostKillMs: 6_000 },
+    ...{ seed, transfers, hosts: 3, threads: 2, perWorkerKill: 25, perHostKill: 250 },
     tell: (line) => console.log(line),
   });
   console.log(`nothing was wrong, and nothing is left: ${describeFigures(figures)}`);

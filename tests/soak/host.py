@@ -59,7 +59,7 @@ class Traffic:
     """One thread's transfers."""
 
     def __init__(self, airlock: Any, packs: list[Pack], number: int) -> None:
-        self.random = random.Random(SEED * 1000 + number)  # noqa: S311 - it is to be repeated.
+        self.random = random.Random(SEED * 1000 + number)
         self.airlock, self.packs = airlock, packs
         self.kept: list[Kept] = []
         self.shared: list[Kept] = []
@@ -344,7 +344,9 @@ def holders(airlock: Any) -> list[str]:
                 what: [gift.life for gift in gifts if key in gift.keys]
                 for what, gifts in (("waiting", ledger._waiting), ("given up", ledger._abandoned))
             }
-            found.append(f"{leases.name} in life {leases.life} has {lease.count} of {key}, {lease.pages} pages, {waits}")
+            found.append(
+                f"{leases.name} in life {leases.life} has {lease.count} of {key}, {lease.pages} pages, {waits}"
+            )
     return found
 
 

@@ -19,9 +19,9 @@ export interface SoakOptions {
   readonly hosts: number;
   /** Threads of each host that make transfers. */
   readonly threads: number;
-  /** Mean milliseconds from one kill of a worker, and of a host, to the next. */
-  readonly workerKillMs: number;
-  readonly hostKillMs: number;
+  /** How many transfers are made, in the mean, from one kill of a worker, and of a host, to the next. */
+  readonly perWorkerKill: number;
+  readonly perHostKill: number;
   /** Told how far it is, now and then. */
   readonly tell: (line: string) => void;
 }
@@ -159,11 +159,16 @@ class Soak {
     host.over.catch((error) => this.#failed.reject(error));
   }
 
-  /** Random waits whose mean is this, until there is enough. */
-  async *#moments(meanMs: number): AsyncGenerator<undefined> {
+  /**
+   * Moments between which so many transfers are made in the mean, until there is enough: by transfers rather than by time,
+   * as a machine that has other work would otherwise do nothing but start processes.
+   */
+  async *#moments(transfers: number): AsyncGenerator<undefined> {
     while (!this.#isOver) {
-      const untilMs = performance.now() + 2 * meanMs * this.#random();
-      while (!this.#isOver && performance.now() < untilMs) await Bun.sleep(Math.min(20, meanMs));
+      const enough = this.#figures.transfers + 2 * transfers * this.#random();
+      while (!this.#isOver && this.#figures.transfers < enough) await Bun.sleep(5);
+      // At any point of those that come next.
+      await Bun.sleep(100 * this.#random());
       if (!this.#isOver) yield;
     }
   }
@@ -178,7 +183,7 @@ class Soak {
   }
 
   async #killWorkers(): Promise<void> {
-    for await (const _ of this.#moments(this.#options.workerKillMs)) {
+    for await (const _ of this.#moments(this.#options.perWorkerKill)) {
       const pid = this.#oneOf(this.#workers());
       if (pid === undefined) continue;
       this.#figures.workersKilled += 1;
@@ -187,7 +192,7 @@ class Soak {
   }
 
   async #killHosts(): Promise<void> {
-    for await (const _ of this.#moments(this.#options.hostKillMs)) {
+    for await (const _ of this.#moments(this.#options.perHostKill)) {
       const host = this.#oneOf([...this.#hosts]);
       if (host === undefined) continue;
       this.#figures.hostsKilled += 1;
@@ -199,7 +204,7 @@ class Soak {
 
   /** Stops workers and hosts for a while; some are killed then. */
   async #pause(): Promise<void> {
-    for await (const _ of this.#moments(this.#options.workerKillMs)) {
+    for await (const _ of this.#moments(this.#options.perWorkerKill)) {
       const host = this.#oneOf([...this.#hosts]);
       const pid = this.#random() < 0.25 ? host?.pid : this.#oneOf(this.#workers());
       if (pid === undefined) continue;
