@@ -58,7 +58,7 @@ def check(array: Any, seed: int, size: int, where: str) -> None:
     if not numpy.array_equal(array, expected):
         wrong = numpy.flatnonzero((array != expected).ravel())
         raise ValueError(
-            f"wrong bytes {where}: {wrong.size} of {array.size} elements of seed {seed}, from {wrong[0]} to {wrong[-1]}, "
+            f"wrong bytes {where}: {wrong.size} of {array.size} elements of seed {seed}, {wrong[0]} to {wrong[-1]}, "
             f"{array.dtype} {array.shape} {array.strides}; the first are {array.ravel()[wrong[:4]]}, "
             f"not {expected.ravel()[wrong[:4]]}"
         )

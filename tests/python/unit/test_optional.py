@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,9 +35,8 @@ class _Importing(threading.Thread):
 
 @pytest.mark.parametrize("load", [standard, installed])
 def test_a_module_that_another_thread_is_importing_is_waited_for(
-    load: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert callable(load)
     monkeypatch.syspath_prepend(tmp_path)
     name = f"slow_to_import_{load.__name__}"
     (tmp_path / f"{name}.py").write_text(SLOW)

@@ -43,7 +43,7 @@ USE_LINE: Final = "use_line"
 _LEAVING_SECONDS: Final = 0.02
 """How often it is looked whether the calls over a line that was left are over."""
 _READ_OUT_SECONDS: Final = 2.0
-"""How long the end of a line may take to be read that is known to have ended: nothing that waits for it goes on meanwhile."""
+"""How long the end of a line may take to be read that is known to have ended. The connection is not read meanwhile."""
 
 
 class PackLink:
