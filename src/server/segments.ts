@@ -192,11 +192,15 @@ export class Segments {
     throw new AirlockError("unauthorized", `peer ${session.knownAs} has no segment ${number}`);
   }
 
-  /** Passes a segment to a peer that has not got it; returns false where it can't take it now. */
+  /**
+   * Passes a segment to a peer that has not got it; returns false where it can't take it now. One that has ended, which is
+   * noted only when its connection tells, lacks nothing: no frame that names it will be read.
+   */
   pass(segment: Segment, to: Session): boolean {
     if (has(segment, to)) return true;
     const { number, descriptor, holders } = segment;
-    if (!to.takesSegments || to.lane?.pass(Passed.segment, number, descriptor) !== true) return false;
+    if (!to.takesSegments || to.lane === undefined) return false;
+    if (!to.lane.pass(Passed.segment, number, descriptor)) return to.lane.isLeft;
     holders.set(to, true);
     return true;
   }

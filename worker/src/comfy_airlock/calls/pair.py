@@ -292,8 +292,12 @@ class Pair:
 
     def end(self) -> None:
         """The other process is gone, or another is in its place: what either held of the other is no more."""
-        self.references.end()
         self.arrays.end()
+        self.end_references()
+
+    def end_references(self) -> None:
+        """As :meth:`end`, of all but the leases."""
+        self.references.end()
         if self.on_released is not None:
             self.on_released()
 

@@ -14,17 +14,23 @@ from typing import Any
 
 def loaded(name: str) -> Any | None:
     """The module, if this process has imported it. A value of its types can exist only then."""
-    return sys.modules.get(name)
+    module = sys.modules.get(name)
+    return None if module is None or _is_being_imported(module) else module
 
 
 def installed(name: str) -> Any | None:
     """The module, imported now if need be; None where it is not installed."""
-    module = sys.modules.get(name)
+    module = loaded(name)
     if module is not None:
         return module
     return import_module(name) if find_spec(name) is not None else None
 
 
 def standard(name: str) -> Any:
-    """A module of the standard library, imported when first needed."""
-    return sys.modules.get(name) or import_module(name)
+    """A module that there is, imported when first needed."""
+    return loaded(name) or import_module(name)
+
+
+def _is_being_imported(module: Any) -> bool:
+    """Whether another thread is still at it: ``import_module`` waits for that one."""
+    return getattr(module.__spec__, "_initializing", False)
