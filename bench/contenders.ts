@@ -3,7 +3,7 @@
  * object of figures.
  */
 import { delimiter, join } from "node:path";
-import { makeTestEnvironment } from "../scripts/python.ts";
+import { makeTestEnvironment, makeTorchEnvironment } from "../scripts/python.ts";
 import { outputOf, type Placement, placements, root } from "./processes.ts";
 import type { Figures, Turn } from "./turns.ts";
 
@@ -20,6 +20,13 @@ export interface Contender {
 /** Airlock or one of its floors: a script of this project's, in the environment of the tests. */
 export async function ownContender(name: string, script: string, ...args: string[]): Promise<Contender> {
   return { name, script: join(contendersFolder, script), args, environment: await makeTestEnvironment() };
+}
+
+/** As {@link ownContender}, in the environment with torch. Throws where that can't be made. */
+export async function torchContender(name: string, script: string, ...args: string[]): Promise<Contender> {
+  const { folder, problem } = await makeTorchEnvironment();
+  if (problem !== undefined) throw new Error(`no environment with torch could be made:\n${problem}`);
+  return { name, script: join(contendersFolder, script), args, environment: folder };
 }
 
 /** A contender's turns, one for each placement. */

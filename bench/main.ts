@@ -12,8 +12,9 @@ import { inflight } from "./scenarios/inflight.ts";
 import { limits } from "./scenarios/limits.ts";
 import { relay } from "./scenarios/relay.ts";
 import { spawn } from "./scenarios/spawn.ts";
+import { again, images, small } from "./scenarios/tensors.ts";
 
-const scenarios: readonly Scenario[] = [spawn, calls, inflight, relay, codecs, limits];
+const scenarios: readonly Scenario[] = [spawn, calls, inflight, relay, images, again, small, codecs, limits];
 
 const usage = `bun run bench [SCENARIO …] [options]
 

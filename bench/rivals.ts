@@ -9,7 +9,7 @@
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { isMade, makeEnvironment, type PythonEnvironment } from "../scripts/python.ts";
+import { isMade, makeEnvironment, type PythonEnvironment, torchRequirement } from "../scripts/python.ts";
 import { type Contender, contendersFolder, turnsOf } from "./contenders.ts";
 
 interface Rival {
@@ -65,6 +65,8 @@ const headerSchema = v.object({
       name: v.string(),
       scenarios: v.array(v.string()),
       contenders: v.record(v.string(), v.array(v.string())),
+      /** Whether it needs a CPU build of torch besides its requirements. */
+      torch: v.optional(v.boolean(), false),
     }),
   }),
 });
@@ -76,14 +78,20 @@ function findRivals(): Rival[] {
       const script = join(contendersFolder, file);
       const header = scriptHeader(readFileSync(script, "utf8"));
       if (header === undefined) return [];
-      const { name, scenarios, contenders } = v.parse(headerSchema, Bun.TOML.parse(header)).tool["airlock-bench"];
+      const { name, scenarios, contenders, torch } = v.parse(headerSchema, Bun.TOML.parse(header)).tool[
+        "airlock-bench"
+      ];
       const stem = file.slice(0, -".py".length);
       const folder = join(import.meta.dir, ".rivals", stem);
       return {
         name,
         scenarios,
         contenders: Object.entries(contenders).map(([name, args]) => ({ name, script, args, environment: folder })),
-        environment: { folder, requirements: join(contendersFolder, `${stem}.txt`) },
+        environment: {
+          folder,
+          requirements: join(contendersFolder, `${stem}.txt`),
+          ...(torch && { extra: [torchRequirement] }),
+        },
       };
     });
 }

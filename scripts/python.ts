@@ -11,7 +11,7 @@ import { root } from "./steps.ts";
 const requirements = join(root, "requirements", "dev.txt");
 
 /** A CPU build by its local version: the plain one of PyPI would bring gigabytes of CUDA. */
-const torch = "torch==2.13.0+cpu";
+export const torchRequirement = "torch==2.13.0+cpu";
 
 export interface PythonEnvironment {
   readonly folder: string;
@@ -22,7 +22,11 @@ export interface PythonEnvironment {
 }
 
 const testEnvironment: PythonEnvironment = { folder: join(root, ".venvs", "test"), requirements };
-const torchEnvironment: PythonEnvironment = { folder: join(root, ".venvs", "torch"), requirements, extra: [torch] };
+const torchEnvironment: PythonEnvironment = {
+  folder: join(root, ".venvs", "torch"),
+  requirements,
+  extra: [torchRequirement],
+};
 
 /** The environment with the tools and libraries of requirements/dev.txt; returns its folder. */
 export async function makeTestEnvironment(): Promise<string> {

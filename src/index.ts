@@ -20,5 +20,16 @@ export {
   type RemoteException,
 } from "./transport/errors.ts";
 export { defaultLimits, type Limits } from "./transport/limits.ts";
-export { type ArrayKind, Complex, Float, FrozenSet, Named, NdArray, RawValue, Tuple } from "./transport/values.ts";
+export type { TypedArray } from "./transport/typed-view.ts";
+export {
+  type ArrayKind,
+  type ArrayOrder,
+  Complex,
+  Float,
+  FrozenSet,
+  Named,
+  NdArray,
+  RawValue,
+  Tuple,
+} from "./transport/values.ts";
 export { version } from "./version.ts";

@@ -12,6 +12,8 @@ import {
   buildFrame,
   type Frame,
   FrameKind,
+  frameAttachmentCount,
+  frameAttachments,
   frameBody,
   frameCall,
   frameDeadlineMs,
@@ -22,21 +24,28 @@ import {
 } from "../transport/frame.ts";
 import type { Limits } from "../transport/limits.ts";
 import { IncomingCall, type ProgressReport, type Replier } from "./incoming-call.ts";
+import type { PairLeases } from "./memory/pair-leases.ts";
+import type { OutgoingBody } from "./outgoing-body.ts";
 import { type OutgoingCall, OutgoingCalls } from "./outgoing-calls.ts";
 import type { Outlet } from "./outlet.ts";
+import { discardBody, type ReceivedBody, receivedBody } from "./received-body.ts";
 import type { References } from "./references.ts";
 import { errorBody } from "./thrown.ts";
 
-/** Who is at the other end, for what is no answer. Bodies must be read before these return. */
+/** Who is at the other end, for what is no answer. */
 export interface Recipient {
   /** What its calls say of themselves. */
   readonly name: string;
   readonly references: References;
-  receiveCall(call: IncomingCall, body: Uint8Array): void;
-  receiveEvent(body: Uint8Array): void;
+  /** Missing where no memory is shared with it. */
+  readonly leases: PairLeases | undefined;
+  receiveCall(call: IncomingCall, body: ReceivedBody): void;
+  receiveEvent(body: ReceivedBody): void;
 }
 
 export interface ChannelOptions {
+  /** Whether it leads to one peer alone, so that what that does may end it. */
+  readonly isLine?: boolean;
   readonly outlet: Outlet;
   readonly clock: Clock;
   readonly limits: Limits;
@@ -79,16 +88,20 @@ export class Channel {
       case FrameKind.error:
       case FrameKind.progress:
         // An answer may cross the cancel of its call.
-        if (!this.calls.receive(frame) && frameHasReferences(frame)) recipient?.references.discard(frameBody(frame));
+        if (!this.calls.receive(frame)) discard(frame, recipient);
         return;
       case FrameKind.call:
         return this.#receiveCall(frame, recipient);
       case FrameKind.cancel:
         return this.#incoming.get(frameCall(frame))?.cancel();
       case FrameKind.event:
-        return recipient?.receiveEvent(frameBody(frame).slice());
+        return recipient?.receiveEvent(receivedBody(frame));
       case FrameKind.release:
         return recipient?.references.released(frameBody(frame));
+      case FrameKind.return:
+        return this.#receiveReturn(frame, recipient);
+      case FrameKind.reclaim:
+        return recipient?.leases?.reclaim();
       default:
         throw new AirlockError("protocol_error", `frame kind ${frameKind(frame)} is out of place here`);
     }
@@ -107,7 +120,7 @@ export class Channel {
       return replier.fail(new AirlockError("pack_not_open", "the host has closed the pack that calls"));
     }
     if (parentNumber !== undefined && parent === undefined) {
-      if (frameHasReferences(frame)) recipient.references.discard(frameBody(frame));
+      discard(frame, recipient);
       return replier.fail(
         new AirlockError("cancelled", "the call that this one was made for is not under way any more"),
       );
@@ -122,7 +135,15 @@ export class Channel {
     });
     this.#incoming.set(number, call);
     parent?.children.add(call);
-    recipient.receiveCall(call, frameBody(frame).slice());
+    recipient.receiveCall(call, receivedBody(frame));
+  }
+
+  /** One that is over what was given ends a line. Over the relay it is passed over: that is other packs' way too. */
+  #receiveReturn(frame: Frame, recipient: Recipient | undefined): void {
+    const isServers = frameCall(frame) === 1;
+    const isDue = recipient?.leases?.returned(frameAttachments(frame), isServers) ?? true;
+    if (isDue || !this.#options.isLine) return;
+    throw new AirlockError("protocol_error", `${recipient?.name} returned blocks that it was not given`);
   }
 
   #deadlineAtMs(frame: Frame, parent: OutgoingCall | undefined): number | undefined {
@@ -146,6 +167,18 @@ export class Channel {
   }
 }
 
+/** Lets go of what a frame brings that nobody reads. */
+function discard(frame: Frame, recipient: Recipient | undefined): void {
+  if (frameHasReferences(frame) || frameAttachmentCount(frame) > 0) {
+    discardBody(receivedBody(frame), recipient?.references, recipient?.leases);
+  }
+}
+
+/** What a frame's fields are for a body. */
+export function fieldsOf({ parts, hasReferences, placed }: OutgoingBody) {
+  return { body: parts, hasReferences, hasArrays: placed !== undefined, attachments: placed?.attachments };
+}
+
 /** Sends what is said about one incoming call. */
 class FrameReplier implements Replier {
   readonly #options: ChannelOptions;
@@ -161,11 +194,12 @@ class FrameReplier implements Replier {
     this.#onAnswered = onAnswered;
   }
 
-  result(body: readonly Uint8Array[], hasReferences: boolean, onLeft: () => void): void {
+  result(body: OutgoingBody): void {
     const { outlet, limits } = this.#options;
-    const frame = buildFrame({ kind: FrameKind.result, ...this.#address, hasReferences, body }, limits.frameBytesMax);
+    const fields = { kind: FrameKind.result, ...this.#address, ...fieldsOf(body) };
+    const frame = buildFrame(fields, limits.frameBytesMax);
     this.#onAnswered();
-    outlet.send(frame, onLeft);
+    outlet.send(frame, () => body.sent());
   }
 
   fail(thrown: unknown): void {

@@ -19,6 +19,7 @@ import {
   openResultSchema,
   protocolVersions,
   type Status,
+  segmentGoneSchema,
   serverPeer,
   statusSchema,
   validate,
@@ -29,11 +30,13 @@ import { AirlockError, errorFromWire } from "../transport/errors.ts";
 import { buildFrame, type Frame, FrameKind, frameBody, frameCall, frameKind, framePeer } from "../transport/frame.ts";
 import { type Libc, loadLibc } from "../transport/libc.ts";
 import { defaultLimits, type Limits } from "../transport/limits.ts";
+import type { NdArray } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
 import { Channel } from "./channel.ts";
 import { CreditOutlet } from "./credit.ts";
 import { shakeHands, type Welcomed } from "./handshake.ts";
-import { callInProgress } from "./incoming-call.ts";
+import { callInProgress, runWithin } from "./incoming-call.ts";
+import { Memory } from "./memory/memory.ts";
 import { StreamOutlet } from "./outlet.ts";
 import { Pack, type PackServer } from "./pack.ts";
 import type { PackListeners } from "./pack-listeners.ts";
@@ -67,10 +70,13 @@ export async function connect(options: ConnectOptions = {}): Promise<Airlock> {
   return await Airlock.open(socketPath, options);
 }
 
+/** The packs that have no memory of their own. */
+const sharedAudience = 0;
+
 function helloOf(options: ConnectOptions): Frame {
   const hello: Hello = {
     protocol: protocolVersions,
-    features: [features.line, features.credit],
+    features: [features.line, features.credit, features.segments],
     role: "host",
     name: options.name ?? "bun",
     pid: process.pid,
@@ -92,6 +98,8 @@ export class Airlock implements PackServer, AsyncDisposable {
   /** Those of packs that need one, by the number of the pack. */
   readonly #pools = new Map<number, Pool>();
   readonly #ids = new ReferenceIds();
+  /** What is shared with packs; undefined where the server makes no segments. */
+  readonly #memory: Memory | undefined;
   readonly #closed = Promise.withResolvers<void>();
 
   private constructor(connection: Connection, stream: StreamOutlet, welcomed: Welcomed, limits: Limits, libc: Libc) {
@@ -103,6 +111,18 @@ export class Airlock implements PackServer, AsyncDisposable {
     this.#credit =
       welcome.window !== undefined && welcome.features.includes(features.credit)
         ? new CreditOutlet(stream, welcome.window)
+        : undefined;
+    this.#memory =
+      lane !== undefined && welcome.features.includes(features.segments)
+        ? new Memory({
+            libc,
+            lane,
+            clock: systemClock,
+            attachmentsMax: limits.frameAttachmentsMax,
+            // Whatever it comes from, it is done for nobody's call.
+            callServer: (method, parameters) => runWithin(undefined, () => this.callServer(method, parameters)),
+            collectGarbage: () => Bun.gc(true),
+          })
         : undefined;
     this.#relay = new Channel({
       outlet: this.#credit ?? stream,
@@ -152,10 +172,13 @@ export class Airlock implements PackServer, AsyncDisposable {
   }
 
   /** What has been opened before keeps its pool, which knows what is under way, as long as the manifest asks for the same. */
-  #workersOf({ pack, name, workers, fresh_process, nodes, call_timeout }: OpenResult): PackWorkers {
+  #workersOf({ pack, name, workers, audience, fresh_process, nodes, call_timeout }: OpenResult): PackWorkers {
     const first = this.#packPeer(pack, name);
     const others = workers.slice(1).map((peer) => this.#packPeer(peer, name, first.listeners));
-    for (const peer of [first, ...others]) peer.callTimeout = call_timeout;
+    for (const peer of [first, ...others]) {
+      peer.callTimeout = call_timeout;
+      peer.audience = audience;
+    }
     const rules = { workers, fresh_process, nodes };
     if (!needsPool(rules)) return first;
     const known = this.#pools.get(pack);
@@ -183,11 +206,23 @@ export class Airlock implements PackServer, AsyncDisposable {
       clock: systemClock,
       limits: this.#limits,
       ids: this.#ids,
+      memory: this.#memory,
       ...(listeners && { listeners }),
       callServer: (method, parameters) => this.callServer(method, parameters),
     });
     this.#packs.set(peer, made);
     return made;
+  }
+
+  /**
+   * A copy of an array in memory that packs can be passed: sending it copies nothing, however often, as long as nobody
+   * writes to it. A pack whose memory is private gets a copy of its own each time. The memory is free again once neither
+   * this copy nor any pack has it.
+   *
+   * @throws AirlockError `limit_exceeded` where there is no memory for it.
+   */
+  async share(array: NdArray): Promise<NdArray> {
+    return (await this.#memory?.shared(array, sharedAudience)) ?? array;
   }
 
   /** How the server is: its packs and their workers. */
@@ -260,11 +295,14 @@ export class Airlock implements PackServer, AsyncDisposable {
       const { pack, line } = validate(lineEventSchema, value, `event ${name}`);
       if (name === "leave_line") void this.#packs.get(pack)?.leaveLine(line);
       else this.#packs.get(pack)?.useLine(line);
+    } else if (name === "segment_gone") {
+      this.#memory?.segmentGone(validate(segmentGoneSchema, value, "event segment_gone").segment);
     }
   }
 
   #end(cause: AirlockError | undefined): void {
     const reason = cause ?? new AirlockError("disconnected", "the server closed the connection");
+    this.#memory?.close();
     this.#lane?.close();
     for (const pack of this.#packs.values()) pack.end(reason);
     this.#relay.end(reason);

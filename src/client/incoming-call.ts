@@ -6,6 +6,7 @@
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { AirlockError } from "../transport/errors.ts";
+import type { OutgoingBody } from "./outgoing-body.ts";
 
 /** What a callback may know of the call that it answers, and say about it. */
 export interface CurrentCall {
@@ -34,7 +35,7 @@ interface Parent {
 /** Sends what is said about one call. */
 export interface Replier {
   /** @throws AirlockError `limit_exceeded` where it is too long for a frame; nothing was sent then. */
-  result(body: readonly Uint8Array[], hasReferences: boolean, onLeft: () => void): void;
+  result(body: OutgoingBody): void;
   fail(thrown: unknown): void;
   progress(report: ProgressReport): void;
 }
@@ -98,9 +99,9 @@ export class IncomingCall implements CurrentCall {
    *
    * @throws AirlockError `limit_exceeded` where the result is too long for a frame; it waits for another answer then.
    */
-  result(body: readonly Uint8Array[], hasReferences: boolean, onLeft: () => void): boolean {
+  result(body: OutgoingBody): boolean {
     if (!this.#isUnderWay) return false;
-    this.#parts.replier.result(body, hasReferences, onLeft);
+    this.#parts.replier.result(body);
     this.#isUnderWay = false;
     return true;
   }

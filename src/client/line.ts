@@ -46,6 +46,7 @@ export class Line {
       });
       const outlet = new StreamOutlet(connection);
       const channel = new Channel({
+        isLine: true,
         outlet,
         clock: options.clock,
         limits: options.limits,

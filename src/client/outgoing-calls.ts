@@ -9,23 +9,23 @@ import { decode } from "../transport/codec.ts";
 import { type CallTimeout, progressSchema, validate } from "../transport/control.ts";
 import { bindingTimeout, deadlineExceeded } from "../transport/deadline.ts";
 import { type AirlockError, errorFromWire, isUndelivered, toAirlockError } from "../transport/errors.ts";
-import {
-  buildFrame,
-  type Frame,
-  FrameKind,
-  frameBody,
-  frameCall,
-  frameHasReferences,
-  frameKind,
-} from "../transport/frame.ts";
+import { buildFrame, type Frame, FrameKind, frameCall, frameKind } from "../transport/frame.ts";
 import type { CallOptions } from "./call-options.ts";
 import { type IncomingCall, runWithin } from "./incoming-call.ts";
+import type { PairLeases } from "./memory/pair-leases.ts";
+import type { Placed } from "./memory/placed.ts";
 import type { Outlet } from "./outlet.ts";
+import { discardBody, type ReadBody, type ReceivedBody, readBody, receivedBody } from "./received-body.ts";
 import type { References } from "./references.ts";
 
 /** The channel ended before anything of the call was sent: it may go another way. */
 export class Unsent extends Error {
   override readonly name = "Unsent";
+}
+
+/** The callee can't look at the blocks that the call names, and was not given it: it may be sent without any. */
+export class BlocksRefused extends Error {
+  override readonly name = "BlocksRefused";
 }
 
 export interface CallRequest<T> {
@@ -50,8 +50,12 @@ export interface CallRequest<T> {
   readonly onUndelivered?: () => void;
   /** What answers the references in its answer, at the time of that; missing where there can be none. */
   readonly references: () => References | undefined;
+  /** What counts the blocks that its answer names, at the time of that; missing where there can be none. */
+  readonly leases?: () => PairLeases | undefined;
+  /** Its arrays, where it has a table of them. */
+  readonly placed?: Placed | undefined;
   /** Reads a result as it arrives. */
-  readonly read: (body: Uint8Array, references: References | undefined) => T;
+  readonly read: ReadBody<T>;
   /** Whatever must stay reachable until it is answered. */
   readonly keep?: unknown;
   /** Name of the pack that it is made to, for errors. */
@@ -113,6 +117,12 @@ export class OutgoingCalls {
 
   get size(): number {
     return this.#pending.size;
+  }
+
+  /** The arrays that unanswered calls have sent to a pair. */
+  placedFor(leases: PairLeases): Placed[] {
+    const placed = [...this.#pending.values()].map(({ request }) => request.placed);
+    return placed.filter((each) => each?.pair === leases).filter((each) => each !== undefined);
   }
 
   find(number: number): OutgoingCall | undefined {
@@ -224,8 +234,8 @@ export class OutgoingCalls {
       return false;
     }
     // The frame is a view into the socket's buffer; what a caller gets must stay.
-    const body = frameBody(frame).slice();
-    if (isProgress) this.#receiveProgress(call, body, frameHasReferences(frame));
+    const body = receivedBody(frame);
+    if (isProgress) this.#receiveProgress(call, body);
     else this.#receiveAnswer(call, frameKind(frame) === FrameKind.result, body);
     return true;
   }
@@ -235,33 +245,36 @@ export class OutgoingCalls {
     this.#abandoned.delete(number);
   }
 
-  #receiveAnswer(call: OutgoingCall, isResult: boolean, body: Uint8Array): void {
+  #receiveAnswer(call: OutgoingCall, isResult: boolean, body: ReceivedBody): void {
     this.#remove(call.number);
     const { request } = call;
     try {
       const references = request.references();
-      if (isResult) call.resolve(request.read(body, references));
-      else this.#receiveError(call, decode(body, references));
+      if (isResult) call.resolve(readBody(body, references, request.leases?.(), request.read));
+      else this.#receiveError(call, readBody(body, references, request.leases?.(), decode));
     } catch (error) {
       call.reject(toAirlockError(error));
     }
   }
 
   #receiveError(call: OutgoingCall, body: unknown): void {
-    if (isUndelivered(body)) call.request.onUndelivered?.();
-    call.reject(errorFromWire(body));
+    const { onUndelivered, placed, pack } = call.request;
+    const error = errorFromWire(body);
+    if (isUndelivered(body)) {
+      onUndelivered?.();
+      if (placed !== undefined && error.code === "value_unsupported") return call.reject(new BlocksRefused());
+    }
+    if (error.code === "worker_died" && [undefined, pack].includes(error.details.pack)) placed?.died();
+    call.reject(error);
   }
 
   /** Progress that makes no sense, or that its listener chokes on, ends that call and no other. */
-  #receiveProgress(call: OutgoingCall, body: Uint8Array, hasReferences: boolean): void {
-    const { onProgress, within } = call.request;
+  #receiveProgress(call: OutgoingCall, body: ReceivedBody): void {
+    const { onProgress, within, leases } = call.request;
     const references = call.request.references();
-    if (onProgress === undefined) {
-      if (hasReferences) references?.discard(body);
-      return;
-    }
+    if (onProgress === undefined) return discardBody(body, references, leases?.());
     try {
-      const progress = validate(progressSchema, decode(body, references), "progress");
+      const progress = validate(progressSchema, readBody(body, references, leases?.(), decode), "progress");
       runWithin(within, () => onProgress(progress));
     } catch (error) {
       this.#giveUp(call, error);
@@ -296,7 +309,8 @@ export class OutgoingCalls {
 }
 
 function frameOf(request: CallRequest<unknown>, number: number, deadlineMs: number | undefined): Frame {
-  const { peer, body, hasReferences, parent, bytesMax } = request;
+  const { peer, body, hasReferences, placed, parent, bytesMax } = request;
   const fields = { kind: FrameKind.call, peer, call: number, deadlineMs, parent: parent?.number, hasReferences, body };
-  return buildFrame(fields, bytesMax);
+  const attachments = placed?.attachments;
+  return buildFrame({ ...fields, hasArrays: placed !== undefined, attachments }, bytesMax);
 }

@@ -11,6 +11,8 @@ import type { Limits } from "../transport/limits.ts";
 import type { Channel } from "./channel.ts";
 import { runWithin } from "./incoming-call.ts";
 import { Line } from "./line.ts";
+import type { Memory } from "./memory/memory.ts";
+import { PairLeases } from "./memory/pair-leases.ts";
 import { Unsent } from "./outgoing-calls.ts";
 import { type EventListener, PackListeners } from "./pack-listeners.ts";
 import type { PackWorkers } from "./pack-workers.ts";
@@ -36,6 +38,8 @@ export interface PackPeerOptions {
   readonly clock: Clock;
   readonly limits: Limits;
   readonly ids: ReferenceIds;
+  /** Missing where this process shares no memory. */
+  readonly memory?: Memory | undefined;
   /** Its own by default. */
   readonly listeners?: PackListeners;
   /** Calls a method of the server. */
@@ -53,6 +57,8 @@ export class PackPeer implements PackWorkers {
   #lastLine: number | undefined;
   /** As it was told when the pack was last opened. */
   callTimeout: CallTimeout | undefined;
+  /** Whose memory it may be passed, likewise. */
+  audience = 0;
   readonly listeners: PackListeners;
   #watcher: SlotWatcher | undefined;
   #isClosed = false;
@@ -85,12 +91,15 @@ export class PackPeer implements PackWorkers {
   }
 
   #newPair(): Pair {
-    const { peer, name, relay, clock, limits, ids } = this.#options;
+    const { peer, name, relay, clock, limits, ids, memory } = this.#options;
+    const { audience } = this;
     return new Pair({
       peer,
       name,
       relay,
       relayReferences: () => this.pair.references,
+      relayLeases: () => this.pair.leases,
+      leases: memory && ((send) => new PairLeases({ memory, peer, name: `pack ${name}`, audience, ...send })),
       clock,
       limits,
       ids,
@@ -211,7 +220,10 @@ export class PackPeer implements PackWorkers {
     this.#left.delete(number);
     if (mark === undefined) this.#endPair(pair);
     // Calls that were made since it was left wait for the next worker, and what they hold is that one's.
-    else pair.references.endMarked(mark);
+    else {
+      pair.references.endMarked(mark);
+      if (pair.leases !== undefined) pair.leases.replaced(this.#options.relay.calls.placedFor(pair.leases));
+    }
   }
 
   /** The server tells that a worker has ended. Its line, where it has one, may still hold what it said before. */
@@ -227,10 +239,18 @@ export class PackPeer implements PackWorkers {
 
   #endPair(pair: Pair): void {
     if (this.#pair === pair) this.#pair = undefined;
+    this.#handLeases(pair);
     pair.end(
       new AirlockError("reference_gone", `pack ${this.#options.name}: the worker that this object is of has ended`),
     );
     this.#watcher?.released();
+  }
+
+  /** Calls that wait for the next worker are that one's, with the memory that they name. */
+  #handLeases({ leases }: Pair): void {
+    if (leases === undefined || this.#ended !== undefined) return;
+    const waiting = this.#options.relay.calls.placedFor(leases);
+    if (waiting.length > 0) leases.end(waiting, this.pair.leases);
   }
 
   /** The server tells that it has ended the worker. What that held of this process's is nobody's now. */

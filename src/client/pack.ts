@@ -17,9 +17,10 @@ import {
 import { AirlockError } from "../transport/errors.ts";
 import { RawValue } from "../transport/values.ts";
 import type { CallOptions } from "./call-options.ts";
+import { HeldArrays } from "./memory/held-arrays.ts";
 import type { EventListener } from "./pack-listeners.ts";
 import type { PackWorkers } from "./pack-workers.ts";
-import type { ReadResult } from "./pair.ts";
+import type { ReadBody } from "./received-body.ts";
 
 /** What a pack needs of the connection that it was opened on. */
 export interface PackServer {
@@ -80,13 +81,10 @@ export class Pack {
 
   /** As {@link call}, but gives the result as it came; to be passed on, to any pack, without a change of type. */
   callRaw(node: string, inputs: Record<string, unknown> = {}, options: CallOptions = {}): Promise<RawValue> {
-    return this.#call(
-      "run",
-      [node],
-      inputs,
-      options,
-      (body, references) => references?.hold(body) ?? new RawValue(body),
-    );
+    return this.#call("run", [node], inputs, options, (value, references, arrays) => {
+      if (arrays instanceof HeldArrays) arrays.keep();
+      return references?.hold(value, arrays) ?? new RawValue(value, undefined, arrays);
+    });
   }
 
   #call<T>(
@@ -94,7 +92,7 @@ export class Pack {
     args: readonly unknown[],
     keywords: Record<string, unknown>,
     options: CallOptions,
-    read: ReadResult<T>,
+    read: ReadBody<T>,
   ): Promise<T> {
     return this.#workers.call({ method, args, keywords, options, read });
   }

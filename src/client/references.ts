@@ -5,6 +5,7 @@
  * receipt is given back once, after its stand-in is garbage. Twin of Python's table of the same; PROTOCOL.md, "References".
  */
 import * as v from "valibot";
+import type { ArrayReceiver } from "../transport/array-table.ts";
 import type { Clock } from "../transport/clock.ts";
 import { decode, referencesIn } from "../transport/codec.ts";
 import { AirlockError } from "../transport/errors.ts";
@@ -211,16 +212,16 @@ export class References implements ReferenceReceiver {
   }
 
   /** Reads a value to be passed on encoded, with what its references stand for. Counts the receipts. */
-  hold(bytes: Uint8Array): RawValue {
+  hold(bytes: Uint8Array, arrays?: ArrayReceiver): RawValue {
     const found = referencesIn(bytes);
-    if (found.length === 0) return new RawValue(bytes);
+    if (found.length === 0) return new RawValue(bytes, undefined, arrays);
     const values = new Map<string, { readonly value: object; readonly passed: object }>();
     for (const reference of found) {
       const value = this.fromReference(reference);
       const passed = reference.object === undefined ? this.#find(reference.id).exportable.passed : value;
       values.set(keyOf(reference), { value, passed });
     }
-    return new RawValue(bytes, new HeldReferences(values));
+    return new RawValue(bytes, new HeldReferences(values), arrays);
   }
 
   /** Gives back what came in a message that nobody waits for. */

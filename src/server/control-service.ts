@@ -10,6 +10,7 @@ import {
   type ControlMethod,
   callBodySchema,
   controlParameters,
+  type MemoryReport,
   type OpenResult,
   type PrepareResult,
   type Progress,
@@ -28,7 +29,11 @@ import { stoppingError } from "./slot-errors.ts";
 
 export interface ControlServices {
   readonly segments: Pick<Segments, "make" | "seal" | "share" | "drop">;
-  readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "look" | "close" | "findWorker">;
+  readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "close" | "findWorker">;
+  /** Asks hosts and workers how they are, for the next status. */
+  look(): Promise<void>;
+  /** A host says what it shares. */
+  memoryTold(host: Session, report: MemoryReport | null): void;
   loadManifest(folder: string): Promise<PackManifest>;
   status(): Status;
   /** Stops the server. */
@@ -87,8 +92,11 @@ export class ControlService {
         return this.#services.status();
       case "stats":
         validate(controlParameters.stats, keywords, method);
-        await this.#services.packs.look();
+        await this.#services.look();
         return this.#services.status();
+      case "memory":
+        this.#services.memoryTold(host, validate(controlParameters.memory, keywords, method).report);
+        return null;
       case "restart":
         return await this.#restart(validate(controlParameters.restart, keywords, method).name);
       case "stop":

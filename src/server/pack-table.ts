@@ -143,6 +143,11 @@ export class PackTable {
     await Promise.all(this.#opened.flatMap((pack) => pack.slots.map((slot) => slot.look())));
   }
 
+  /** Hosts that have packs open. */
+  get hosts(): Session[] {
+    return [...this.#hosts.keys()];
+  }
+
   /** The packs that are open. */
   status(): PackStatus[] {
     return this.#opened.map((pack) => pack.status());

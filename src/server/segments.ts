@@ -192,13 +192,29 @@ export class Segments {
     throw new AirlockError("unauthorized", `peer ${session.knownAs} has no segment ${number}`);
   }
 
-  /** Passes a segment to a peer that has not got it; returns false where it can't take it now. */
+  /**
+   * Passes a segment to a peer that has not got it; returns false where it can't take it now. One that has ended, which is
+   * noted only when its connection tells, lacks nothing: no frame that names it will be read.
+   */
   pass(segment: Segment, to: Session): boolean {
     if (has(segment, to)) return true;
     const { number, descriptor, holders } = segment;
-    if (!to.takesSegments || to.lane?.pass(Passed.segment, number, descriptor) !== true) return false;
+    if (!to.takesSegments || to.lane === undefined) return false;
+    if (!to.lane.pass(Passed.segment, number, descriptor)) return to.lane.isLeft;
     holders.set(to, true);
     return true;
+  }
+
+  /**
+   * Passes a worker what was shared with its place before it was there: over its line, messages come past the server. What
+   * doesn't go on the lane any more fails the call that names it.
+   */
+  passShared(worker: Session): void {
+    for (const segment of this.#all.values()) {
+      const { pack } = worker;
+      const isShared = pack !== undefined && segment.sharedWith.has(pack.peer) && segment.host === pack.host;
+      if (isShared && pack.audience === segment.audience && worker.takesSegments) this.pass(segment, worker);
+    }
   }
 
   /** A peer has closed its copy; with the owner, or the host where the owner has ended, the segment goes for all. */

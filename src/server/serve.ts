@@ -21,6 +21,7 @@ import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
 import { stampOf } from "./folder-stamp.ts";
+import { HostReports } from "./host-reports.ts";
 import { Line } from "./line.ts";
 import { Pack } from "./pack.ts";
 import { PackTable } from "./pack-table.ts";
@@ -160,6 +161,7 @@ class RunningServer implements Server {
   readonly #expected = new Map<string, ExpectedWorker>();
   readonly #packs: PackTable;
   readonly #segments: Segments;
+  readonly #hostReports: HostReports;
   readonly #inode: number;
   readonly #confiner: Confiner;
   readonly #pace: Pace;
@@ -194,6 +196,11 @@ class RunningServer implements Server {
       notify: (session, name, value) => router.notify(session, name, value),
     });
     this.#segments = segments;
+    this.#hostReports = new HostReports({
+      clock,
+      notify: (host, name, value) => router.notify(host, name, value),
+      ownedBy: (host) => segments.ownedBy(host),
+    });
     const router = new Router({
       limits,
       clock,
@@ -209,6 +216,8 @@ class RunningServer implements Server {
       segments,
       loadManifest: async (folder) => this.#confiner.resolve(await loadManifest(folder)),
       status: () => this.status(),
+      look: async () => void (await Promise.all([packs.look(), this.#hostReports.look(packs.hosts)])),
+      memoryTold: (host, report) => this.#hostReports.take(host, report),
       stop: (drainMs) => void this.stop(drainMs),
       isStopping: () => this.#stopped !== undefined,
       answer: (call, value) => router.answer(call, value),
@@ -281,7 +290,10 @@ class RunningServer implements Server {
       ask: (worker, method, withinMs, keywords) => router.ask(worker, method, withinMs, keywords),
       callsOf: (worker) => router.callsOf(worker),
       ownedBy: (worker) => this.#segments.ownedBy(worker),
-      joinByLine: (host, worker, peer, number) => Line.join(libc, host, worker, peer, number),
+      joinByLine: (host, worker, peer, number) => {
+        this.#segments.passShared(worker);
+        return Line.join(libc, host, worker, peer, number);
+      },
       pssOf: (pid) => pssOf(systemKernel, pid),
       stampOf,
     };
@@ -290,10 +302,13 @@ class RunningServer implements Server {
   #hostGone(host: Session): void {
     this.#router.leave(host, new AirlockError("disconnected", "the host is gone"));
     this.#packs.closeAll(host);
+    this.#hostReports.left(host);
   }
 
   status(): Status {
-    return { server: { version, pid: process.pid, socket: this.socketPath }, packs: this.#packs.status() };
+    const server = { version, pid: process.pid, socket: this.socketPath };
+    const hosts = this.#packs.hosts.map((host) => this.#hostReports.status(host));
+    return { server, hosts, packs: this.#packs.status() };
   }
 
   get ended(): Promise<void> {

@@ -1,15 +1,16 @@
 /**
  * Values to msgpack and back, with the extensions of PROTOCOL.md, "Values". Pure; the only file that imports msgpackr.
  *
- * Nothing is guessed: an object that is neither plain nor one of the classes in `values.ts` crosses by reference where
- * the message can hold one and its owner agrees, and is refused by name everywhere else. Twin of
- * `worker/src/comfy_airlock/wire/codec.py`; both read `tests/vectors/values.json`.
+ * Twin of `worker/src/comfy_airlock/wire/codec.py`; both read `tests/vectors/values.json`. What msgpackr gets to see is
+ * `packable.ts`'s to say.
  */
 import { addExtension, Packr } from "msgpackr";
+import { ArrayIndex, type ArrayReceiver, type ArraySender } from "./array-table.ts";
 import { AirlockError } from "./errors.ts";
 import { Extension } from "./extensions.ts";
 import { arrayFromWire, complexFromWire, complexToWire, namedFromWire } from "./forms.ts";
-import { rewriteReferences } from "./raw-references.ts";
+import { isPlainObject, packable, presentEntries, referTo, type Senders } from "./packable.ts";
+import { isUnsigned, rewriteExtensions } from "./raw-extensions.ts";
 import {
   Reference,
   type ReferenceReceiver,
@@ -27,14 +28,15 @@ const depthMax = 128;
  * Encodes one value.
  *
  * @param references where the message may hold references.
+ * @param arrays where it may have a table of arrays.
  * @throws AirlockError `value_unsupported`, naming the path to the part that cannot cross.
  */
-export function encode(value: unknown, references?: ReferenceSender): Uint8Array {
-  return encodePart(value, "value", depthMax, references);
+export function encode(value: unknown, references?: ReferenceSender, arrays?: ArraySender): Uint8Array {
+  return encodePart(value, "value", depthMax, { references, arrays });
 }
 
-function encodePart(value: unknown, path: string, room: number, references: ReferenceSender | undefined): Uint8Array {
-  return packed(packr, packable(value, path, room, references));
+function encodePart(value: unknown, path: string, room: number, senders: Senders | undefined): Uint8Array {
+  return packed(packr, packable(value, path, room, senders));
 }
 
 /** msgpackr writes each value after the last one, into a buffer of its own, and never over it: no copy is needed. */
@@ -51,12 +53,13 @@ function plainView(bytes: Uint8Array): Uint8Array {
  * Decodes bytes that must be exactly one value.
  *
  * @param references where the message may hold references.
- * @throws AirlockError `value_invalid`, or as the receiver of references does.
+ * @param arrays where it has a table of arrays.
+ * @throws AirlockError `value_invalid`, or as the receivers of references and arrays do.
  */
-export function decode(bytes: Uint8Array, references?: ReferenceReceiver): unknown {
+export function decode(bytes: Uint8Array, references?: ReferenceReceiver, arrays?: ArrayReceiver): unknown {
   checkValue(bytes, depthMax, references !== undefined);
   try {
-    return restored(packr.unpack(plainView(bytes)), references);
+    return restored(packr.unpack(plainView(bytes)), { references, arrays });
   } catch (error) {
     if (error instanceof AirlockError) throw error;
     throw new AirlockError("value_invalid", `the value could not be decoded: ${String(error)}`, {}, { cause: error });
@@ -65,19 +68,19 @@ export function decode(bytes: Uint8Array, references?: ReferenceReceiver): unkno
 
 /** Decodes a value that was carried around encoded; throws as {@link decode}. */
 export function decodeRaw(raw: RawValue): unknown {
-  return decode(raw.bytes, raw.references);
+  return decode(raw.bytes, raw.references, raw.arrays);
 }
 
 /**
  * Encodes a value that may hold {@link RawValue}s in plain objects and arrays; of raw bytes nothing is changed but the
- * references in them.
+ * references in them and the indexes of arrays.
  *
  * @returns the encoding in parts, to be joined by whoever sends it.
  * @throws AirlockError as {@link encode}.
  */
-export function encodeParts(value: unknown, references?: ReferenceSender): Uint8Array[] {
+export function encodeParts(value: unknown, references?: ReferenceSender, arrays?: ArraySender): Uint8Array[] {
   const parts: Uint8Array[] = [];
-  appendParts(value, "value", depthMax, parts, references);
+  appendParts(value, "value", depthMax, parts, { references, arrays });
   return parts;
 }
 
@@ -86,33 +89,43 @@ function appendParts(
   path: string,
   room: number,
   parts: Uint8Array[],
-  references: ReferenceSender | undefined,
+  senders: Senders | undefined,
 ): void {
-  if (value instanceof RawValue) parts.push(passedOn(value, path, room, references));
-  else if (!holdsRaw(value, room)) parts.push(encodePart(value, path, room, references));
+  if (value instanceof RawValue) parts.push(passedOn(value, path, room, senders));
+  else if (!holdsRaw(value, room)) parts.push(encodePart(value, path, room, senders));
   else if (Array.isArray(value)) {
     parts.push(containerHead(0x90, 0xdd, value.length));
-    for (const [index, item] of value.entries()) appendParts(item, `${path}[${index}]`, room - 1, parts, references);
+    for (const [index, item] of value.entries()) appendParts(item, `${path}[${index}]`, room - 1, parts, senders);
   } else {
     const entries = presentEntries(value as Record<string, unknown>);
     parts.push(containerHead(0x80, 0xdf, entries.length));
     for (const [key, item] of entries) {
       parts.push(encodePart(key, `${path} key`, room, undefined));
-      appendParts(item, `${path}.${key}`, room - 1, parts, references);
+      appendParts(item, `${path}.${key}`, room - 1, parts, senders);
     }
   }
 }
 
-/** The bytes of a raw value, each reference in them by the name that it has where they go. */
-function passedOn(raw: RawValue, path: string, room: number, references: ReferenceSender | undefined): Uint8Array {
-  const held = raw.references;
+/** The bytes of a raw value: each reference in them, and each index of an array, as it is named where they go. */
+function passedOn(raw: RawValue, path: string, room: number, senders: Senders | undefined): Uint8Array {
+  const { bytes, references, arrays } = raw;
   // Bytes that end early or late would change the meaning of what stands after them.
-  checkValue(raw.bytes, room, held !== undefined);
-  if (held === undefined) return raw.bytes;
-  return rewriteReferences(raw.bytes, (payload) => {
-    const value = held.toSend(referenceOf(payload));
-    return packed(packr, referTo(value, path, references));
+  checkValue(bytes, room, references !== undefined);
+  if (references === undefined && arrays === undefined) return bytes;
+  return rewriteExtensions(bytes, {
+    ...(references && {
+      reference: (payload) => packed(packr, referTo(references.toSend(referenceOf(payload)), path, senders)),
+    }),
+    ...(arrays && { arrayIndex: (payload) => arrayPassedOn(arrays, indexFrom(unpacked(payload)), path, senders) }),
   });
+}
+
+/** An array of a raw value's: by its index in the table of the message that it goes into, else by itself. */
+function arrayPassedOn(arrays: ArrayReceiver, from: number, path: string, senders: Senders | undefined): Uint8Array {
+  const index = senders?.arrays?.forward(arrays, from);
+  return index === undefined
+    ? encodePart(arrays.at(from), path, depthMax, undefined)
+    : packed(packr, new ArrayIndex(index));
 }
 
 /** The reference in the payload of its extension. */
@@ -124,10 +137,8 @@ function referenceOf(payload: Uint8Array): Reference {
 export function referencesIn(bytes: Uint8Array): Reference[] {
   checkValue(bytes, depthMax, true);
   const found: Reference[] = [];
-  rewriteReferences(bytes, (payload) => {
-    found.push(referenceOf(payload));
-    return undefined;
-  });
+  const reference = (payload: Uint8Array): undefined => void found.push(referenceOf(payload));
+  rewriteExtensions(bytes, { reference });
   return found;
 }
 
@@ -145,131 +156,20 @@ function holdsRaw(value: unknown, room: number): boolean {
   return isPlainObject(value) && Object.values(value).some((item) => holdsRaw(item, room - 1));
 }
 
-/** As in JSON, a field that is undefined is a field that is not there. */
-function presentEntries(value: Record<string, unknown>): [string, unknown][] {
-  return Object.entries(value).filter(([, item]) => item !== undefined);
-}
-
-function isPlainObject(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null) return false;
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-}
-
-/**
- * The value as msgpackr should see it: checked, and with each number in the form that keeps its type.
- *
- * @param room how many arrays, maps and extensions may lie inside one another from here on, counted as the scan does.
- */
-function packable(value: unknown, path: string, room: number, references: ReferenceSender | undefined): unknown {
-  if (typeof value === "object" && value !== null) return packableObject(value, path, room, references);
-  if (typeof value === "number") return packableNumber(value);
-  if (typeof value === "string" && !value.isWellFormed()) {
-    throw new AirlockError("value_unsupported", `${path} is a string with half of a surrogate pair, which no text has`);
-  }
-  if (typeof value === "function") return packableReference(value, path, room, references);
-  if (typeof value === "symbol") throw unsupported(path, "symbol");
-  return value ?? null;
-}
-
-/**
- * msgpackr would send whole numbers beyond 32 bits as floats, and a seed would change its type; and it would send -0 as
- * the int 0, where only a float has a sign of zero.
- */
-function packableNumber(value: number): unknown {
-  if (Object.is(value, -0)) return new Float(value);
-  return Number.isSafeInteger(value) && (value > 0xffff_ffff || value < -0x8000_0000) ? BigInt(value) : value;
-}
-
-function packableObject(value: object, path: string, room: number, references: ReferenceSender | undefined): unknown {
-  if (value instanceof Uint8Array || value instanceof Complex || value instanceof Float) return value;
-  if (room < levels(value)) throw tooDeep(path);
-  if (value instanceof Date) return packableDate(value, path);
-  const inside = room - levels(value);
-  const inner = (item: unknown, where: string): unknown => packable(item, `${path}${where}`, inside, references);
-  if (value instanceof NdArray) return packableArray(value, path, inside);
-  if (value instanceof Named) return new Named(inner(value.name, ".name") as string, inner(value.state, ".state"));
-  if (Array.isArray(value) || value instanceof Set) return packableItems(value, inner);
-  if (value instanceof Map) {
-    return new Map([...value].map(([key, item]) => [inner(key, " key"), inner(item, `[${String(key)}]`)]));
-  }
-  if (!isPlainObject(value) || (references !== undefined && isIterable(value))) {
-    return packableReference(value, path, room, references);
-  }
-  return new Map(presentEntries(value).map(([key, item]) => [inner(key, " key"), inner(item, `.${key}`)]));
-}
-
-/** How many levels of nesting a value opens on the wire: an extension is one, and the array in it another. */
-function levels(value: object): number {
-  if (value instanceof Tuple || value instanceof Set || value instanceof Named || value instanceof Date) return 2;
-  return value instanceof NdArray ? 2 : 1;
-}
-
-function packableItems(
-  value: readonly unknown[] | Set<unknown>,
-  inner: (item: unknown, where: string) => unknown,
-): unknown {
-  const items = [...value].map((item, index) => inner(item, `[${index}]`));
-  if (value instanceof Tuple) return Tuple.from(items);
-  if (value instanceof FrozenSet) return new FrozenSet(items);
-  return value instanceof Set ? new Set(items) : items;
-}
-
-function isIterable(value: object): boolean {
-  return Symbol.iterator in value || Symbol.asyncIterator in value;
-}
-
-function packableReference(
-  value: object,
-  path: string,
-  room: number,
-  references: ReferenceSender | undefined,
-): Reference {
-  if (room < 2) throw tooDeep(path);
-  return referTo(value, path, references);
-}
-
-function referTo(value: object, path: string, references: ReferenceSender | undefined): Reference {
-  const reference = references?.toReference(value);
-  if (reference !== undefined) return reference;
-  throw unsupported(path, typeof value === "function" ? "function" : (value.constructor?.name ?? "object"));
-}
-
-function tooDeep(path: string): AirlockError {
-  return new AirlockError("value_unsupported", `${path} is nested too deep, or contains itself`);
-}
-
-function unsupported(path: string, type: string): AirlockError {
-  return new AirlockError("value_unsupported", `${path} is a ${type}, which cannot cross to Python`, {
-    hint: "send a plain object, an array, one of the value classes that comfy-airlock exports, or remote(object)",
-  });
-}
-
-function packableDate(date: Date, path: string): Date {
-  if (!Number.isNaN(date.getTime())) return date;
-  throw new AirlockError("value_unsupported", `${path} is a Date that stands for no time`);
-}
-
-function packableArray(array: NdArray, path: string, room: number): NdArray {
-  if (!array.shape.every((length) => Number.isSafeInteger(length) && length >= 0)) {
-    throw new AirlockError(
-      "value_unsupported",
-      `${path} has the shape [${array.shape.join(", ")}], which no array has`,
-    );
-  }
-  const shape = packable([...array.shape], `${path}.shape`, room, undefined) as number[];
-  const dtype = packable(array.dtype, `${path}.dtype`, room, undefined);
-  return new NdArray(array.kind, dtype, shape, array.data, array.order);
+/** What finds what stands beside a message's value. */
+interface Receivers {
+  readonly references: ReferenceReceiver | undefined;
+  readonly arrays: ArrayReceiver | undefined;
 }
 
 /**
  * What msgpackr unpacked, in the types of PROTOCOL.md: a dict is a plain object where every key is a harmless string,
  * else a Map; an int is a number where that is exact; a reference is what it stands for.
  */
-function restored(value: unknown, references: ReferenceReceiver | undefined): unknown {
+function restored(value: unknown, receivers: Receivers | undefined): unknown {
   if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   if (typeof value !== "object" || value === null) return value;
-  const inner = (item: unknown): unknown => restored(item, references);
+  const inner = (item: unknown): unknown => restored(item, receivers);
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index++) value[index] = inner(value[index]);
     return value;
@@ -278,7 +178,8 @@ function restored(value: unknown, references: ReferenceReceiver | undefined): un
   if (value instanceof FrozenSet) return new FrozenSet([...value].map(inner));
   if (value instanceof Set) return new Set([...value].map(inner));
   if (value instanceof Named) return new Named(value.name, inner(value.state));
-  if (value instanceof Reference) return resolved(value, references);
+  if (value instanceof Reference) return resolved(value, receivers?.references);
+  if (value instanceof ArrayIndex) return arrayAt(value, receivers?.arrays);
   return value;
 }
 
@@ -290,6 +191,20 @@ function restoredMap(entries: [unknown, unknown][]): unknown {
 function resolved(reference: Reference, references: ReferenceReceiver | undefined): unknown {
   if (references !== undefined) return references.fromReference(reference);
   throw new AirlockError("value_invalid", "a reference stands where it has no meaning");
+}
+
+function arrayAt({ index }: ArrayIndex, arrays: ArrayReceiver | undefined): unknown {
+  if (arrays !== undefined) return arrays.at(index);
+  throw new AirlockError("value_invalid", "an array's index stands where there is no table of arrays");
+}
+
+function unpacked(payload: Uint8Array): unknown {
+  return packr.unpack(payload);
+}
+
+function indexFrom(value: unknown): number {
+  if (Number.isSafeInteger(value)) return value as number;
+  throw new AirlockError("value_invalid", "an array has a list, or an index");
 }
 
 /** What the payload of an extension holds, which is an array for all that are msgpack themselves. */
@@ -335,6 +250,14 @@ function createPackr(): Packr {
     type: Extension.array,
     toWire: (array) => pack([array.kind, array.dtype, [...array.shape], array.order, array.data]),
     fromWire: (bytes) => arrayFromWire(restoredItems(bytes)),
+  });
+  // What a type's bytes become is the later registration's to say: it knows both.
+  register<ArrayIndex | NdArray>({
+    Class: ArrayIndex,
+    type: Extension.array,
+    toWire: (array) => pack((array as ArrayIndex).index),
+    fromWire: (bytes) =>
+      isUnsigned(bytes[0]) ? new ArrayIndex(indexFrom(created.unpack(bytes))) : arrayFromWire(restoredItems(bytes)),
   });
   // A Date is an instant; Python's twin is an aware datetime in UTC. It comes back as a Named, because a Date would lose
   // microseconds and the time zone.

@@ -68,6 +68,22 @@ export const welcomeSchema = v.object({
 });
 export type Welcome = v.InferOutput<typeof welcomeSchema>;
 
+/** What a peer says of the memory that it shares, and that others share with it; in bytes, but for what is counted. */
+export const memorySchema = v.object({
+  /** Segments that it owns, their bytes, what of those is in use, and the most that there ever were. */
+  segments: u32,
+  segment_bytes: v.number(),
+  used_bytes: v.number(),
+  high_water_bytes: v.number(),
+  /** Blocks of its own that others hold, and blocks of others that it holds. */
+  leases_given: u32,
+  leases_held: u32,
+  /** Bytes of arrays that it has sent by a copy, and without one. */
+  copied_bytes: v.number(),
+  forwarded_bytes: v.number(),
+});
+export type MemoryReport = v.InferOutput<typeof memorySchema>;
+
 /** Parameters of each control method, as the keyword arguments of a call to peer 0. */
 export const controlParameters = {
   open: v.strictObject({ folder: text(4096) }),
@@ -77,6 +93,7 @@ export const controlParameters = {
   overdue: v.strictObject({ pack: u32, line: u32 }),
   left_line: v.strictObject({ pack: u32, line: u32 }),
   retire: v.strictObject({ pack: u32 }),
+  memory: v.strictObject({ report: v.nullable(memorySchema) }),
   status: v.strictObject({}),
   stats: v.strictObject({}),
   restart: v.strictObject({ name: text(200) }),
@@ -155,6 +172,8 @@ export const healthSchema = v.object({
   idle_ms: v.number(),
   /** How late its event loop was, the last time it was looked at, in milliseconds; null where it runs none. */
   loop_lag_ms: v.nullable(v.number()),
+  /** Null where it shares none yet. */
+  memory: v.optional(v.nullable(memorySchema), null),
 });
 export type Health = v.InferOutput<typeof healthSchema>;
 
@@ -217,8 +236,22 @@ const packStatusSchema = v.object({
 });
 export type PackStatus = v.InferOutput<typeof packStatusSchema>;
 
+const hostStatusSchema = v.object({
+  peer: u32,
+  name: v.string(),
+  pid: u32,
+  /** What it owns of memory that is shared. */
+  segments: u32,
+  segment_bytes: v.number(),
+  /** What it says itself, once it was asked; null where it shares none, or doesn't say. */
+  memory: v.nullable(memorySchema),
+});
+export type HostStatus = v.InferOutput<typeof hostStatusSchema>;
+
 export const statusSchema = v.object({
   server: v.object({ version: v.string(), pid: u32, socket: v.string() }),
+  /** Those that have packs open. */
+  hosts: v.array(hostStatusSchema),
   packs: v.array(packStatusSchema),
 });
 export type Status = v.InferOutput<typeof statusSchema>;

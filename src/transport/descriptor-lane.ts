@@ -22,6 +22,7 @@ export class DescriptorLane {
   readonly #libc: LaneLibc;
   readonly #near: number;
   #isClosed = false;
+  #isLeft = false;
 
   private constructor(libc: LaneLibc, near: number) {
     this.#libc = libc;
@@ -32,13 +33,14 @@ export class DescriptorLane {
    * Makes a lane and gives its other end to a peer, beside the first bytes on its connection.
    *
    * @param connection descriptor of the connection, on which nothing may be queued.
-   * @returns undefined where the connection did not take it; the bytes are then still to be sent.
+   * @returns undefined where the connection did not take it; the bytes are then still to be sent. Where the peer is gone
+   * already, a lane that nobody is at the end of.
    */
   static open(libc: LaneLibc, connection: number, bytes: Uint8Array): DescriptorLane | undefined {
     const [near, far] = libc.socketPair("messages");
-    const isSent = libc.sendDescriptor(connection, bytes, far);
+    const sent = libc.sendDescriptor(connection, bytes, far);
     libc.close(far);
-    if (isSent) return new DescriptorLane(libc, near);
+    if (sent !== "full") return new DescriptorLane(libc, near);
     libc.close(near);
     return undefined;
   }
@@ -54,7 +56,14 @@ export class DescriptorLane {
     const view = new DataView(bytes.buffer);
     view.setUint32(0, what, true);
     view.setUint32(4, number, true);
-    return this.#libc.sendDescriptor(this.#near, bytes, descriptor);
+    const sent = this.#libc.sendDescriptor(this.#near, bytes, descriptor);
+    this.#isLeft ||= sent === "gone";
+    return sent === "sent";
+  }
+
+  /** Whether a descriptor could not be passed because the peer has ended, which its connection has yet to tell. */
+  get isLeft(): boolean {
+    return this.#isLeft;
   }
 
   close(): void {

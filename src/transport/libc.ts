@@ -35,6 +35,8 @@ const ESRCH = 3;
 const EAGAIN = 11;
 const EINTR = 4;
 const EINVAL = 22;
+const EPIPE = 32;
+const ECONNRESET = 104;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_NOEXEC_SEAL = 8;
@@ -106,9 +108,9 @@ export interface Libc extends MemoryCalls {
   /**
    * Sends bytes together with a copy of a descriptor (`sendmsg`, SCM_RIGHTS), without waiting.
    *
-   * @returns false where the socket takes nothing now, or its other end is gone; nothing was sent then.
+   * @returns whether it was sent; `full` where the socket takes nothing now, `gone` where nobody is at its other end.
    */
-  sendDescriptor(socket: number, bytes: Uint8Array, descriptor: number): boolean;
+  sendDescriptor(socket: number, bytes: Uint8Array, descriptor: number): Sent;
   /** Ends a connection for both sides, whoever else holds copies of its ends; what was sent still arrives. */
   shutDown(socket: number): void;
   close(descriptor: number): void;
@@ -123,6 +125,9 @@ export interface Libc extends MemoryCalls {
   /** Bytes of a page of memory. */
   pageBytes(): number;
 }
+
+/** What became of a message. */
+export type Sent = "sent" | "full" | "gone";
 
 /** Memory that several processes map, by descriptors, and addresses in this process. */
 export interface MemoryCalls {
@@ -289,7 +294,9 @@ export function loadLibc(): Libc {
     },
     sendDescriptor(socket, bytes, descriptor) {
       const message = messageOf(bytes, controlWith(descriptor));
-      return Number(symbols.sendmsg(socket, ptr(message.header), MSG_DONTWAIT | MSG_NOSIGNAL)) === bytes.byteLength;
+      const sent = Number(symbols.sendmsg(socket, ptr(message.header), MSG_DONTWAIT | MSG_NOSIGNAL));
+      if (sent === bytes.byteLength) return "sent";
+      return sent < 0 && [EPIPE, ECONNRESET].includes(errno()) ? "gone" : "full";
     },
     shutDown(socket) {
       symbols.shutdown(socket, SHUT_RDWR);

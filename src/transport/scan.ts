@@ -8,7 +8,7 @@
 import { isUtf8 } from "node:buffer";
 import { AirlockError } from "./errors.ts";
 import { Extension, nestedExtensions } from "./extensions.ts";
-import { RawValue } from "./values.ts";
+import type { RawValue } from "./values.ts";
 
 /** What a msgpack value starts with: where its payload is, and how many values it contains. */
 export interface Head {
@@ -194,7 +194,7 @@ function openContainer(raw: RawValue): { kind: RawKind; bytes: Uint8Array; start
   const head = newHead();
   readHead(raw.bytes, 0, head);
   if (head.extension === Extension.tuple) {
-    const inner = new RawValue(raw.bytes.subarray(head.start, head.start + head.payload));
+    const inner = raw.part(raw.bytes.subarray(head.start, head.start + head.payload));
     // Not by recursion: a tuple's payload is an array, and bytes from a peer could nest for ever.
     if (!isList(inner.bytes[0])) throw new AirlockError("value_invalid", "an extension's payload is not an array");
     return { ...openContainer(inner), kind: "tuple" };
@@ -224,7 +224,7 @@ export function rawElements(raw: RawValue, depthMax = 128): RawValue[] {
   let at = start;
   for (let index = 0; index < children; index++) {
     const end = skipValue(bytes, at, depthMax, raw.references !== undefined);
-    elements.push(new RawValue(bytes.subarray(at, end), raw.references));
+    elements.push(raw.part(bytes.subarray(at, end)));
     at = end;
   }
   return elements;

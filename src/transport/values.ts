@@ -4,7 +4,9 @@
  * What JavaScript has keeps its own type: numbers, bigint, strings, `Uint8Array` (bytes), `Array` (list), `Set` (set),
  * plain objects and `Map` (dict), `null` (None). The table is in PROTOCOL.md, "Values".
  */
+import type { ArrayReceiver } from "./array-table.ts";
 import type { RawReferences } from "./references.ts";
+import { type TypedArray, typedView } from "./typed-view.ts";
 
 /** A Python tuple. */
 export class Tuple<T = unknown> extends Array<T> {
@@ -50,17 +52,26 @@ export class Float {
 /** What an array becomes where it arrives: `tensor` a torch tensor where torch is installed, `ndarray` a numpy array. */
 export type ArrayKind = "tensor" | "ndarray";
 
+/**
+ * How the elements of an array lie one after the other. `C`: last axis fastest, `F`: first axis fastest; or the axes, the
+ * slowest first, as `[0, 2, 3, 1]` for what torch calls channels last.
+ */
+export type ArrayOrder = "C" | "F" | readonly number[];
+
 /** A tensor or array: its elements as bytes, little-endian, in `order`. */
 export class NdArray {
   readonly kind: ArrayKind;
   /** The element type by name (`float32`, `bfloat16` …), a numpy type string (`<U5`), or a structured description. */
   readonly dtype: unknown;
   readonly shape: readonly number[];
-  /** `C`: last axis fastest, `F`: first axis fastest. */
-  readonly order: "C" | "F";
+  readonly order: ArrayOrder;
+  /**
+   * Of an array that has arrived: memory that is this process's alone, as soon as it is written to. It may be a view
+   * into a larger buffer, which must not be transferred (to a `Worker`, say): copy the elements first.
+   */
   readonly data: Uint8Array;
 
-  constructor(kind: ArrayKind, dtype: unknown, shape: readonly number[], data: Uint8Array, order: "C" | "F" = "C") {
+  constructor(kind: ArrayKind, dtype: unknown, shape: readonly number[], data: Uint8Array, order: ArrayOrder = "C") {
     this.kind = kind;
     this.dtype = dtype;
     this.shape = shape;
@@ -74,7 +85,18 @@ export class NdArray {
   }
 
   /**
-   * The elements as numbers.
+   * The elements as a typed array over the same memory, in `order`: no copy, and what is written there is written to this
+   * array. A bool is a byte.
+   *
+   * @throws TypeError for types that JavaScript lacks (bfloat16, float8, complex numbers, structured types …); RangeError
+   * where the elements lie where no typed array can begin.
+   */
+  typed(): TypedArray {
+    return typedView(this.dtype, this.data);
+  }
+
+  /**
+   * A copy of the elements as numbers.
    *
    * @throws TypeError where the elements are not float32.
    */
@@ -100,9 +122,17 @@ export class RawValue {
   readonly bytes: Uint8Array;
   /** What the references in it stand for; missing where it holds none. */
   readonly references: RawReferences | undefined;
+  /** The arrays that indexes in it stand for; missing where it came without. Keeps their memory. */
+  readonly arrays: ArrayReceiver | undefined;
 
-  constructor(bytes: Uint8Array, references?: RawReferences) {
+  constructor(bytes: Uint8Array, references?: RawReferences, arrays?: ArrayReceiver) {
     this.bytes = bytes;
     this.references = references;
+    this.arrays = arrays;
+  }
+
+  /** A part of this value, by its bytes. */
+  part(bytes: Uint8Array): RawValue {
+    return new RawValue(bytes, this.references, this.arrays);
   }
 }

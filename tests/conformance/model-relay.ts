@@ -7,10 +7,12 @@ import type { Socket, UnixSocketListener } from "bun";
 import { decode, encode } from "../../src/transport/codec.ts";
 import { Connection } from "../../src/transport/connection.ts";
 import { DescriptorLane, Passed } from "../../src/transport/descriptor-lane.ts";
+import { errorToWire, toAirlockError } from "../../src/transport/errors.ts";
 import {
   buildFrame,
   type Frame,
   FrameKind,
+  frameAttachments,
   frameBody,
   frameCall,
   frameHasReferences,
@@ -24,7 +26,16 @@ import {
 import { loadLibc } from "../../src/transport/libc.ts";
 import { defaultLimits } from "../../src/transport/limits.ts";
 import { openedAs } from "../support/peers.ts";
+import { ModelSegments, type Side, TableLane } from "./model-segments.ts";
 import { type Nodes, TestWorker } from "./worker.ts";
+
+/** Kinds that take no credit: they may be what ends a jam. */
+const uncreditedKinds: ReadonlySet<number> = new Set([
+  FrameKind.cancel,
+  FrameKind.release,
+  FrameKind.return,
+  FrameKind.reclaim,
+]);
 
 export const hostPeer = 7;
 export const packPeer = 5;
@@ -34,11 +45,11 @@ export interface RelayOptions {
   readonly line: boolean;
   /** Whether workers leave the first line that they get unread. */
   readonly deaf?: boolean;
+  /** Whether the host and its workers share memory. */
+  readonly segments?: boolean;
   /** Bytes that may be under way to the worker; without, there is no credit. */
   readonly window?: number;
 }
-
-type Side = "host" | "worker";
 
 /** A call that is relayed, by the relay's own number. */
 interface RelayedCall {
@@ -50,6 +61,7 @@ interface RelayedCall {
 interface RunningWorker {
   readonly number: number;
   readonly worker: TestWorker;
+  readonly lane: TableLane;
   readonly ended: PromiseWithResolvers<void>;
 }
 
@@ -57,6 +69,12 @@ export class ModelRelay implements Disposable {
   readonly nodes: Nodes = new Map();
   /** What the host has asked of the server: methods with their parameters. */
   readonly asked: [string, unknown][] = [];
+  readonly segments = new ModelSegments((to, number, descriptor) => {
+    if (to === "host") this.#lane?.pass(Passed.segment, number, descriptor);
+    else this.#running?.lane.pass(number, descriptor);
+  });
+  /** Bytes of the frames that were relayed. */
+  relayedBytes = 0;
   readonly #options: RelayOptions;
   readonly #libc = loadLibc();
   readonly #listener: UnixSocketListener<undefined>;
@@ -111,27 +129,43 @@ export class ModelRelay implements Disposable {
     if (kind === FrameKind.hello) return this.#welcome(decode(frameBody(frame)) as { features: string[] });
     if (kind === FrameKind.call && framePeer(frame) === 0) return void this.#control(frame);
     const length = frame.byteLength;
-    const takesCredit = from === "host" && kind !== FrameKind.cancel && kind !== FrameKind.release;
+    this.relayedBytes += length;
+    const takesCredit = from === "host" && !uncreditedKinds.has(kind);
     if (takesCredit) this.#use(length);
     if (kind === FrameKind.call) this.#relayCall(from, frame);
     else if (kind === FrameKind.cancel) this.#relayCancel(from, frame);
-    else if (kind === FrameKind.event || kind === FrameKind.release) this.#pass(from, frame);
+    else if (kind === FrameKind.event || uncreditedKinds.has(kind)) this.#pass(from, frame);
     else this.#relayAnswer(from, frame);
     if (takesCredit) this.#giveBack(length);
   }
 
+  /** As the server does: nobody is named a block of what it was not passed. */
+  #checkBlocks(from: Side, frame: Frame): void {
+    for (const { segment } of frameAttachments(frame)) {
+      if (frameKind(frame) !== FrameKind.return && !this.segments.named(segment)) {
+        throw new Error(`the ${from} names a block of segment ${segment}, which was not shared`);
+      }
+    }
+  }
+
   #welcome({ features }: { features: string[] }): void {
-    const { line, window } = this.#options;
-    const offered = [...(line ? ["line"] : []), ...(window === undefined ? [] : ["credit"])];
+    const { line, window, segments = false } = this.#options;
+    const hasLane = line || segments;
+    const offered = [
+      ...(hasLane ? ["line"] : []),
+      ...(segments ? ["segments"] : []),
+      ...(window === undefined ? [] : ["credit"]),
+    ];
     const body = encode({
       protocol: 1,
       features: offered.filter((feature) => features.includes(feature)),
       peer: hostPeer,
       server: { version: "0", pid: process.pid },
       ...(window !== undefined && { window }),
+      ...(segments && { memory: { sealed: true, bytes_max: 2 ** 40 } }),
     });
     const frame = buildFrame({ kind: FrameKind.welcome, peer: 0, call: 0, body });
-    if (line) this.#lane = DescriptorLane.open(this.#libc, this.#descriptor, frame);
+    if (hasLane) this.#lane = DescriptorLane.open(this.#libc, this.#descriptor, frame);
     else this.#connection?.send(frame);
   }
 
@@ -141,6 +175,12 @@ export class ModelRelay implements Disposable {
     this.asked.push([method, parameters]);
     const answer = (kind: "result" | "error", value: unknown): void =>
       this.#connection?.send(buildFrame({ kind: FrameKind[kind], peer: 0, call, body: encode(value) }));
+    try {
+      const answered = this.segments.answer("host", method, parameters);
+      if (answered !== undefined) return answer("result", answered.value);
+    } catch (error) {
+      return answer("error", errorToWire(toAirlockError(error)));
+    }
     if (method === "open") answer("result", openedAs(packPeer));
     else if (method === "ending") {
       await this.#workers.find(({ number }) => number === parameters.line)?.ended.promise;
@@ -179,6 +219,11 @@ export class ModelRelay implements Disposable {
     this.#lastCall += 1;
     const id = this.#lastCall;
     this.#calls.set(id, { caller: from, callerCall: frameCall(frame), isAbandoned: false });
+    if (from === "host" && !this.segments.workerTakesThem && frameAttachments(frame).length > 0) {
+      this.#returnBlocks("host", frame);
+      const message = "the worker takes no segments";
+      return this.#tell("host", id, { code: "value_unsupported", message, delivered: false });
+    }
     const parent = frameParent(frame);
     if (parent !== undefined) {
       const known = this.#calls.get(parent);
@@ -212,12 +257,23 @@ export class ModelRelay implements Disposable {
     const call = this.#calls.get(id);
     if (call === undefined || call.caller === from) throw new Error(`call ${id} is not the ${from}'s to answer`);
     if (frameKind(frame) !== FrameKind.progress) this.#calls.delete(id);
-    if (call.isAbandoned && !frameHasReferences(frame)) return;
+    if (call.isAbandoned && !frameHasReferences(frame)) return this.#returnBlocks(from, frame);
     setFrameCall(frame, call.isAbandoned ? 0 : call.callerCall);
     this.#pass(from, frame);
   }
 
+  /** What is not delivered goes back. */
+  #returnBlocks(to: Side, frame: Frame): void {
+    const attachments = frameAttachments(frame);
+    if (attachments.length === 0) return;
+    const peer = to === "worker" ? hostPeer : packPeer;
+    const back = buildFrame({ kind: FrameKind.return, peer, call: 1, attachments });
+    if (to === "worker") this.#running?.worker.receive(back);
+    else this.#connection?.send(back);
+  }
+
   #pass(from: Side, frame: Frame): void {
+    this.#checkBlocks(from, frame);
     setFramePeer(frame, from === "host" ? hostPeer : packPeer);
     if (from === "worker") this.#connection?.send(frame);
     else this.#running?.worker.receive(frame);
@@ -235,15 +291,21 @@ export class ModelRelay implements Disposable {
       },
       withdraw: () => false,
     };
-    const worker = new TestWorker(hostPeer, outlet, this.nodes);
-    const running = { number, worker, ended: Promise.withResolvers<void>() };
+    const lane = new TableLane();
+    const callServer = async (method: string, parameters: object): Promise<unknown> =>
+      this.segments.answer("worker", method, parameters)?.value;
+    const memory = this.#options.segments ? { lane, callServer } : undefined;
+    const worker = new TestWorker(hostPeer, outlet, this.nodes, memory);
+    const running = { number, worker, lane, ended: Promise.withResolvers<void>() };
+    this.#running = running;
+    this.segments.workerRuns = true;
     this.#workers.push(running);
     this.#joinByLine(worker, number);
     return running;
   }
 
   #joinByLine(worker: TestWorker, number: number): void {
-    if (this.#lane === undefined) return;
+    if (this.#lane === undefined || !this.#options.line) return;
     const [hostEnd, workerEnd] = this.#libc.socketPair();
     if (this.#options.deaf && number === 1) this.#unread = workerEnd;
     else void worker.join(workerEnd);
@@ -261,6 +323,7 @@ export class ModelRelay implements Disposable {
     if (this.#unread !== undefined) this.#libc.close(this.#unread);
     this.#unread = undefined;
     running.ended.resolve();
+    this.segments.workerEnded();
     for (const [id, call] of this.#calls) {
       if (call.caller === "host") this.#tell("host", id, died);
       else {
@@ -281,6 +344,7 @@ export class ModelRelay implements Disposable {
     this.endWorker();
     this.#lane?.close();
     this.#connection?.abort();
+    this.segments[Symbol.dispose]();
     this.#listener.stop(true);
   }
 }

@@ -3,6 +3,8 @@
  */
 import { Channel } from "../../src/client/channel.ts";
 import { Line } from "../../src/client/line.ts";
+import { Memory, type MemoryOptions } from "../../src/client/memory/memory.ts";
+import { PairLeases } from "../../src/client/memory/pair-leases.ts";
 import type { Outlet } from "../../src/client/outlet.ts";
 import { Pair } from "../../src/client/pair.ts";
 import { ReferenceIds } from "../../src/client/references.ts";
@@ -25,8 +27,24 @@ export class TestWorker {
   /** What the host has emitted: names and values. */
   readonly events: [string, unknown][] = [];
 
-  /** @param peer the number by which frames name the host. */
-  constructor(peer: number, outlet: Outlet, nodes: Nodes) {
+  /** Undefined where it shares none. */
+  readonly memory: Memory | undefined;
+
+  /**
+   * @param peer the number by which frames name the host.
+   * @param server where it shares memory: what passes it segments, and answers its calls about them.
+   */
+  constructor(peer: number, outlet: Outlet, nodes: Nodes, server?: Pick<MemoryOptions, "lane" | "callServer">) {
+    const memory =
+      server &&
+      new Memory({
+        ...server,
+        libc: loadLibc(),
+        clock: systemClock,
+        attachmentsMax: defaultLimits.frameAttachmentsMax,
+        collectGarbage: () => Bun.gc(true),
+      });
+    this.memory = memory;
     const run = ([name]: readonly unknown[], inputs: Record<string, unknown>): unknown => {
       const node = nodes.get(String(name));
       if (node === undefined) throw new AirlockError("node_not_found", `the pack has no node ${String(name)}`);
@@ -43,6 +61,8 @@ export class TestWorker {
       ids: new ReferenceIds(),
       methods: new Map([["run", run]]),
       onEvent: (name, value) => this.events.push([name, value]),
+      relayLeases: () => this.pair.leases,
+      leases: memory && ((send) => new PairLeases({ memory, peer, name: "its host", audience: undefined, ...send })),
     });
   }
 
@@ -72,6 +92,7 @@ export class TestWorker {
   /** Ends it as a crash would: nothing is said any more. */
   end(): void {
     const reason = new AirlockError("disconnected", "this worker was ended");
+    this.memory?.close();
     if (this.#line !== undefined) loadLibc().shutDown(this.#line.descriptor);
     this.#line?.line.close(reason);
     this.relay.end(reason);

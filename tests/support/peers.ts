@@ -13,6 +13,7 @@ import {
   frameAttachments,
   frameBody,
   frameCall,
+  frameHasArrays,
   frameKind,
   frameParent,
   framePeer,
@@ -33,6 +34,9 @@ export interface Sent {
 
 const kindNames = new Map<number, string>(Object.entries(FrameKind).map(([name, kind]) => [kind, name]));
 
+/** Leaves the indexes of arrays as what they are. */
+const indexes = { at: (index: number) => Uint8Array.of(index) };
+
 export function read(frame: Frame): Sent {
   const body = frameBody(frame);
   const parent = frameParent(frame);
@@ -41,7 +45,7 @@ export function read(frame: Frame): Sent {
     kind: kindNames.get(frameKind(frame)) ?? "unknown",
     peer: framePeer(frame),
     call: frameCall(frame),
-    body: body.byteLength === 0 ? undefined : decode(body),
+    body: body.byteLength === 0 ? undefined : decode(body, undefined, frameHasArrays(frame) ? indexes : undefined),
     ...(parent !== undefined && { parent }),
     ...(attachments.length > 0 && { attachments }),
   };

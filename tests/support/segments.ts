@@ -37,14 +37,16 @@ export class FakeMaker implements SegmentMaker {
   }
 }
 
-/** A lane that takes what it is passed, until it is full. */
+/** A lane that takes what it is passed, until it is full or its peer has ended. */
 export class FakeLane {
   isFull = false;
+  isLeft = false;
   readonly #passed: [what: Passed, number: number, descriptor: number][] = [];
 
   pass(what: Passed, number: number, descriptor: number): boolean {
-    if (!this.isFull) this.#passed.push([what, number, descriptor]);
-    return !this.isFull;
+    const takes = !(this.isFull || this.isLeft);
+    if (takes) this.#passed.push([what, number, descriptor]);
+    return takes;
   }
 
   /** The numbers of the segments that were passed since the last look. */

@@ -23,6 +23,9 @@ export function workerVariables(options: WorkerVariables): Record<string, string
     (entry): entry is [string, string] => entry[1] !== undefined && !withheld.test(entry[0]),
   );
   return {
+    // OpenMP's threads (torch's, numpy's) spin for some milliseconds when they have nothing to do, on cores that the host
+    // and other workers need by then.
+    OMP_WAIT_POLICY: "PASSIVE",
     ...Object.fromEntries(kept),
     // Packages of the user's own Python would come before nothing and after everything else: never what a pack pinned.
     PYTHONNOUSERSITE: "1",

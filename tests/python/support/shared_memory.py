@@ -6,7 +6,7 @@ import fcntl
 import gc
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -155,7 +155,7 @@ class World:
 
 
 @contextmanager
-def two_processes() -> Iterator[World]:
+def two_processes() -> Generator[World]:
     """Two that share memory."""
     world = World()
     try:

@@ -35,7 +35,7 @@ class Side:
     def discard(self, number: int, receipts: int) -> None:
         self.far.references.release(number, receipts)
 
-    def settle(self) -> Load | None:
+    def settle(self, _channel: object = None) -> Load | None:
         receipts = self.references.settle()
         return None if receipts is None else Load(self.references, receipts, None)
 

@@ -64,12 +64,14 @@ class Plain:
     references = NoReferences()
     arrays = Arrays(lambda: None)
 
-    def settle(self) -> None:
+    def settle(self, _channel: object = None) -> None:
         return None
 
 
 class Rig:
     """An executor on a thread of its own, what it was asked, and what it answered."""
+
+    is_direct = True
 
     def __init__(self, **methods: Callable[..., Any]) -> None:
         self.sent: list[Frame] = []

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from comfy_airlock import Airlock, connect
+from comfy_airlock.host.lines import PackLink
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded, Disconnected, ProtocolError, WorkerDied
@@ -310,3 +312,52 @@ def test_what_a_worker_held_whose_line_was_left_is_let_go_when_it_ends(tmp_path:
         while references.counts != (0, 0) and time.monotonic() < ends:
             time.sleep(0.001)
         assert references.counts == (0, 0)
+
+
+class _EndedLine:
+    """A line whose worker has ended, of which not all was read yet."""
+
+    def __init__(self) -> None:
+        self.keeper_called = threading.Event()
+        self.lead = self
+
+    def call_keeper(self) -> None:
+        self.keeper_called.set()
+
+
+NEXT_LINE = "the next one's line"
+
+
+@pytest.mark.parametrize("told_by", [NEXT_LINE, "its own end", "the end of one that had no line"])
+def test_what_a_line_brought_before_its_worker_ended_is_read_before_that_counts(told_by: str) -> None:
+    ended: list[str] = []
+
+    class Pair:
+        on = on_released = None
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.on = lambda *_: None
+
+            self.arrays = self
+
+        def end(self) -> None:
+            ended.append("what the worker held")
+
+        def end_references(self) -> None:
+            ended.append("its references")
+
+    first, second = _EndedLine(), _EndedLine()
+    connection: Any = SimpleNamespace(has_ended=False)
+    link: Any = PackLink(connection, PACK, "ink", pair_class=Pair)  # type: ignore[arg-type]
+    link.joined(first, 1)
+    number = 1 if told_by == "its own end" else 2
+    tell = (lambda: link.joined(second, 2)) if told_by == NEXT_LINE else (lambda: link.worker_ended(number))
+    reading = threading.Thread(target=tell)
+    reading.start()
+    assert first.keeper_called.wait(SECONDS_MAX)
+    ended.append("the last result")
+    link.line_ended(first)
+    reading.join(SECONDS_MAX)
+    assert ended[:2] == ["the last result", "its references"]
+    assert ended[2:] == ([] if told_by == NEXT_LINE else ["what the worker held"])
+    assert link.line is (second if told_by == NEXT_LINE else None)

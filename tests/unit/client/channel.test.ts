@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { Channel } from "../../../src/client/channel.ts";
+import { Channel, type Recipient } from "../../../src/client/channel.ts";
 import { callInProgress, type IncomingCall } from "../../../src/client/incoming-call.ts";
+import type { PairLeases } from "../../../src/client/memory/pair-leases.ts";
 import { type Outlet, takeOut, type Waiting } from "../../../src/client/outlet.ts";
 import { Pair } from "../../../src/client/pair.ts";
 import { ReferenceIds } from "../../../src/client/references.ts";
@@ -62,6 +63,49 @@ function made(methods: Record<string, () => unknown> = {}) {
 const summaries = (sent: Sent[]) =>
   sent.map((each) => [each.kind, each.peer, each.call, each.kind === "error" ? codeOf(each) : each.body]);
 const theirs = { toReference: (value: object) => value as Reference };
+
+describe("what is returned beyond what was given", () => {
+  const returned = (call: number) =>
+    buildFrame({
+      kind: FrameKind.return,
+      peer: 5,
+      call,
+      attachments: [{ segment: 1, page: 1, pages: 1, generation: 1 }],
+    });
+
+  /** A channel to a peer that was given nothing; what it was told of returns. */
+  function given(isLine: boolean) {
+    const told: boolean[] = [];
+    const leases = {
+      returned: (_: unknown, isServers: boolean) => {
+        told.push(isServers);
+        return isServers;
+      },
+    } as unknown as PairLeases;
+    const recipient = { name: "blur", leases } as Recipient;
+    const { outlet, clock } = made();
+    const channel = new Channel({ outlet, clock, limits: defaultLimits, recipientOf: () => recipient, isLine });
+    return { channel, told };
+  }
+
+  test("ends a line", () => {
+    const { channel } = given(true);
+    const error = thrownBy(() => channel.receive(returned(0)));
+    expect([error.code, error.message]).toEqual(["protocol_error", "blur returned blocks that it was not given"]);
+  });
+
+  test("is passed over on the relay, which is other packs' way too", () => {
+    const { channel, told } = given(false);
+    channel.receive(returned(0));
+    expect(told).toEqual([false]);
+  });
+
+  test("is passed over where the server returns it", () => {
+    const { channel, told } = given(true);
+    channel.receive(returned(1));
+    expect(told).toEqual([true]);
+  });
+});
 
 describe("a call that comes in", () => {
   test("is answered once, by its number", async () => {

@@ -52,7 +52,7 @@ describe("connecting", () => {
       kind: "hello",
       peer: 0,
       call: 0,
-      body: { role: "host", name: "test", pid: process.pid, features: ["line", "credit"] },
+      body: { role: "host", name: "test", pid: process.pid, features: ["line", "credit", "segments"] },
     });
   });
 

@@ -13,7 +13,7 @@ import { manifestOf, settled, workerHello } from "../../support/peers.ts";
 import { newSegments } from "../../support/segments.ts";
 import { newCall, newSession } from "../../support/sessions.ts";
 
-const status: Status = { server: { version: "1", pid: 1, socket: "/s" }, packs: [] };
+const status: Status = { server: { version: "1", pid: 1, socket: "/s" }, hosts: [], packs: [] };
 const environment: Environment = {
   directory: "/e",
   python: "/e/python",
@@ -59,7 +59,6 @@ class FakePack {
         left: (line: number) => this.said.push(`${peer} left ${line}`),
       },
       retire: async () => this.said.push(`${peer} retire`),
-      look: async () => this.said.push(`${peer} look`),
       workerOf: (pid: number) => (pid === peer ? { dumpStacks: async () => `stacks of ${pid}` } : undefined),
     }));
   }
@@ -90,6 +89,7 @@ function newService(packsPerHostMax = 3) {
   const packs: FakePack[] = [];
   const progress: Progress[] = [];
   const stops: (number | undefined)[] = [];
+  const looks: unknown[] = [];
   let outcome: { value?: unknown; error?: AirlockError }[] = [];
   const table = new PackTable({
     packsPerHostMax,
@@ -110,6 +110,8 @@ function newService(packsPerHostMax = 3) {
       return manifestOf("blur", folder.replace("/link/", "/packs/"));
     },
     status: () => status,
+    look: async () => void looks.push("look"),
+    memoryTold: (host, report) => void looks.push({ host: host.peer, report }),
     stop: (drainMs) => void stops.push(drainMs),
     isStopping: () => stops.length > 0,
     answer: (_, value) => void outcome.push({ value }),
@@ -131,7 +133,7 @@ function newService(packsPerHostMax = 3) {
     return only ?? {};
   };
   const ask = (method: unknown, keywords: unknown = {}, caller = host) => send(encode([method, [], keywords]), caller);
-  return { table, packs, progress, stops, handle, send, ask };
+  return { table, packs, progress, stops, looks, handle, send, ask };
 }
 
 describe("open", () => {
@@ -237,11 +239,17 @@ test("restart is about all packs of a name, whichever host has them open", async
   expect([error?.code, error?.message]).toEqual(["pack_not_open", 'no host has a pack "smudge" open']);
 });
 
-test("stats asks the workers before it tells how the server is", async () => {
-  const { ask, packs } = newService();
-  await ask("open", { folder: "/packs/blur" });
+test("stats asks hosts and workers before it tells how the server is", async () => {
+  const { ask, looks } = newService();
   expect(await ask("stats")).toEqual({ value: status });
-  expect(packs[0]?.said).toEqual(["100 look", "150 look"]);
+  expect(looks).toEqual(["look"]);
+});
+
+test("a host says what it shares", async () => {
+  const { ask, looks } = newService();
+  expect(await ask("memory", { report: null })).toEqual({ value: null });
+  expect((await ask("memory", { report: { segments: 1 } })).error?.code).toBe("bad_request");
+  expect(looks).toEqual([{ host: 1, report: null }]);
 });
 
 test("stop has the server stop, in the time that it is given", async () => {

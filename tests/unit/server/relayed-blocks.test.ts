@@ -272,6 +272,16 @@ describe("blocks come back to their sender, before it is told anything else,", (
     expect([worker.link.take(), worker.session.callsOwed]).toEqual([[], 0]);
   });
 
+  test("but not where its worker has ended, which is not noted yet: the call fails with that one", () => {
+    const { router, pack, host, join } = waiting();
+    const worker = join(sharingWorkerHello, pack);
+    worker.lane.isLeft = true;
+    for (const { call, frame: sent } of pack.waiting.splice(0)) router.deliver(call, sent, worker.session);
+    expect([host.link.take(), worker.session.callsOwed]).toEqual([[], 1]);
+    router.leave(worker.session, new AirlockError("worker_died", "its worker ended"));
+    expect(host.link.take()).toMatchObject([{ kind: "error", body: "worker_died" }]);
+  });
+
   test("where the segment goes while it waits", () => {
     const { segments, pack, host, back, failed, ofHost, startWorker } = waiting();
     segments.drop(host.session, ofHost);

@@ -229,6 +229,15 @@ describe("sharing a segment", () => {
     expect(worker.lane.take()).toEqual([number]);
   });
 
+  test("with a worker that has ended, which is not noted yet, is remembered for the next one", () => {
+    const { segments, host, one, worker, sealed } = newScene();
+    const number = sealed(host);
+    worker.lane.isLeft = true;
+    segments.share(host.session, number, one.peer);
+    const { sharedWith, holders } = segmentOf(segments, number);
+    expect([sharedWith.has(one.peer), holders.has(worker.session)]).toEqual([true, false]);
+  });
+
   test("with a pack that has no worker is remembered", () => {
     const { segments, host, openPack, sealed } = newScene();
     const pack = openPack(host);

@@ -59,7 +59,7 @@ class FakeProcess {
   }
 }
 
-const idle: Health = { calls: 0, held: 0, holds: 0, stateful: 0, idle_ms: 0, loop_lag_ms: null };
+const idle: Health = { calls: 0, held: 0, holds: 0, stateful: 0, idle_ms: 0, loop_lag_ms: null, memory: null };
 
 /** @param joins whether host and worker can take lines. */
 function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<PackManifest> = {}) {

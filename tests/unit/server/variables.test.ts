@@ -18,6 +18,7 @@ test("a worker inherits what does not lead its Python astray", () => {
     MISSING: undefined,
   };
   expect(workerVariables({ ...base, inherited })).toEqual({
+    OMP_WAIT_POLICY: "PASSIVE",
     PATH: "/bin",
     PYTHONHASHSEED: "0",
     PYTHONNOUSERSITE: "1",
@@ -36,4 +37,9 @@ test("what a manifest sets wins over what is inherited, and never over the way b
     AIRLOCK_TOKEN: "t",
     AIRLOCK_SOCKET: "/s",
   });
+});
+
+test("how OpenMP's threads wait is the user's to say", () => {
+  const inherited = { OMP_WAIT_POLICY: "ACTIVE" };
+  expect(workerVariables({ ...base, inherited })).toMatchObject(inherited);
 });

@@ -3,7 +3,7 @@ import { DescriptorLane, Passed, ReceivingLane } from "../../../src/transport/de
 import { loadLibc, type Received } from "../../../src/transport/libc.ts";
 import { thrownBy } from "../../support/errors.ts";
 
-function newLibc(takes: (socket: number) => boolean) {
+function newLibc(takes: (socket: number) => boolean, refusal: "full" | "gone" = "full") {
   const closed: number[] = [];
   const sent: [socket: number, bytes: number[], descriptor: number][] = [];
   return {
@@ -12,7 +12,7 @@ function newLibc(takes: (socket: number) => boolean) {
     socketPair: () => [20, 21] as const,
     sendDescriptor: (socket: number, bytes: Uint8Array, descriptor: number) => {
       if (takes(socket)) sent.push([socket, [...bytes], descriptor]);
-      return takes(socket);
+      return takes(socket) ? ("sent" as const) : refusal;
     },
     close: (socket: number) => void closed.push(socket),
   };
@@ -42,7 +42,28 @@ describe("a descriptor lane", () => {
 
   test("says when the peer has not taken what came before", () => {
     const libc = newLibc((socket) => socket !== 20);
-    expect(DescriptorLane.open(libc, 5, Uint8Array.of(9))?.pass(Passed.segment, 1, 30)).toBe(false);
+    const lane = DescriptorLane.open(libc, 5, Uint8Array.of(9));
+    expect([lane?.pass(Passed.segment, 1, 30), lane?.isLeft]).toEqual([false, false]);
+  });
+
+  test.each([
+    ["before it was let in", () => false],
+    ["after it was", (socket: number) => socket !== 20],
+  ])("says that the peer has ended, %s", (_, takes) => {
+    const lane = DescriptorLane.open(newLibc(takes, "gone"), 5, Uint8Array.of(9));
+    expect([lane?.pass(Passed.segment, 1, 30), lane?.isLeft]).toEqual([false, true]);
+  });
+
+  test("between real processes, tells a full one from one that nobody is at the end of", () => {
+    const libc = loadLibc();
+    const [near, far] = libc.socketPair("messages");
+    let sent = libc.sendDescriptor(near, Uint8Array.of(1), 0);
+    expect(sent).toBe("sent");
+    while (sent === "sent") sent = libc.sendDescriptor(near, Uint8Array.of(1), 0);
+    expect(sent).toBe("full");
+    libc.close(far);
+    expect(libc.sendDescriptor(near, Uint8Array.of(1), 0)).toBe("gone");
+    libc.close(near);
   });
 });
 

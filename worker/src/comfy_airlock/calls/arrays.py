@@ -10,7 +10,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from comfy_airlock.wire.arrays import LargeBytes
+from comfy_airlock.wire.arrays import LargeBytes, is_array_type
+from comfy_airlock.wire.codec import ArrayRun, ManyArrays
 from comfy_airlock.wire.frame import ATTACHMENT
 from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import INLINE_ARRAY_BYTES
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _DEEP_MAX: Final = 64
+
+_MANY: Final = 32
+"""Arrays of a message from which on it is looked at for lists of them."""
+_RUN_MIN: Final = 4
 
 
 class CannotTake(Exception):
@@ -43,11 +48,6 @@ class PackedArrays:
         """The message is with the process that is there now, or was."""
         if self.gift is not None and self.leases is not None:
             self.leases.settled(self.gift)
-
-    def answered(self) -> None:
-        """The message was relayed to a process, which answered or died."""
-        if self.gift is not None and self.leases is not None:
-            self.leases.answered(self.gift)
 
     def abandoned(self) -> None:
         """The message was given up, wherever it was by then."""
@@ -76,6 +76,7 @@ class Arrays:
         self._leases: Leases | None = None
         self._is_open = False
         self._inline: set[int] = set()
+        self._many: set[int] = set()
         self.noted: dict[int, list[Any]] = {}
         self.unsettled: dict[int, PackedArrays] = {}
 
@@ -93,21 +94,32 @@ class Arrays:
     # While a message is encoded, in its thread.
 
     def note(self, value: Any) -> int:
-        noted = self.noted.setdefault(get_ident(), [])
+        thread = get_ident()
+        noted = self.noted.get(thread)
+        if noted is None:
+            noted = self.noted[thread] = []
+        elif len(noted) == _MANY and thread not in self._many:
+            raise ManyArrays
         noted.append(value)
         return len(noted) - 1
 
+    def allow_many(self, noted: list[Any] | None = None) -> None:
+        self._many.add(get_ident())
+        self.noted[get_ident()] = [] if noted is None else noted
+
     def take(self) -> list[Any] | None:
-        return self.noted.pop(get_ident(), None)
+        thread = get_ident()
+        self._many.discard(thread)
+        return self.noted.pop(thread, None)
 
     def check(self, value: Any) -> None:
         standard("comfy_airlock.memory.sources").source_of(value)
 
-    def wrap_large(self, value: Any) -> Any:
-        if get_ident() in self._inline:
-            return None
-        wrapped = _with_bytes_marked(value, 0)
-        return None if wrapped is value or self._open() is None else wrapped
+    def rewrite(self, value: Any) -> Any:
+        thread = get_ident()
+        marks_bytes = thread not in self._inline and self._open() is not None
+        self.allow_many()
+        return _rewritten(value, 0, self.noted[thread], marks_bytes)
 
     def to_entries(self, noted: list[Any]) -> list[Any]:
         thread = get_ident()
@@ -168,15 +180,10 @@ class Arrays:
         leases = self._open()
         return [] if leases is None or not body.blocks else leases.memory.map(body.blocks)
 
-    @property
-    def has_returns(self) -> bool:
-        """Whether leases are to be returned, which what is sent next may as well take along."""
-        return self._leases is not None and self._leases.may_return()
-
-    def send_returns(self) -> None:
-        """Returns the leases that are to be returned."""
-        if self._leases is not None:
-            self._leases.send_returns()
+    def take_returns(self) -> bytes:
+        """Leases to be returned, for a message over a line that takes them along."""
+        leases = self._leases
+        return leases.take_returns() if leases is not None and leases.may_return() else b""
 
     def returned(self, attachments: bytes, call: int, *, is_direct: bool) -> None:
         """Takes back what the other side returns. Raises ProtocolError as :meth:`Leases.returned` does."""
@@ -188,19 +195,10 @@ class Arrays:
         if self._leases is not None:
             self._leases.memory.reclaimed()
 
-    def end(self, *, is_told: bool = True) -> None:
-        """The other process is gone, or another is in its place.
-
-        Args:
-            is_told: whether the server has told so; :meth:`told` follows where not.
-        """
+    def end(self) -> None:
+        """The other process is gone, or another is in its place."""
         if self._leases is not None:
-            self._leases.end(is_told=is_told)
-
-    def told(self) -> None:
-        """The server has told that the other process is gone."""
-        if self._leases is not None:
-            self._leases.told()
+            self._leases.end()
 
 
 class _Store:
@@ -228,18 +226,21 @@ def _attachment(block: Block) -> bytes:
     return ATTACHMENT.pack(segment, page, block.pages, generation)
 
 
-def _with_bytes_marked(value: Any, depth: int) -> Any:
-    """The value with large bytes in lists, tuples and dicts marked as arrays; the same where there are none."""
+def _rewritten(value: Any, depth: int, noted: list[Any], marks_bytes: bool) -> Any:
+    """The value with what is long in its lists, tuples and dicts marked; the same where there is nothing."""
     cls = type(value)
     if cls in _BYTES:
         size = value.nbytes if cls is memoryview else len(value)
-        return LargeBytes(value) if size >= INLINE_ARRAY_BYTES else value
+        return LargeBytes(value) if marks_bytes and size >= INLINE_ARRAY_BYTES else value
     if depth >= _DEEP_MAX:
         return value
     if cls is dict:
-        items = {key: _with_bytes_marked(item, depth + 1) for key, item in value.items()}
+        items = {key: _rewritten(item, depth + 1, noted, marks_bytes) for key, item in value.items()}
         return items if any(items[key] is not value[key] for key in value) else value
+    if cls is list and len(value) >= _RUN_MIN and all(map(is_array_type, set(map(type, value)))):
+        noted += value
+        return ArrayRun(len(noted) - len(value), len(value))
     if cls is list or cls is tuple:
-        marked = [_with_bytes_marked(item, depth + 1) for item in value]
+        marked = [_rewritten(item, depth + 1, noted, marks_bytes) for item in value]
         return cls(marked) if any(new is not old for new, old in zip(marked, value, strict=True)) else value
     return value

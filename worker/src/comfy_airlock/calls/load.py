@@ -23,6 +23,10 @@ class Load:
         attachments = b"" if arrays is None else arrays.attachments
         self.cargo = Cargo(receipts is not None, arrays is not None, attachments)
 
+    def taking(self, returns: bytes) -> None:
+        """Takes leases along that are to be returned."""
+        self.cargo = self.cargo._replace(returns=returns)
+
     def revert(self) -> None:
         """It was not sent."""
         self._references.revert(self._receipts)
@@ -32,11 +36,6 @@ class Load:
     def undelivered(self) -> None:
         """Nobody was given it, and so none of what it holds. The server has given back its blocks already."""
         self._references.revert(self._receipts)
-
-    def answered(self) -> None:
-        """It was relayed to a process, which answered or died."""
-        if self._arrays is not None:
-            self._arrays.answered()
 
     def abandoned(self) -> None:
         """It was given up: the other side has it, or never will."""

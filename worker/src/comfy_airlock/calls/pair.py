@@ -26,7 +26,7 @@ from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RECLAIM, RELEASE, RETURN, Body, Frame
-from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.incoming import IncomingCall, Source
 from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import EVENT_BYTES_MAX
 from comfy_airlock.wire.optional import standard
@@ -201,9 +201,7 @@ class Pair:
         timeout: float | None,
         parent: int | None = None,
     ) -> None:
-        load = self.settle()
-        if self.arrays.has_returns:
-            self.arrays.send_returns()
+        load = self.settle(route[0])
         waiter.channel, waiter.peer = channel, peer = route
         deadline_ms = None
         if channel.is_direct and (timeout is not None or self.call_timeout is not None):
@@ -259,13 +257,22 @@ class Pair:
                 load.revert()
             raise
 
-    def settle(self) -> Load | None:
-        """What the message carries that this thread has encoded last; None where that is plain values."""
+    def settle(self, channel: Source | None = None) -> Load | None:
+        """What the message carries that this thread has encoded last; None where that is plain values.
+
+        Args:
+            channel: where it goes, if it is to take along what is to be said there.
+        """
         # Most hold none, and then this is all that it costs.
         if not (self.references.unsettled or self.arrays.unsettled):
             return None
         receipts, arrays = self.references.settle(), self.arrays.settle()
-        return None if receipts is None and arrays is None else Load(self.references, receipts, arrays)
+        if receipts is None and arrays is None:
+            return None
+        load = Load(self.references, receipts, arrays)
+        if channel is not None and channel.is_direct:
+            load.taking(self.arrays.take_returns())
+        return load
 
     def laden(self, frame: Frame, *, is_direct: bool) -> Body:
         """The body of a frame that came with references, arrays or attachments. Called on the thread that reads.
@@ -285,14 +292,14 @@ class Pair:
         else:
             self._handlers[name] = handler
 
-    def end(self, *, is_told: bool = True) -> None:
-        """The other process is gone, or another is in its place: what either held of the other is no more.
+    def end(self) -> None:
+        """The other process is gone, or another is in its place: what either held of the other is no more."""
+        self.arrays.end()
+        self.end_references()
 
-        Args:
-            is_told: as in :meth:`Arrays.end`.
-        """
+    def end_references(self) -> None:
+        """As :meth:`end`, of all but the leases."""
         self.references.end()
-        self.arrays.end(is_told=is_told)
         if self.on_released is not None:
             self.on_released()
 

@@ -17,7 +17,7 @@ from comfy_airlock.wire.codec import Codec, ReferenceTable
 from comfy_airlock.wire.errors import AirlockError, BadRequest, Cancelled
 from comfy_airlock.wire.exceptions import text_of
 from comfy_airlock.wire.frame import ERROR, RESULT
-from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.incoming import IncomingCall, Source
 from comfy_airlock.wire.optional import standard
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Shipper(Protocol):
     @property
     def arrays(self) -> Arrays: ...
 
-    def settle(self) -> Load | None: ...
+    def settle(self, channel: Source, /) -> Load | None: ...
 
 
 class Service:
@@ -88,7 +88,7 @@ class Service:
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
             if type(result) is tuple or not hasattr(result, "__await__"):
                 body = self._codec.encode(result)
-                if self._references.unsettled or self._arrays.unsettled or self._arrays.has_returns:
+                if self._references.unsettled or self._arrays.unsettled:
                     self._answer(call, body)
                 else:
                     # Most results hold none, and then this is all that it costs.
@@ -108,9 +108,7 @@ class Service:
         return awaitable
 
     def _answer(self, call: IncomingCall, body: bytes) -> None:
-        load = self._shipper.settle()
-        if self._arrays.has_returns:
-            self._arrays.send_returns()
+        load = self._shipper.settle(call.channel)
         is_sent = False
         if load is not None:
             # Before it is sent: it is for the process that asked, and no other.

@@ -38,10 +38,6 @@ Outcome = Frame | AirlockError
 """The frame that answered a call, or why none will come."""
 
 
-_SAID_BYTES: Final = 64 * 1024
-"""Bytes of an error in which it is looked for a word: of the server's own, it is shorter."""
-
-
 class Asker(Protocol):
     """Who makes calls to one other side: :class:`comfy_airlock.calls.pair.Pair`."""
 
@@ -128,13 +124,7 @@ class _Waiter:
     def _arrived(self, outcome: Outcome) -> None:
         """The call waits for no process that is still to come: before it is heard that the one which took it ended."""
         if self.load is not None:
-            # What nobody was given the server has given back before; decoding it is for who waits.
-            is_undelivered = (
-                not isinstance(outcome, AirlockError)
-                and outcome.kind == frames.ERROR
-                and b"delivered" in bytes(outcome.body[:_SAID_BYTES])
-            )
-            (self.load.settled if is_undelivered else self.load.answered)()
+            self.load.settled()
         self._put(outcome)
 
     def _put(self, outcome: Outcome) -> None:

@@ -40,8 +40,13 @@ LEAVE_LINE: Final = "leave_line"
 USE_LINE: Final = "use_line"
 """The event by which it says that the worker goes on after all."""
 
+TELL_MEMORY: Final = "tell_memory"
+"""The event by which it asks what this host shares."""
+
 _LEAVING_SECONDS: Final = 0.02
 """How often it is looked whether the calls over a line that was left are over."""
+_READ_OUT_SECONDS: Final = 2.0
+"""How long the end of a line may take to be read that is known to have ended. The connection is not read meanwhile."""
 
 
 class PackLink:
@@ -61,12 +66,12 @@ class PackLink:
         self._events = InOrder(self._servants)
         self.peer = peer
         self.line: Channel | None = None
+        # Set once all that came over the line was read.
+        self._is_read_out = threading.Event()
         self._left: Channel | None = None
         # What the worker on it held when it was left.
         self._mark: dict[int, int] = {}
         self.last_line = 0
-        # Of the last line, whether the server has told that its worker ended.
-        self._is_told = False
         self.audience = 0
         self.pair = pair_class(
             self._route,
@@ -116,11 +121,23 @@ class PackLink:
         self._servants.close()
 
     def joined(self, line: Channel, number: int) -> None:
-        """There is a line to the pack's worker of this number."""
+        """There is a line to the pack's worker of this number. Called on the thread that reads the connection."""
+        self._read_out()
         if self.line is not None:
-            # The end of the one before is still to be read.
             self.pair.end()
-        self.line, self.last_line, self._is_told = line, number, False
+        self._is_read_out = threading.Event()
+        self.line, self.last_line = line, number
+
+    def _read_out(self) -> None:
+        """Has all read that came over a line whose worker has ended, as another one's life shows that it has.
+
+        What it answered before is still its own: a result names blocks that nobody could look at once it was noted that
+        their owner is gone. On the thread that reads the connection, so nothing of the next worker's comes before.
+        """
+        line = self.line
+        if line is not None:
+            line.lead.call_keeper()
+            self._is_read_out.wait(_READ_OUT_SECONDS)
 
     def leave(self, number: int) -> None:
         """Makes no more calls over a line, and tells the server when those that were made are over: its worker may end.
@@ -150,24 +167,32 @@ class PackLink:
             self.line = line
 
     def line_ended(self, line: Channel) -> None:
-        """The worker is gone that was at the end of this line, and all that it held and that was held of it."""
+        """The worker is gone that was at the end of this line, and all that it held and that was held of it.
+
+        Its leases end when the server tells that it has ended, as that comes after what the server says of calls: which
+        of those over the relay it was given, and which wait for the next one, nobody knows before.
+        """
         if self.line is line:
             self.line = None
-            self.pair.end(is_told=self._is_told)
+            self.pair.end_references()
+            if self._connection.has_ended:
+                self.pair.arrays.end()
+            self._is_read_out.set()
         elif self._left is line:
             # Calls that were made since then wait for the next worker, and what they hold is that one's.
             self._left = None
             self.pair.references.end_marked(self._mark)
-            self.pair.arrays.end(is_told=self._is_told)
+            if self._connection.has_ended:
+                self.pair.arrays.end()
 
     def worker_ended(self, number: object) -> None:
         """The server tells that the pack's worker of this number has ended."""
-        # Where it had a line, the end of that has told already, and the next worker may be at work by now.
-        if number != self.last_line:
-            self.pair.end()
+        self._read_out()
+        if number == self.last_line:
+            # The end of its line has told the rest already.
+            self.pair.arrays.end()
         else:
-            self._is_told = True
-            self.pair.arrays.told()
+            self.pair.end()
         if self.on_worker_ended is not None:
             self.on_worker_ended()
 
@@ -222,6 +247,9 @@ class Lines:
             return
         name, said = event
         self.sharing.told(name, said)
+        if name == TELL_MEMORY:
+            body = self._connection.codec.encode(["memory", [], {"report": self.sharing.report() or None}])
+            Question(self._connection, lambda _: None).ask(SERVER_PEER, body)
         link = self._packs.get(said.get("pack", SERVER_PEER))
         if link is None:
             return

@@ -83,7 +83,7 @@ class EndedHolds:
 
 
 class OwnBlock:
-    """A block that this process allocated. It is freed when this is garbage: whoever holds or leases it out keeps it."""
+    """A block that this process allocated, freed when this is garbage: whoever holds or leases it out keeps it."""
 
     __slots__ = ("__weakref__", "_ended", "key", "page", "pages", "segment")
 

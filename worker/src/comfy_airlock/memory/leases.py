@@ -102,12 +102,6 @@ class Leases:
         with self._lock:
             self._ledger.settled(gift)
 
-    def answered(self, gift: Gift) -> None:
-        """Its message was relayed to a process, which answered or died."""
-        with self._lock:
-            kept = self._ledger.answered(gift)
-        del kept
-
     def abandoned(self, gift: Gift) -> None:
         """Its message was given up, wherever it was by then."""
         with self._lock:
@@ -208,6 +202,13 @@ class Leases:
         """Whether something is to be returned."""
         return bool(self._returns)
 
+    def take_returns(self) -> bytes:
+        """What is to be returned, for a message that takes it along; no more than a frame holds."""
+        with self._lock:
+            end = FRAME_ATTACHMENTS_MAX * ATTACHMENT.size
+            returns, self._returns = bytes(self._returns[:end]), self._returns[end:]
+        return returns
+
     def send_returns(self) -> None:
         """Returns what is to be returned."""
         with self._returning:
@@ -241,21 +242,15 @@ class Leases:
         """How many blocks the other side holds."""
         return self._ledger.count
 
-    def told(self) -> None:
-        """As :meth:`Ledger.told`."""
-        with self._lock:
-            self._ledger.told()
-
-    def end(self, *, is_told: bool = True, is_last: bool = False) -> None:
+    def end(self, *, is_last: bool = False) -> None:
         """The other process is gone, or another is in its place. What it gave stays readable as long as it is kept.
 
         Args:
-            is_told: as in :meth:`Ledger.end`.
             is_last: whether no other comes, for which calls could wait.
         """
         with self._lock:
             self.life += 1
-            kept = self._ledger.close() if is_last else self._ledger.end(is_told=is_told)
+            kept = self._ledger.close() if is_last else self._ledger.end()
             self._returns.clear()
             self._shared.clear()
             self._refused.clear()

@@ -1,8 +1,8 @@
 """What one other side holds of what this process gave it: leases, counted by receipts. Pure.
 
 Invariant: as long as a receipt is out, what the block needs is kept here. A gift is counted when its message is made,
-and taken back where that is not sent. When the other side is gone, all that it held is; but calls that wait for the process
-that takes its place are still to be carried out, and what they hold is that one's. Twin of
+and taken back where that is not sent. When the other side is gone, all that it held is; but calls that wait for the
+process that takes its place are still to be carried out, and what they hold is that one's. Twin of
 ``src/client/memory/ledger.ts``.
 """
 
@@ -48,9 +48,6 @@ class Ledger:
     def __init__(self) -> None:
         self._leases: dict[BlockKey, _Lease] = {}
         self._life = 0
-        # Whether the life before ended at its line, and the server has not told so yet: answers that it relays till
-        # then are of that life.
-        self._is_early = False
         # In the order in which they were made. Made and not sent, or sent and waiting for a process that may not be
         # the one that is there now.
         self._waiting: dict[Gift, None] = {}
@@ -80,13 +77,6 @@ class Ledger:
     def settled(self, gift: Gift) -> None:
         """A gift's message is with the process that is there now, or was: what becomes of it is that one's fate."""
         self._waiting.pop(gift, None)
-
-    def answered(self, gift: Gift) -> list[object]:
-        """A gift's message was relayed to a process, which answered or died. Returns what was kept for it, if that ended."""
-        if self._is_early and gift in self._waiting:
-            return self.take_back(gift)
-        self.settled(gift)
-        return []
 
     def abandoned(self, gift: Gift) -> None:
         """A gift's message was given up while it waited: it may be with the process that is there now, or with none."""
@@ -143,13 +133,8 @@ class Ledger:
             )
         return self._uncount(key)
 
-    def end(self, *, is_told: bool = True) -> list[object]:
-        """The other side is gone, or another is in its place. Returns what was kept for it.
-
-        Args:
-            is_told: whether the server has told so: it may still relay what the other side said. :meth:`told` follows.
-        """
-        self._is_early = not is_told
+    def end(self) -> list[object]:
+        """The other side is gone, or another is in its place. Returns what was kept for it."""
         before = self._leases
         self._leases = {}
         self._life += 1
@@ -159,10 +144,6 @@ class Ledger:
             gift.life = self._life
             gift.keys = [key for key in gift.keys if self._carry(key, before.get(key))]
         return [lease.kept for lease in before.values()]
-
-    def told(self) -> None:
-        """The server has told of the other side's end: what it relays from now on is of who takes its place."""
-        self._is_early = False
 
     def close(self) -> list[object]:
         """The other side is gone, and nobody takes its place. Returns as :meth:`end`."""

@@ -167,7 +167,8 @@ class Memory:
 
     def _reclaim(self, pages: int, audience: int | None) -> OwnBlock | None:
         """Has others return what nothing needs, and waits for that; a block, if there is room for it then."""
-        if not any([leases.reclaim() for leases in list(self._leases)]):
+        asked = [leases.reclaim() for leases in list(self._leases)]
+        if not any(asked):
             return None
         found: list[OwnBlock] = []
 
@@ -327,7 +328,7 @@ class Memory:
         return found
 
     def share(self, array: Any, audience: int | None) -> Any:
-        """A copy of an array in a block, mapped as what is received is: sending it copies nothing until it is written to.
+        """A copy of an array in a block, mapped as what is received is: it is sent without a copy until written to.
 
         Raises:
             ValueUnsupported: it can't cross.
@@ -357,7 +358,7 @@ class Memory:
         return sum(segment.size for segment in self._own.values())
 
     def report(self) -> dict[str, int]:
-        """How much is shared, in bytes but where it says otherwise; PROTOCOL.md, "Methods of a worker", has the fields."""
+        """How much is shared; PROTOCOL.md, "Methods of a worker", explains the fields."""
         self.check_process()
         self.settle()
         with self.lock:

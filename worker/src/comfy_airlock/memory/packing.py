@@ -7,6 +7,7 @@ they do here. Small ones of a kind are put together, as each entry of a table ha
 
 from __future__ import annotations
 
+from operator import sub
 from typing import Any, Final, Protocol
 
 from comfy_airlock.memory import libc
@@ -253,4 +254,4 @@ def _stacked_ndarrays(numpy: Any, arrays: list[Any]) -> Source | None:
 
 
 def _any_closer(starts: list[int], size: int) -> bool:
-    return any(after - before < size for before, after in zip(starts, starts[1:], strict=False))
+    return any(map(size.__gt__, map(sub, starts[1:], starts)))

@@ -12,8 +12,8 @@ from comfy_airlock.wire.arrays import AsTensor, LargeBytes, check_ndarray, check
 from comfy_airlock.wire.errors import ValueUnsupported
 from comfy_airlock.wire.optional import loaded
 
-_BY_TORCH_BYTES: Final = 8 * 1024 * 1024
-"""Bytes from which on torch copies, which it does on several cores."""
+_BY_TORCH_BYTES: Final = 64 * 1024 * 1024
+"""Bytes from which on torch copies, on several cores. Below, its threads, which spin for a while, cost others more."""
 
 
 class Source:

@@ -75,8 +75,8 @@ def _checked(parts: Any) -> _Entry:
     )
     if not is_well_formed:
         raise ValueInvalid("an array's kind, shape, order or count is malformed")
-    if entry.kind == "bytes" and (len(shape) != 1 or entry.arrays != 1):
-        raise ValueInvalid("bytes have one length")
+    if entry.kind == "bytes" and (entry.dtype is not None or len(shape) != 1 or entry.arrays != 1):
+        raise ValueInvalid("bytes have one length, and no element type")
     return entry
 
 
@@ -113,19 +113,18 @@ def _in_block(entry: _Entry, buffers: list[Any]) -> list[Any]:
     low = offset + sum(each for each in reach if each < 0)
     high = offset + sum(each for each in reach if each > 0) + build.item_bytes
     _check_inside(low, high, len(buffer))
-    return [build.strided(buffer, offset, low, high, strides, entry)]
+    return [build.strided(buffer, offset, range(low, high), strides, entry)]
 
 
 def _place(entry: _Entry) -> tuple[int, int, list[int] | None]:
-    match entry.data:
-        case [int(index), int(offset), None] if index >= 0 and offset >= 0:
-            return index, offset, None
-        case [int(index), int(offset), list(strides)] if index >= 0 and offset >= 0:
-            are_strides = len(strides) == len(entry.shape) and all(type(each) is int for each in strides)
-            if are_strides and entry.arrays == 1 and all(abs(each) <= _LENGTH_MAX for each in strides):
+    if len(entry.data) == 3:
+        index, offset, strides = entry.data
+        if type(index) is int and index >= 0 and type(offset) is int and offset >= 0:
+            if strides is None:
+                return index, offset, None
+            are_strides = isinstance(strides, list) and len(strides) == len(entry.shape) and entry.arrays == 1
+            if are_strides and all(type(each) is int and abs(each) <= _LENGTH_MAX for each in strides):
                 return index, offset, strides
-        case _:
-            pass
     raise ValueInvalid("an array's place in a block is malformed")
 
 
@@ -163,7 +162,7 @@ class _Ndarrays:
         places = range(offset, offset + size * entry.arrays, size)
         return [self._new(shape, self._dtype, buffer, each, strides) for each in places]
 
-    def strided(self, buffer: Any, offset: int, low: int, high: int, strides: list[int], entry: _Entry) -> Any:
+    def strided(self, buffer: Any, offset: int, _covers: range, strides: list[int], entry: _Entry) -> Any:
         return self._new(entry.shape, self._dtype, buffer, offset, strides)
 
 
@@ -190,8 +189,8 @@ class _Tensors:
         strides = [each // self.item_bytes for each in strides_in_order(shape, order, self.item_bytes)]
         return [each.as_strided(shape, strides) for each in flat]
 
-    def strided(self, buffer: Any, offset: int, low: int, high: int, strides: list[int], entry: _Entry) -> Any:
-        item_bytes = self.item_bytes
+    def strided(self, buffer: Any, offset: int, covers: range, strides: list[int], entry: _Entry) -> Any:
+        low, item_bytes = covers.start, self.item_bytes
         if low % item_bytes or any(each % item_bytes or each < 0 for each in strides):
             # torch can't see these where they lie: it gets a copy, which is to be no larger than what there is.
             size = prod(entry.shape) * item_bytes
@@ -205,6 +204,6 @@ class _Tensors:
             elements = numpy.ndarray([*entry.shape, item_bytes], numpy.uint8, buffer, offset, [*strides, 1])
             copy = bytearray(elements.tobytes())
             return self._torch.frombuffer(copy, dtype=self._dtype).view(entry.shape)
-        items = (high - low) // item_bytes
+        items = len(covers) // item_bytes
         flat = self._torch.frombuffer(buffer, dtype=self._dtype, count=items, offset=low)
         return flat.as_strided(entry.shape, [each // item_bytes for each in strides], (offset - low) // item_bytes)

@@ -120,7 +120,7 @@ class HostLink:
             "stateful": self._stateful(),
             "idle_ms": idle * 1000,
             "loop_lag_ms": self.executor.loop_lag_ms(),
-            "memory": self.sharing.report(),
+            "memory": self.sharing.report() or None,
         }
 
     def laden(self, frame: Frame) -> Body:

@@ -53,15 +53,29 @@ class ArrayTable(Protocol):
         """True in a condition where :meth:`take` may have something."""
 
     def note(self, value: Any, /) -> int:
-        """The place of an array in the message that this thread encodes."""
+        """The place of an array in the message that this thread encodes.
+
+        Raises:
+            ManyArrays: there are so many that it pays to look for lists of them.
+        """
         ...
 
     def take(self) -> list[Any] | None:
         """What this thread has noted since it asked last."""
         ...
 
-    def wrap_large(self, value: Any, /) -> Any:
-        """The value with its large bytes marked as arrays; None where it has none."""
+    def allow_many(self, noted: list[Any] | None = None, /) -> None:
+        """Has :meth:`note` take any number, until what was noted is taken.
+
+        Args:
+            noted: what this thread has noted already.
+        """
+
+    def rewrite(self, value: Any, /) -> Any:
+        """The value with large bytes marked as arrays, and lists of arrays as runs, whose arrays are noted.
+
+        The value itself where it has neither.
+        """
 
     def to_entries(self, noted: list[Any], /) -> list[Any]:
         """The table for what was noted. It names blocks that count as sent from now on."""
@@ -76,6 +90,20 @@ class ArrayTable(Protocol):
 
     def revert(self) -> None:
         """What this thread has noted, and what of it counts as sent, will not be sent."""
+
+
+class ManyArrays(Exception):
+    """A message has so many arrays that it is encoded anew, with lists of them in one."""
+
+
+class ArrayRun:
+    """Stands for a list of arrays that follow one another in a message's table."""
+
+    __slots__ = ("count", "first")
+
+    def __init__(self, first: int, count: int) -> None:
+        self.first = first
+        self.count = count
 
 
 #: First bytes of extensions by their payload's length, where that is all that they tell.
@@ -95,6 +123,10 @@ _LARGE_BYTES: Final = 256 * 1024
 
 _PAIR_HEAD: Final = b"\x92"
 """How a list of two begins."""
+
+_PLACE_BYTES_MAX: Final = 11
+_PARTS_HEAD: Final = b"\x95"
+"""How the parts of an array begin: a list of five."""
 
 _STACK_LEVELS_MAX: Final = 4
 """How deep extensions are decoded on the C stack, of which msgpack takes 45 KB for each; deeper ones on the heap."""
@@ -151,25 +183,38 @@ class Codec:
             if self._arrays is not None and (self._arrays.noted or length > _LARGE_BYTES):
                 return self._with_arrays(self._arrays, value, data)
             return data
+        except ManyArrays:
+            return self._encode_many(value)
         except Exception as error:
-            self._revert()
-            # What there is to be done about it has nothing to do with where in the value it is.
-            if isinstance(error, AirlockError) and not isinstance(error, ValueUnsupported):
-                raise
-            if isinstance(error, ValueUnsupported):
-                raise self._located(value, error) from error
-            failure = ValueUnsupported(f"it cannot be encoded: {type(error).__name__}: {error}")
-            raise self._located(value, failure) from error
+            raise self._failed(value, error) from error
+
+    def _encode_many(self, value: Any) -> bytes:
+        assert self._arrays is not None
+        self._revert()
+        try:
+            rewritten = self._arrays.rewrite(value)
+            return self._encode_rewritten(self._arrays, rewritten, self._arrays.take())
+        except Exception as error:
+            raise self._failed(value, error) from error
 
     def _with_arrays(self, arrays: ArrayTable, value: Any, data: bytes) -> bytes:
         """An encoded value behind the table of its arrays, if it has any."""
         noted = arrays.take()
         if len(data) > _LARGE_BYTES:
-            wrapped = arrays.wrap_large(value)
-            if wrapped is not None:
+            rewritten = arrays.rewrite(value)
+            if rewritten is not value:
+                runs = arrays.take()
                 self._revert()
-                data = self._pack(wrapped, 0)
-                noted = arrays.take()
+                return self._encode_rewritten(arrays, rewritten, runs)
+        return self._behind_table(arrays, noted, data)
+
+    def _encode_rewritten(self, arrays: ArrayTable, rewritten: Any, noted: list[Any] | None) -> bytes:
+        """Encodes what :meth:`ArrayTable.rewrite` gave, which has noted some arrays by then."""
+        arrays.allow_many(noted)
+        data = self._pack(rewritten, 0)
+        return self._behind_table(arrays, arrays.take(), data)
+
+    def _behind_table(self, arrays: ArrayTable, noted: list[Any] | None, data: bytes) -> bytes:
         if not noted:
             return data
         return b"".join((_PAIR_HEAD, self._pack(arrays.to_entries(noted), 0), data))
@@ -179,6 +224,16 @@ class Codec:
             self._references.revert(self._references.settle())
         if self._arrays is not None:
             self._arrays.revert()
+
+    def _failed(self, value: Any, error: Exception) -> AirlockError:
+        """What a value that could not be encoded fails with."""
+        self._revert()
+        # What there is to be done about it has nothing to do with where in the value it is.
+        if isinstance(error, AirlockError) and not isinstance(error, ValueUnsupported):
+            return error
+        if isinstance(error, ValueUnsupported):
+            return self._located(value, error)
+        return self._located(value, ValueUnsupported(f"it cannot be encoded: {type(error).__name__}: {error}"))
 
     def encode_error(self, fields: dict[str, Any], error: BaseException) -> bytes:
         """The body of an ERROR frame: ``fields``, and under ``exception`` what of ``error`` can cross."""
@@ -241,6 +296,8 @@ class Codec:
 
     def crosses(self, value: Any) -> bool:
         """Whether the value can be encoded."""
+        if self._arrays is not None:
+            self._arrays.allow_many()
         try:
             self._pack(value, 0)
             if self._arrays is not None:
@@ -281,6 +338,9 @@ class Codec:
 
     def _extend(self, depth: int, within: Exceptions, value: Any) -> Any:
         cls: type = type(value)
+        if cls in self._array_types and self._arrays is not None and not within:
+            # First, as there may be many.
+            return self._place(self._arrays.note(value))
         if cls is tuple:
             return self._pack_items(extensions.TUPLE, list(value), depth, within)
         if cls is set:
@@ -292,11 +352,13 @@ class Codec:
             return msgpack.ExtType(extensions.BIGINT, value.to_bytes(length, "big", signed=True))
         if cls is complex:
             return msgpack.ExtType(extensions.COMPLEX, _COMPLEX.pack(value.real, value.imag))
-        if cls in self._array_types or arrays.is_array_type(cls):
+        if arrays.is_array_type(cls):
             if self._arrays is not None and not within:
                 self._array_types.add(cls)
                 return self._place(self._arrays.note(value))
             return self._extend_array(value, cls, depth, within)
+        if cls is ArrayRun:
+            return msgpack.ExtType(extensions.ARRAY, msgpack.packb([value.first, value.count]))
         return self._extend_named(value, cls, depth, within)
 
     def _place(self, index: int) -> Any:
@@ -380,14 +442,10 @@ class Codec:
         raise ValueInvalid(f"unknown extension {code}")
 
     def _restore_array(self, depth: int, payload: bytes) -> Any:
-        # A number takes five bytes at most, and the parts of an array more.
-        if len(payload) > 5:
+        # A place, or a first one and a count, take so few bytes; the parts of an array begin with a text.
+        if len(payload) > _PLACE_BYTES_MAX or payload[:1] == _PARTS_HEAD:
             return arrays.rebuild(self._items(payload, depth))
-        index = unpackb(payload)
-        decoded = self._decoded.get(get_ident(), ())
-        if type(index) is int and 0 <= index < len(decoded):
-            return decoded[index]
-        raise ValueInvalid(f"array {index!r} is named, and the message has {len(decoded)}")
+        return _array_at(self._decoded.get(get_ident(), []), unpackb(payload))
 
     def _items(self, payload: bytes, depth: int) -> list[Any]:
         if depth > VALUE_EXTENSIONS_DEEP_MAX:
@@ -444,6 +502,17 @@ def _extension_head(code: int, length: int) -> bytes:
     if length < 0x100:
         return bytes([_EXTENSION_FIRST, length, code])
     return _MEDIUM_HEAD.pack(0xC8, length, code) if length < 0x10000 else _LONG_HEAD.pack(0xC9, length, code)
+
+
+def _array_at(decoded: list[Any], place: Any) -> Any:
+    """The array at a place of a message's table, or the list of those from one on."""
+    if type(place) is int and 0 <= place < len(decoded):
+        return decoded[place]
+    if isinstance(place, list) and len(place) == 2 and all(type(each) is int and each >= 0 for each in place):
+        first, count = place
+        if first + count <= len(decoded):
+            return decoded[first : first + count]
+    raise ValueInvalid(f"array {place!r} is named, and the message has {len(decoded)}")
 
 
 def _only_value(unpacker: Any, length: int) -> Any:

@@ -63,6 +63,8 @@ class Cargo(NamedTuple):
     """Whether the body is a table of arrays and the value that they are of."""
     attachments: bytes = b""
     """The blocks that it names, 16 bytes each."""
+    returns: bytes = b""
+    """Leases that are returned before it, as a frame of their own in the same piece; on a line."""
 
 
 class Frame(NamedTuple):
@@ -123,7 +125,11 @@ def build_frame(
             f"a message of {length} bytes is over the limit of {FRAME_BYTES_MAX} bytes",
             hint="send less at once, such as a smaller batch, or write it to a file and send its path",
         )
-    return pack_header(length, kind, flags, attachments, peer, call) + prefix + body
+    frame = pack_header(length, kind, flags, attachments, peer, call) + prefix + body
+    if cargo is not None and cargo.returns:
+        returns = cargo.returns
+        return pack_header(len(returns), RETURN, 0, len(returns) // ATTACHMENT.size, peer, 0) + returns + frame
+    return frame
 
 
 class FrameAssembler:

@@ -14,6 +14,8 @@ from comfy_airlock.wire.frame import PROGRESS, Body, Cargo
 class Source(Protocol):
     """The channel that a call came over, as the call sees it."""
 
+    is_direct: bool
+
     def answer(self, call: IncomingCall, kind: int, body: bytes, cargo: Cargo | None = None, /) -> bool: ...
 
     def answer_aside(self, call: IncomingCall, kind: int, body: bytes, /) -> None: ...

@@ -13,16 +13,9 @@ from typing import Any
 
 
 def loaded(name: str) -> Any | None:
-    """The module, if this process has imported it. A value of its types can exist only then.
-
-    None, too, while another thread is still at it: half a module has half of its names.
-    """
+    """The module, if this process has imported it. A value of its types can exist only then."""
     module = sys.modules.get(name)
-    return None if module is None or _is_half(module) else module
-
-
-def _is_half(module: Any) -> bool:
-    return getattr(getattr(module, "__spec__", None), "_initializing", False)
+    return None if module is None or _is_being_imported(module) else module
 
 
 def installed(name: str) -> Any | None:
@@ -30,10 +23,14 @@ def installed(name: str) -> Any | None:
     module = loaded(name)
     if module is not None:
         return module
-    # Waits for another thread that imports it.
     return import_module(name) if find_spec(name) is not None else None
 
 
 def standard(name: str) -> Any:
-    """A module of the standard library, imported when first needed."""
+    """A module that there is, imported when first needed."""
     return loaded(name) or import_module(name)
+
+
+def _is_being_imported(module: Any) -> bool:
+    """Whether another thread is still at it: ``import_module`` waits for that one."""
+    return getattr(module.__spec__, "_initializing", False)

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { decode, encode, referencesIn } from "../../../src/transport/codec.ts";
-import { rewriteReferences } from "../../../src/transport/raw-references.ts";
+import { rewriteExtensions } from "../../../src/transport/raw-extensions.ts";
 import { Reference } from "../../../src/transport/references.ts";
 import { Named, Tuple } from "../../../src/transport/values.ts";
 import { thrownBy } from "../../support/errors.ts";
@@ -17,7 +17,7 @@ test("a value without references is left as it is", () => {
       const replace = (): never => {
         throw new Error("there is none");
       };
-      expect(rewriteReferences(bytes, replace)).toBe(bytes);
+      expect(rewriteExtensions(bytes, { reference: replace, arrayIndex: replace })).toBe(bytes);
       expect(referencesIn(bytes)).toEqual([]);
     }),
   );
@@ -37,7 +37,7 @@ test.each(["short", "x".repeat(300), "x".repeat(70_000)])(
           );
         const bytes = encode(value(own), themselves);
         const replaced = new Reference(2 ** 50, { kind: "function", type });
-        const rewritten = rewriteReferences(bytes, () => encode(replaced, themselves));
+        const rewritten = rewriteExtensions(bytes, { reference: () => encode(replaced, themselves) });
         expect(decode(rewritten, themselves)).toEqual(
           decode(
             encode(

@@ -1,0 +1,183 @@
+/**
+ * The segments that this process owns, and which block lies in which.
+ *
+ * Blocks of a kind lie together, so that a segment is soon empty again: small ones, middling ones, and each larger one in
+ * a segment of its own. Memory is kept for what comes next, as its first touch costs many times a copy, up to a mark;
+ * above it a segment that is empty goes back. Nothing but whole segments can go back, as they are sealed.
+ */
+
+import { AirlockError } from "../../transport/errors.ts";
+import type { Attachment } from "../../transport/frame.ts";
+import { pageBytes } from "../../transport/segment-file.ts";
+import type { OwnSegment } from "./own-segment.ts";
+import { inMiB, pagesFor, type SegmentMaker, type SegmentPlan } from "./segment-maker.ts";
+
+const MiB = 1024 * 1024;
+const smallBytesMax = MiB;
+const smallSegmentBytes = 16 * MiB;
+const middlingBytesMax = 32 * MiB;
+const middlingSegmentBytes = 64 * MiB;
+/** A segment for one block takes another block that leaves at most this part of it unused. */
+const wasteMax = 0.25;
+
+export interface ArenaOptions {
+  readonly maker: Pick<SegmentMaker, "make">;
+  /** What is kept though it is empty. */
+  readonly keptBytesMax: number;
+  /** A segment is no more: its mapping is gone, and nobody may be given blocks of it. */
+  readonly onDropped: (segment: OwnSegment) => void;
+  /**
+   * Memory is short: asks those who hold blocks for what they can spare, and waits a while until that is enough.
+   *
+   * @returns who holds how much, for people.
+   */
+  readonly reclaim: (isEnough: () => boolean) => Promise<string>;
+}
+
+type Size = "small" | "middling" | "large";
+
+function sizeOf(bytes: number): Size {
+  return bytes <= smallBytesMax ? "small" : bytes <= middlingBytesMax ? "middling" : "large";
+}
+
+function planFor(bytes: number, audience: number | undefined): SegmentPlan {
+  const size = sizeOf(bytes);
+  if (size === "small") return { bytes: smallSegmentBytes, audience, isOneBlock: false };
+  if (size === "middling") return { bytes: middlingSegmentBytes, audience, isOneBlock: false };
+  return { bytes: (1 + pagesFor(bytes)) * pageBytes, audience, isOneBlock: true };
+}
+
+export class Arena {
+  readonly #options: ArenaOptions;
+  readonly #segments = new Map<number, { readonly segment: OwnSegment; readonly size: Size }>();
+  /** Segments that are being made, by what they are for: who needs the same waits for the same. */
+  readonly #making = new Map<string, Promise<void>>();
+
+  constructor(options: ArenaOptions) {
+    this.#options = options;
+  }
+
+  /** Bytes of all segments. */
+  get bytes(): number {
+    return [...this.#segments.values()].reduce((sum, { segment }) => sum + segment.bytes, 0);
+  }
+
+  find(number: number): OwnSegment | undefined {
+    return this.#segments.get(number)?.segment;
+  }
+
+  /** A block of what there is; undefined where a segment would have to be made. */
+  allocate(bytes: number, audience: number | undefined): Attachment | undefined {
+    const size = sizeOf(bytes);
+    const pages = pagesFor(bytes);
+    for (const segment of this.#candidates(size, audience)) {
+      const isWasteful = size === "large" && pages * pageBytes < segment.freeBytes * (1 - wasteMax);
+      const block = isWasteful ? undefined : segment.allocate(pages);
+      if (block !== undefined) return block;
+    }
+    return undefined;
+  }
+
+  /** Segments that may have room; the fullest first, so that others get empty. */
+  #candidates(size: Size, audience: number | undefined): OwnSegment[] {
+    return [...this.#segments.values()]
+      .filter((each) => each.size === size && each.segment.audience === audience)
+      .map(({ segment }) => segment)
+      .sort((one, other) => one.freeBytes - other.freeBytes);
+  }
+
+  /** A block, for which a segment is made where it has to be. Throws AirlockError `limit_exceeded`, or as the server answers. */
+  async allocateSoon(bytes: number, audience: number | undefined): Promise<Attachment> {
+    for (;;) {
+      const block = this.allocate(bytes, audience);
+      if (block !== undefined) return block;
+      const plan = planFor(bytes, audience);
+      const key = `${plan.bytes} ${audience}`;
+      const making = this.#making.get(key) ?? this.#makeRoom(bytes, plan).finally(() => this.#making.delete(key));
+      this.#making.set(key, making);
+      await making;
+    }
+  }
+
+  /** Has room for a block of so many bytes: in a segment that is made, or in what came back meanwhile. */
+  async #makeRoom(bytes: number, plan: SegmentPlan): Promise<void> {
+    try {
+      return await this.#make(bytes, plan);
+    } catch (error) {
+      if (!isShort(error)) throw error;
+      if (this.#dropEmpty(0)) {
+        const made = await this.#make(bytes, plan).then(() => true, ignoreShortage);
+        if (made) return;
+      }
+      const hasRoom = (): boolean => this.#hasRoom(bytes, plan.audience);
+      const holders = await this.#options.reclaim(() => hasRoom() || this.#hasEmpty());
+      if (hasRoom()) return;
+      this.#dropEmpty(0);
+      const made = await this.#make(bytes, plan).then(() => true, ignoreShortage);
+      if (!made) throw this.#shortage(error, holders);
+    }
+  }
+
+  async #make(bytes: number, plan: SegmentPlan): Promise<void> {
+    const segment = await this.#options.maker.make(plan);
+    this.#segments.set(segment.number, { segment, size: sizeOf(bytes) });
+  }
+
+  #hasRoom(bytes: number, audience: number | undefined): boolean {
+    const block = this.allocate(bytes, audience);
+    if (block === undefined) return false;
+    this.find(block.segment)?.free(block);
+    return true;
+  }
+
+  #hasEmpty(): boolean {
+    return [...this.#segments.values()].some(({ segment }) => segment.isEmpty);
+  }
+
+  #shortage(error: AirlockError, holders: string): AirlockError {
+    const { message, details } = error;
+    const used = `of ${inMiB(this.bytes)} that this process has for arrays, ${holders}`;
+    return new AirlockError("limit_exceeded", `${message}; ${used}`, details, { cause: error });
+  }
+
+  /** A block is needed by nobody. */
+  free(block: Attachment): void {
+    const segment = this.find(block.segment);
+    segment?.free(block);
+    if (segment?.isEmpty) this.#dropEmpty(this.#options.keptBytesMax);
+  }
+
+  /** Gives segments back that are empty, the largest first, as long as there is more than `keptBytes`. */
+  #dropEmpty(keptBytes: number): boolean {
+    const empty = [...this.#segments.values()].map(({ segment }) => segment).filter(({ isEmpty }) => isEmpty);
+    let total = this.bytes;
+    let dropped = false;
+    for (const segment of empty.sort((one, other) => other.bytes - one.bytes)) {
+      if (total <= keptBytes) break;
+      total -= segment.bytes;
+      dropped = true;
+      this.#segments.delete(segment.number);
+      segment.unmap();
+      this.#options.onDropped(segment);
+    }
+    return dropped;
+  }
+
+  /** The connection has ended: no block is given out any more, and nobody can be told. */
+  close(): void {
+    for (const { segment } of this.#segments.values()) {
+      segment.unmap();
+      this.#options.onDropped(segment);
+    }
+    this.#segments.clear();
+  }
+}
+
+function isShort(error: unknown): error is AirlockError {
+  return error instanceof AirlockError && error.code === "limit_exceeded";
+}
+
+function ignoreShortage(error: unknown): false {
+  if (isShort(error)) return false;
+  throw error;
+}
