@@ -1,5 +1,5 @@
-"""Leases that were given to one other side, against a model of who has what: the queue at the server, the process that is
-there, those that took its place.
+"""Leases that were given to one other side, against a model of who has what: the queue at the server, the process that
+is there, those that took its place.
 
 Safe: nothing is let go of that somebody holds or will be given. Live: in the end all is let go of.
 """
@@ -128,7 +128,7 @@ class Histories(RuleBasedStateMachine):
         self.held[key] -= 1
         self.inbox.append(lambda: self._let_go(self.ledger.returned(key, is_trusted=True)))
 
-    # Nobody starts and dies before it is heard that the one before it did: that takes a worker a second, and a reader none.
+    # Nobody starts and dies before it is heard that the one before it did: the one takes long, and the other no time.
     @precondition(lambda self: not self.unread_ends)
     @rule()
     def die(self) -> None:

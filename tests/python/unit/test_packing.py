@@ -98,7 +98,7 @@ def views(draw: st.DrawFn) -> Any:
         raw = "äb0"[: size // 4].ljust(size // 4, "z").encode("utf-32-le")
     base = np.frombuffer(raw, dtype).reshape(shape) if size else np.zeros(shape, dtype)
     if draw(st.booleans()):
-        base = (np.asfortranarray(base) if draw(st.booleans()) else base.copy())
+        base = np.asfortranarray(base) if draw(st.booleans()) else base.copy()
     view = base
     if shape and draw(st.booleans()):
         view = view.transpose(draw(st.permutations(range(len(shape)))))

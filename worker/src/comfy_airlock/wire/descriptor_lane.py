@@ -32,7 +32,7 @@ def receive_with_descriptor(link: socket.socket, buffer: memoryview) -> tuple[in
     """Reads into ``buffer``; returns how many bytes came, and the descriptor that came with them, if one did.
 
     Raises:
-        LimitExceeded: this process has no room for one more descriptor. What came with it is in ``buffer`` all the same.
+        LimitExceeded: this process has no room for one more descriptor. Its name is in ``buffer`` all the same.
     """
     count, ancillary, flags, _ = link.recvmsg_into([buffer], _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
