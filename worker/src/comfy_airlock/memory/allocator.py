@@ -1,7 +1,7 @@
 """Which pages of one segment are free. Pure: page numbers in, page numbers out.
 
 Invariant: free runs neither touch nor overlap, so the largest block that fits is the longest run. Twin of
-``src/client/memory/allocator.ts``.
+``src/client/memory/page-allocator.ts``.
 """
 
 from __future__ import annotations

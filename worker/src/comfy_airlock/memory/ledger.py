@@ -3,7 +3,7 @@
 Invariant: as long as a receipt is out, what the block needs is kept here. A gift is counted when its message is made,
 and taken back where that is not sent. When the other side is gone, all that it held is; but calls that wait for the
 process that takes its place are still to be carried out, and what they hold is that one's. Twin of
-``src/client/memory/ledger.ts``.
+``src/client/memory/lease-ledger.ts``.
 """
 
 from __future__ import annotations
