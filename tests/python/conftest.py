@@ -21,7 +21,8 @@ settings.register_profile(
 settings.load_profile("airlock")
 
 _SETTLE_SECONDS_MAX = 5.0
-_SEGMENT = "/memfd:airlock-segment"
+_SHARED = re.compile(r"/memfd:airlock-segment|/proc/\d+/pagemap$")
+"""Segments, and what tells which of their pages were written to."""
 
 
 def _threads() -> Counter[str]:
@@ -41,7 +42,7 @@ def _descriptors() -> Counter[str]:
             continue  # The one that reads this folder.
         # Shared memory stays warm for as long as its connection lasts, which here is longer than a test;
         # tests/python/integration/test_memory.py sees to what is left after that.
-        if not name.startswith(_SEGMENT):
+        if not _SHARED.match(name):
             found[re.sub(r":\[\d+\]", "", f"descriptor of {name}")] += 1
     return found
 

@@ -461,7 +461,7 @@ def _segments_here() -> list[str]:
             name = os.readlink(entry)
         except FileNotFoundError:
             continue
-        if "/memfd:airlock" in name:
+        if "/memfd:airlock" in name or name.endswith("/pagemap"):
             found.append(name)
     return found
 
