@@ -511,6 +511,21 @@ def test_memory_that_the_machine_lacks_is_not_asked_for(world: World, monkeypatc
     assert world.near.asked == []
 
 
+def test_where_no_segment_for_many_blocks_fits_one_for_this_block_alone_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_module, "memory_room", lambda: Room(4 * MiB, "the cgroup of this test"))
+    array = np.ones(2 * MiB, "u1")
+    for _ in range(2):
+        (arrived,) = world.near.send([array])
+        assert np.array_equal(arrived, array)
+        del arrived
+        world.far.tidy()
+    # Used again by what fits as well.
+    report = world.near.memory.report()
+    assert (report["segments"], report["segment_bytes"]) == (1, 2 * MiB + PAGE_BYTES)
+
+
 def test_idle_segments_beyond_the_mark_are_given_up(world: World) -> None:
     near, far = world.near, world.far
     near.memory._idle_bytes_max = 100 * MiB

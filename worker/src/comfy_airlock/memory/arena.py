@@ -59,12 +59,8 @@ class Arena:
     def allocate(self, pages: int) -> OwnBlock | None:
         """A block of so many pages; None where there is no room for it."""
         size = self._size_of(pages)
-        if size is None:
-            fits = [each for each in self._whole if each.is_empty and self._is_worth(each, pages)]
-            segments = sorted(fits, key=lambda each: each.pages)[:1]
-        else:
-            segments = self._shared[size]
-        for segment in segments:
+        fits = [each for each in self._whole if each.is_empty and self._is_worth(each, pages)]
+        for segment in [*([] if size is None else self._shared[size]), *sorted(fits, key=lambda each: each.pages)[:1]]:
             allocated = segment.allocate(pages)
             if allocated is not None:
                 return OwnBlock(segment, allocated[0], pages, allocated[1], self._ended)
@@ -75,8 +71,8 @@ class Arena:
         return pages <= segment.pages - 1 <= pages + min(pages, _WASTE_PAGES)
 
     def add(self, segment: OwnSegment, pages: int) -> None:
-        """Takes a segment that was made for a block of so many pages."""
-        size = self._size_of(pages)
+        """Takes a segment that was made for a block of so many pages, and maybe for others."""
+        size = None if segment.is_whole else self._size_of(pages)
         (self._whole if size is None else self._shared[size]).append(segment)
 
     def remove(self, segment: OwnSegment) -> None:

@@ -129,7 +129,8 @@ class Memory:
             if block is not None:
                 return block
             try:
-                segment = self._make(segment_pages * PAGE_BYTES, audience, is_whole=arena.is_whole(pages))
+                # Where there is no room for one that others share, there may be for this block alone.
+                segment = self._make((1 + pages) * PAGE_BYTES, audience, is_whole=True)
             except LimitExceeded as error:
                 raise self._too_much(pages * PAGE_BYTES, error) from error
         with self.lock:
