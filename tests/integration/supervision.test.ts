@@ -228,8 +228,19 @@ describe("how workers are", () => {
     const { code, stdout } = await runAirlock(["ps", "--socket", world.socket], world);
     expect(code).toBe(0);
     const [titles, , row] = stdout.split("\n");
-    expect(titles?.split(/\s+/)).toEqual(["PACK", "HOST", "PID", "STATE", "CALLS", "PSS", "AGE", "RESTARTS", "NOTE"]);
-    expect(row).toMatch(new RegExp(`^probe +test \\(${process.pid}\\) +${pid} +busy +1 +\\d.* MiB +\\d+ s +0$`));
+    expect(titles?.split(/\s+/)).toEqual([
+      "PACK",
+      "HOST",
+      "PID",
+      "STATE",
+      "CALLS",
+      "PSS",
+      "SHARES",
+      "AGE",
+      "RESTARTS",
+      "NOTE",
+    ]);
+    expect(row).toMatch(new RegExp(`^probe +test \\(${process.pid}\\) +${pid} +busy +1 +\\d.* MiB +– +\\d+ s +0$`));
     expect(await slow).toEqual(Tuple.of(1));
     const stats = await runAirlock(["stats", "--json", "--socket", world.socket], world);
     const [worker] = JSON.parse(stats.stdout).packs[0].workers;

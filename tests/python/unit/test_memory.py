@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfy_airlock.memory import libc, pagemap, segments
+from comfy_airlock.memory import libc, segments
 from comfy_airlock.memory import memory as memory_module
 from comfy_airlock.memory.arena import Arena
 from comfy_airlock.memory.blocks import Dropped, EndedHolds, Freed, HeldBlock, OwnBlock, Unviewed
@@ -270,7 +270,7 @@ def test_page_map_does_without_what_the_kernel_lacks(monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> int:
         raise OSError(25, "no such ioctl")
 
-    monkeypatch.setattr(pagemap.fcntl, "ioctl", refuse)
+    monkeypatch.setattr("fcntl.ioctl", refuse)
     page_map = PageMap()
     buffer = bytearray(1)
     assert page_map.is_written(libc.address_of(buffer), 1)
