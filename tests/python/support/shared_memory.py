@@ -45,6 +45,11 @@ class Lane:
             raise ProtocolError(f"{number} was not passed")
         return descriptor
 
+    def discard(self, what: int, number: int) -> None:
+        descriptor = self.find(what, number)
+        if descriptor is not None:
+            os.close(descriptor)
+
     def close(self) -> None:
         for descriptor in self.passed.values():
             os.close(descriptor)

@@ -462,6 +462,57 @@ def test_a_lease_that_cannot_be_mapped_is_an_error_and_given_back(
     assert np.array_equal(world.near.send([LARGE])[0], LARGE)
 
 
+def test_where_some_blocks_of_a_message_cannot_be_mapped_nothing_else_is_unmapped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = world.near, world.far
+    (before,) = near.send([LARGE])
+    map_private, left = libc.map_private, [1]
+
+    def full_after_one(*parts: int) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(12, "Cannot allocate memory")
+        return map_private(*parts)
+
+    # Of two sizes, so in two segments, which are mapped one after the other.
+    sent = [np.ones(5 * MiB, "u1"), np.ones(40 * MiB, "u1")]
+    with monkeypatch.context() as patch:
+        patch.setattr(libc, "map_private", full_after_one)
+        with pytest.raises(LimitExceeded, match="could not be mapped"):
+            near.send(sent)
+    far.tidy()
+    # What came before is known as what it is: it goes home without a copy.
+    copied = far.memory.report()["copied_bytes"]
+    assert np.array_equal(far.send([before])[0], LARGE)
+    assert far.memory.report()["copied_bytes"] == copied
+
+
+def test_who_needs_a_segment_has_it_though_others_look_for_room_just_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, pages = world.near.memory, 40 * MiB // PAGE_BYTES
+    taken: list[object] = []
+    lock = memory.lock
+
+    class Contended:
+        """A lock that somebody else has as soon as it is free."""
+
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            if memory._own and not taken:
+                taken.append(None)
+                taken.append(memory._allocate(pages, None))
+
+    monkeypatch.setattr(memory, "lock", Contended())
+    block = memory.allocate(40 * MiB, None)
+    assert block.pages == pages
+    assert taken == [None, None]
+
+
 def test_who_may_not_be_given_a_segment_is_sent_a_copy(world: World) -> None:
     world.refuses_to_share = True
     (arrived,) = world.near.send([LARGE])

@@ -438,4 +438,18 @@ def test_a_descriptor_that_there_is_no_room_for_is_missed_by_who_asks_for_it_alo
     for _ in range(2):
         with pytest.raises(LimitExceeded, match="cannot open any more descriptors"):
             end.find(SEGMENT, 2)
+    # Once it is said to be gone nobody misses it.
+    end.discard(SEGMENT, 2)
+    assert end.find(SEGMENT, 2) is None
     assert inode_of(end.find(SEGMENT, 1)) == first
+
+
+def test_a_descriptor_that_nobody_will_ask_for_is_closed(lane: tuple[DescriptorLane, socket.socket]) -> None:
+    end, far = lane
+    before = len(os.listdir("/proc/self/fd"))
+    kept = [pass_one(far, SEGMENT, number) for number in (1, 2)]
+    end.discard(SEGMENT, 1)
+    end.discard(SEGMENT, 3)
+    assert inode_of(end.take(SEGMENT, 2)) == kept[1]
+    assert end.find(SEGMENT, 1) is None
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -52,9 +52,9 @@ class Mappings:
         self._by_start[mapping.address] = ref(mapping)
 
     def end(self, address: int, size: int) -> None:
-        """Nothing looks at a mapping any more."""
-        del self._starts[bisect_right(self._starts, address) - 1]
-        del self._by_start[address]
+        """Nothing looks at a mapping any more. It may never have been added, where others of its message failed."""
+        if self._by_start.pop(address, None) is not None:
+            del self._starts[bisect_right(self._starts, address) - 1]
         libc.unmap(address, size)
 
 

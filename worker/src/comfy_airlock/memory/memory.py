@@ -113,10 +113,14 @@ class Memory:
             arena = self._arenas.get(audience)
             if arena is None:
                 arena = self._arenas[audience] = Arena(self.ended)
-            block = arena.allocate(pages)
-            if block is not None:
-                self.kept[block.key] = block
-            return block
+            return self._take(arena, pages)
+
+    def _take(self, arena: Arena, pages: int) -> OwnBlock | None:
+        """A block of an arena's, which is known from now on; holds the lock."""
+        block = arena.allocate(pages)
+        if block is not None:
+            self.kept[block.key] = block
+        return block
 
     def _grow(self, pages: int, audience: int | None) -> OwnBlock:
         arena = self._arenas[audience]
@@ -137,7 +141,8 @@ class Memory:
             arena.add(segment, pages)
             self._own[segment.number] = segment
             self._high_water = max(self._high_water, self._own_bytes())
-        block = self._allocate(pages, audience)
+            # Before anybody else looks for room.
+            block = self._take(arena, pages)
         assert block is not None, "a segment that was made for a block has room for it"
         return block
 
@@ -219,11 +224,12 @@ class Memory:
     def gone(self, number: int) -> None:
         """The server tells that a segment is no more."""
         with self.lock:
-            segment = self.segment_given(number)
-            self._given.pop(number, None)
+            segment = self._given.pop(number, None)
             for leases in self._leases:
                 leases.forget(number)
-        if segment is not None and not self.owns(number):
+        # It may lie there still, or there may have been no room for it.
+        self._lane.discard(SEGMENT, number)
+        if segment is not None:
             segment.close()
 
     def orphaned(self, numbers: set[int]) -> None:

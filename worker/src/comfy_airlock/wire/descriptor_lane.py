@@ -91,6 +91,15 @@ class DescriptorLane:
             raise ProtocolError(f"the server named {_NAMES[what]} {number} and passed no descriptor of it")
         return descriptor
 
+    def discard(self, what: int, number: int) -> None:
+        """Nobody will ask for what was passed under this number: it is closed, if it was not taken."""
+        name = what, number
+        with self._mutex:
+            self._take_in()
+            self._lost.pop(name, None)
+            for descriptor in self._passed.pop(name, ()):
+                os.close(descriptor)
+
     def _take_in(self) -> None:
         """Reads what has come."""
         buffer = memoryview(bytearray(_NAME.size))
