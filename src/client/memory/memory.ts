@@ -5,7 +5,7 @@
  * One for each connection to a server; pairs have a {@link PairLeases} each.
  */
 
-import type { Clock } from "../../transport/clock.ts";
+import type { Clock, Timer } from "../../transport/clock.ts";
 import type { ReceivingLane } from "../../transport/descriptor-lane.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Attachment } from "../../transport/frame.ts";
@@ -26,6 +26,8 @@ const keptBytesMax = 4 * 1024 ** 3;
 const keptPart = 1 / 8;
 /** How long holders get to give back what they can spare. */
 const reclaimMs = 1_000;
+/** How often they are asked for it. */
+const askMs = 200;
 
 export interface MemoryOptions {
   readonly libc: SegmentCalls & Pick<Libc, "mapPrivate" | "readAt">;
@@ -189,9 +191,15 @@ export class Memory {
     const held = [...this.ledger.heldPages()].filter(([, pages]) => pages > 0);
     const holders = held.map(([pair, pages]) => `${pair.name} holds ${inMiB(pages * pageBytes)}`);
     this.options.collectGarbage();
-    for (const [pair] of held) pair.askBack();
     const waiting = Promise.withResolvers<void>();
     const timer = this.options.clock.after(reclaimMs, waiting.resolve);
+    // Asked again: whoever looked for garbage just before passes a request over.
+    let again: Timer | undefined;
+    const ask = (): void => {
+      for (const [pair] of held) pair.askBack();
+      again = this.options.clock.after(askMs, ask);
+    };
+    ask();
     const tell = (): void => {
       if (isEnough()) waiting.resolve();
     };
@@ -199,6 +207,7 @@ export class Memory {
     await waiting.promise;
     this.#onFreed.delete(tell);
     timer.cancel();
+    again?.cancel();
     return holders.length === 0 ? "nobody else holds any" : holders.join(", ");
   }
 

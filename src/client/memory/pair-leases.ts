@@ -15,8 +15,8 @@ import type { Placed } from "./placed.ts";
 
 /** How long receipts are gathered before they go back by themselves. */
 const returnMs = 20;
-/** How often a peer may have this process look for garbage. */
-const collectMsMin = 1_000;
+/** How much of this process's time a peer may have it spend in looking for garbage. */
+const collectShareMax = 0.25;
 
 /** Sends the frames that are about leases. */
 export interface LeaseSender {
@@ -49,7 +49,7 @@ export class PairLeases {
   #isEnded = false;
   /** The other one can't be passed segments. */
   #isRefused = false;
-  #collectedAtMs = Number.NEGATIVE_INFINITY;
+  #collectNotBeforeMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: PairLeasesOptions) {
     this.#options = options;
@@ -187,10 +187,11 @@ export class PairLeases {
   /** Takes a RECLAIM: what is garbage here is found now, and goes back once that was told. */
   reclaim(): void {
     const { clock, collectGarbage } = this.#options.memory.options;
-    const now = clock.nowMs();
-    if (now - this.#collectedAtMs >= collectMsMin) {
-      this.#collectedAtMs = now;
+    const began = clock.nowMs();
+    if (began >= this.#collectNotBeforeMs) {
       collectGarbage();
+      const ended = clock.nowMs();
+      this.#collectNotBeforeMs = ended + (ended - began) * (1 / collectShareMax - 1);
     }
     clock.after(0, () => this.flush());
   }

@@ -83,7 +83,7 @@ class Peer:
     def encode(self, value: Any) -> tuple[bytes, PackedArrays]:
         """A message as it is sent: its body, and its blocks."""
         body = self.codec.encode(value)
-        return body, self.arrays.settle() or PackedArrays(b"", None, None)
+        return body, self.arrays.settle() or PackedArrays()
 
     def decode(self, body: bytes, attachments: bytes) -> Any:
         """What has come."""

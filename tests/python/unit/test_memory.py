@@ -555,6 +555,26 @@ def test_a_receiver_with_garbage_in_cycles_gives_back_when_memory_is_short(world
     assert world.near.memory.report()["segments"] == 1
 
 
+def test_a_receiver_looks_for_garbage_in_no_more_than_a_quarter_of_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    began: list[float] = []
+
+    def collect() -> None:
+        nonlocal now
+        began.append(now)
+        now += 0.1
+
+    monkeypatch.setattr("gc.collect", collect)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for _ in range(16):
+        world.far.memory.reclaimed()
+        world.far.memory.tidy()
+        now += 0.05
+    assert began == [pytest.approx(100.0), pytest.approx(100.4), pytest.approx(100.8)]
+
+
 def test_memory_that_the_machine_lacks_is_not_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "memory_room", lambda: Room(MiB, "the cgroup of this test"))
     with pytest.raises(LimitExceeded, match="the cgroup of this test has 1048576 to give"):
@@ -630,7 +650,7 @@ def test_a_process_that_ends_holds_nothing_and_what_it_gave_stays(world: World) 
     del theirs
     gc.collect()
     near.memory.settle()
-    assert not near.leases.has_returns
+    assert not near.leases.take_returns()
     del mine
 
 

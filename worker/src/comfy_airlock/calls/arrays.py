@@ -20,7 +20,6 @@ from comfy_airlock.wire.optional import standard
 if TYPE_CHECKING:
     from comfy_airlock.memory.blocks import Block
     from comfy_airlock.memory.leases import Leases
-    from comfy_airlock.memory.ledger import Gift
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _DEEP_MAX: Final = 64
@@ -35,29 +34,36 @@ class CannotTake(Exception):
 
 
 class PackedArrays:
-    """The arrays of one message: its attachments, and the leases that they are."""
+    """The arrays of one message, all of which are in it."""
 
-    __slots__ = ("attachments", "gift", "leases")
-
-    def __init__(self, attachments: bytes, gift: Gift | None, leases: Leases | None) -> None:
-        self.attachments = attachments
-        self.gift = gift
-        self.leases = leases
+    attachments: bytes = b""
 
     def settled(self) -> None:
         """The message is with the process that is there now, or was."""
-        if self.gift is not None and self.leases is not None:
-            self.leases.settled(self.gift)
 
     def abandoned(self) -> None:
         """The message was given up, wherever it was by then."""
-        if self.gift is not None and self.leases is not None:
-            self.leases.abandoned(self.gift)
 
     def take_back(self) -> None:
         """The message was not sent."""
-        if self.gift is not None and self.leases is not None:
-            self.leases.take_back(self.gift)
+
+
+class LeasedArrays(PackedArrays):
+    """Those of a message that names blocks: its attachments, and the leases that they are."""
+
+    def __init__(self, blocks: list[Block], leases: Leases) -> None:
+        self.attachments = b"".join(map(_attachment, blocks))
+        self._leases = leases
+        self._gift = leases.give(blocks)
+
+    def settled(self) -> None:
+        self._leases.settled(self._gift)
+
+    def abandoned(self) -> None:
+        self._leases.abandoned(self._gift)
+
+    def take_back(self) -> None:
+        self._leases.take_back(self._gift)
 
 
 class Arrays:
@@ -80,10 +86,10 @@ class Arrays:
         self.noted: dict[int, list[Any]] = {}
         self.unsettled: dict[int, PackedArrays] = {}
 
-    @property
-    def leases(self) -> Leases | None:
-        """What blocks are shared by, if any were."""
-        return self._leases
+    def share(self, array: Any) -> Any:
+        """As :meth:`Memory.share`, for the other side; the array itself where no memory is shared."""
+        leases = self._open()
+        return array if leases is None else leases.memory.share(array, leases.audience)
 
     def _open(self) -> Leases | None:
         if not self._is_open:
@@ -134,12 +140,10 @@ class Arrays:
             packed = pack(noted, None)
         if leases is not None:
             leases.memory.count(packed.copied, packed.forwarded)
-        if leases is None or not packed.blocks:
-            self.unsettled[thread] = PackedArrays(b"", None, None)
-            return packed.entries  # type: ignore[no-any-return]
-        attachments = b"".join(_attachment(block) for block in packed.blocks)
-        self.unsettled[thread] = PackedArrays(attachments, leases.give(packed.blocks), leases)
-        return packed.entries  # type: ignore[no-any-return]
+        leased = LeasedArrays(packed.blocks, leases) if leases is not None and packed.blocks else PackedArrays()
+        self.unsettled[thread] = leased
+        entries: list[Any] = packed.entries
+        return entries
 
     def settle(self) -> PackedArrays | None:
         """What the message that this thread has encoded last carries of arrays; None where it has none."""

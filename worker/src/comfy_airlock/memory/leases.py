@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -197,11 +196,6 @@ class Leases:
         self.memory.settle()
         return bool(self._returns)
 
-    @property
-    def has_returns(self) -> bool:
-        """Whether something is to be returned."""
-        return bool(self._returns)
-
     def take_returns(self) -> bytes:
         """What is to be returned, for a message that takes it along; no more than a frame holds."""
         with self._lock:
@@ -269,13 +263,3 @@ class Leases:
 def _chunks(attachments: bytes) -> Iterator[bytes]:
     step = FRAME_ATTACHMENTS_MAX * ATTACHMENT.size
     return (attachments[at : at + step] for at in range(0, len(attachments), step))
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
-    """Looks again and again, for so long, whether something is so."""
-    until = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() >= until:
-            return False
-        time.sleep(0.005)
-    return True

@@ -87,11 +87,6 @@ def copy(target: int, source: int, size: int) -> None:
     _libc.memcpy(ctypes.c_void_p(target), ctypes.c_void_p(source), ctypes.c_size_t(size))
 
 
-def read_u32(address: int) -> int:
-    """The number at an address."""
-    return ctypes.c_uint32.from_address(address).value
-
-
 def write_u32(address: int, value: int) -> None:
     """Puts a number at an address."""
     ctypes.c_uint32.from_address(address).value = value

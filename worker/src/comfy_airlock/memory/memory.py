@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from comfy_airlock.memory.arena import Arena
-from comfy_airlock.memory.blocks import Block, Dropped, EndedHolds, Freed, GoneBlock, OwnBlock, Unviewed
-from comfy_airlock.memory.leases import Leases, wait_until
+from comfy_airlock.memory.blocks import Block, EndedHolds, Freed, GoneBlock, OwnBlock, Unviewed
+from comfy_airlock.memory.leases import Leases
 from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.memory.mappings import Found, KeptBlocks, Mappings, buffer_of, map_blocks
 from comfy_airlock.memory.pagemap import PageMap
@@ -36,6 +37,13 @@ _IDLE_BYTES_MAX: Final = 4 * _GiB
 
 _RECLAIM_SECONDS: Final = 1.0
 """How long others may take to return what nothing needs, where memory is short."""
+_LOOK_SECONDS: Final = 0.005
+"""How often it is looked whether they have."""
+_ASK_SECONDS: Final = 0.2
+"""How often they are asked: whoever looked for garbage just before passes a request over."""
+
+_COLLECT_SHARE_MAX: Final = 0.25
+"""How much of this process's time others may have it spend in looking for garbage."""
 
 
 class Memory:
@@ -74,6 +82,7 @@ class Memory:
         self._idle_bytes_max = min(_IDLE_BYTES_MAX, total_bytes() // 8)
         self._high_water = 0
         self._collects = False
+        self._collect_not_before = float("-inf")
         self.copied_bytes = 0
         self.forwarded_bytes = 0
 
@@ -173,21 +182,25 @@ class Memory:
 
     def _reclaim(self, pages: int, audience: int | None) -> OwnBlock | None:
         """Has others return what nothing needs, and waits for that; a block, if there is room for it then."""
-        asked = [leases.reclaim() for leases in list(self._leases)]
-        if not any(asked):
+        if not self._ask_back():
             return None
-        found: list[OwnBlock] = []
-
-        def has_room() -> bool:
+        began = asked = time.monotonic()
+        while True:
             self.settle()
             block = self._allocate(pages, audience)
-            if block is not None:
-                found.append(block)
-            return bool(found) or not any(leases.given for leases in list(self._leases))
-
-        wait_until(has_room, _RECLAIM_SECONDS)
+            now = time.monotonic()
+            is_over = now >= began + _RECLAIM_SECONDS or not any(leases.given for leases in list(self._leases))
+            if block is not None or is_over:
+                break
+            if now >= asked + _ASK_SECONDS:
+                self._ask_back()
+                asked = now
+            time.sleep(_LOOK_SECONDS)
         self._give_up_idle()
-        return found[0] if found else None
+        return block
+
+    def _ask_back(self) -> bool:
+        return any([leases.reclaim() for leases in list(self._leases)])
 
     def _too_much(self, size: int, error: LimitExceeded) -> LimitExceeded:
         holders = sorted(
@@ -195,7 +208,8 @@ class Memory:
             reverse=True,
         )
         held = ", ".join(f"{name} holds {given} bytes in {count} leases" for given, name, count in holders[:5])
-        own = sum(segment.size for segment in list(self._own.values()))
+        with self.lock:
+            own = self._own_bytes()
         return LimitExceeded(
             f"there is no memory for a tensor of {size} bytes: {error.message}; this process shares {own} bytes"
             + (f", of which {held}" if held else ""),
@@ -252,10 +266,7 @@ class Memory:
                 elif isinstance(each, Unviewed):
                     self._mappings.end(each.address, each.size)
                 else:
-                    self._dropped(each)
-
-    def _dropped(self, dropped: Dropped) -> None:
-        dropped.leases.dropped(dropped.key, dropped.pages, dropped.life)
+                    each.leases.dropped(each.key, each.pages, each.life)
 
     def _free(self, freed: Freed) -> None:
         freed.segment.free(freed.page, freed.pages)
@@ -281,11 +292,13 @@ class Memory:
         """Does what has to be done some time: returns leases, gives up segments. On a thread that may block."""
         if self._collects:
             self._collects = False
+            began = time.monotonic()
             gc.collect()
+            ended = time.monotonic()
+            self._collect_not_before = ended + (ended - began) * (1 / _COLLECT_SHARE_MAX - 1)
         self.settle()
         for leases in list(self._leases):
-            if leases.has_returns:
-                leases.send_returns()
+            leases.send_returns()
         with self.lock:
             surplus, self._surplus = self._surplus, []
             kept = {key.segment for key in list(self.kept.keys())}
@@ -309,7 +322,8 @@ class Memory:
 
     def reclaimed(self) -> None:
         """Another process is short of memory: has :meth:`tidy` return what nothing needs, garbage included, soon."""
-        self._collects = True
+        if time.monotonic() >= self._collect_not_before:
+            self._collects = True
         self.wake()
 
     # Where things are.
@@ -362,6 +376,7 @@ class Memory:
             self.forwarded_bytes += forwarded
 
     def _own_bytes(self) -> int:
+        """Holds the lock."""
         return sum(segment.size for segment in self._own.values())
 
     def report(self) -> dict[str, int]:
@@ -369,12 +384,11 @@ class Memory:
         self.check_process()
         self.settle()
         with self.lock:
-            own = list(self._own.values())
-            free = sum(segment.free_pages for segment in own) * PAGE_BYTES
-            size = sum(segment.size for segment in own)
+            free = sum(segment.free_pages for segment in self._own.values()) * PAGE_BYTES
+            size = self._own_bytes()
             leases = list(self._leases)
             return {
-                "segments": len(own),
+                "segments": len(self._own),
                 "segment_bytes": size,
                 "used_bytes": size - free,
                 "high_water_bytes": self._high_water,

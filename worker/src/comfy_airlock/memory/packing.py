@@ -11,7 +11,7 @@ from operator import sub
 from typing import Any, Final, Protocol
 
 from comfy_airlock.memory import libc
-from comfy_airlock.memory.blocks import Block
+from comfy_airlock.memory.blocks import Block, OwnBlock
 from comfy_airlock.memory.sources import Source, source_of, strides_in_order
 from comfy_airlock.wire.limits import INLINE_ARRAY_BYTES, INLINE_ARRAYS_BYTES_MAX
 from comfy_airlock.wire.optional import loaded
@@ -28,8 +28,9 @@ _BATCH_MIN: Final = 4
 class Store(Protocol):
     """Where blocks come from."""
 
-    def allocate(self, size: int, /) -> Any:
+    def allocate(self, size: int, /) -> OwnBlock:
         """A block of this process's for so many bytes."""
+        ...
 
     def find(self, low: int, high: int, /) -> tuple[Block, int] | None:
         """The block that a range of addresses lies in, and where; None where it may not be passed on as it is."""
@@ -45,7 +46,7 @@ class _Bin:
 
     def add(self, content: Source | _Extent) -> int:
         """Has ``content`` copied here; returns the offset."""
-        offset = -(-self.size // _ALIGNMENT) * _ALIGNMENT + content.low % _ALIGNMENT * isinstance(content, _Extent)
+        offset = -(-self.size // _ALIGNMENT) * _ALIGNMENT + content.lead
         self.size = offset + content.size
         self.contents.append((content, offset))
         return offset
@@ -54,12 +55,18 @@ class _Bin:
 class _Extent:
     """Memory that several arrays cover."""
 
-    __slots__ = ("first", "low", "size", "sources")
+    __slots__ = ("lead", "low", "size", "sources")
 
     def __init__(self, low: int, high: int, sources: list[int]) -> None:
-        self.low = self.first = low
+        self.low = low
         self.size = high - low
         self.sources = sources
+        # Elements are aligned in the copy as they are here, whichever of the arrays they are of.
+        self.lead = low % _ALIGNMENT
+
+    def copy_to(self, address: int) -> None:
+        """As :meth:`Source.copy_to`."""
+        libc.copy(address, self.low, self.size)
 
 
 class Packed:
@@ -108,21 +115,16 @@ class _Packing:
         for index, source in enumerate(sources):
             if data[index] is None:
                 data[index] = self._place(source)
-        self._fill()
-        blocks = [each for each in self._blocks if not isinstance(each, _Bin)]
         entries = [
             [source.kind, source.dtype, source.shape, source.order or "C", each]
             for source, each in zip(sources, data, strict=True)
         ]
-        return Packed(entries, blocks, self._copied, self._forwarded)
+        return self._packed(entries)
 
     def pack_batch(self, stacked: Source, count: int) -> Packed:
         """The table of small arrays of a kind, which were put together."""
         data = self._place(stacked, INLINE_ARRAYS_BYTES_MAX)
-        self._fill()
-        blocks = [each for each in self._blocks if not isinstance(each, _Bin)]
-        entry = [stacked.kind, stacked.dtype, stacked.shape[1:], "C", data, count]
-        return Packed([entry], blocks, self._copied, self._forwarded)
+        return self._packed([[stacked.kind, stacked.dtype, stacked.shape[1:], "C", data, count]])
 
     def _place(self, source: Source, inline_max: int = INLINE_ARRAY_BYTES - 1) -> Any:
         """Where one array goes that shares nothing with others."""
@@ -176,18 +178,18 @@ class _Packing:
         self._blocks.append(made)
         return made
 
-    def _fill(self) -> None:
-        """Allocates what is to be copied to, and copies."""
-        for place, each in enumerate(self._blocks):
-            if isinstance(each, _Bin):
-                assert self._store is not None
-                block = self._store.allocate(each.size)
-                for content, offset in each.contents:
-                    if isinstance(content, _Extent):
-                        libc.copy(block.address + offset, content.low, content.size)
-                    else:
-                        content.copy_to(block.address + offset)
-                self._blocks[place] = block
+    def _packed(self, entries: list[Any]) -> Packed:
+        """The table, once all that it says is so."""
+        blocks = [self._filled(each) if isinstance(each, _Bin) else each for each in self._blocks]
+        return Packed(entries, blocks, self._copied, self._forwarded)
+
+    def _filled(self, content: _Bin) -> Block:
+        """A block with what goes there."""
+        assert self._store is not None
+        block = self._store.allocate(content.size)
+        for each, offset in content.contents:
+            each.copy_to(block.address + offset)
+        return block
 
 
 def _overlapping(sources: list[Source]) -> list[_Extent]:

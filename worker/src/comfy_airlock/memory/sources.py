@@ -5,7 +5,7 @@ Reads arrays and copies out of them; changes none, and imports neither numpy nor
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from comfy_airlock.memory import libc
 from comfy_airlock.wire.arrays import AsTensor, LargeBytes, check_ndarray, check_tensor
@@ -28,6 +28,9 @@ class Source:
         strides: bytes from one index to the next, by axis.
         item_bytes: of an element.
     """
+
+    #: Bytes that it keeps from the next multiple of the alignment: none.
+    lead: ClassVar = 0
 
     __slots__ = ("dtype", "first", "high", "item_bytes", "kind", "low", "order", "shape", "size", "strides", "value")
 

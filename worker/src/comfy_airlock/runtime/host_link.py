@@ -30,9 +30,6 @@ HEALTH: Final = "health"
 _LATEST: Final[dict[str, Pair]] = {}
 """The pair with this worker's host. One per process, as the worker is."""
 
-_SHARING: Final[dict[str, Sharing]] = {}
-"""What this worker shares with it."""
-
 
 class HostLink:
     """The owner of the connection to the server, over which the relay leads to the host."""
@@ -76,7 +73,6 @@ class HostLink:
     def attach(self) -> None:
         """Begins to take calls."""
         _LATEST["host"] = self.pair
-        _SHARING["host"] = self.sharing
         self._streams.add(self._connection)
         self._connection.attach(self, self._connection.early)
 
@@ -218,5 +214,4 @@ def share(array: Any) -> Any:
         BadRequest: this process is no worker.
         ValueUnsupported, LimitExceeded: the array can't be shared.
     """
-    _host()
-    return _SHARING["host"].share(array, None)
+    return _host().arrays.share(array)
