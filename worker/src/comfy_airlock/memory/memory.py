@@ -200,7 +200,9 @@ class Memory:
         return block
 
     def _ask_back(self) -> bool:
-        return any([leases.reclaim() for leases in list(self._leases)])
+        """Whether anybody was asked for what it holds."""
+        asked = [leases for leases in list(self._leases) if leases.reclaim()]
+        return bool(asked)
 
     def _too_much(self, size: int, error: LimitExceeded) -> LimitExceeded:
         holders = sorted(
