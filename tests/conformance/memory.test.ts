@@ -1,13 +1,12 @@
 /** Large arrays over each way: in memory that both processes map, without a copy more than it takes, and back when it is over. */
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import { currentCall } from "../../src/client/incoming-call.ts";
-import { connect, NdArray, type RemoteIterator, Tuple } from "../../src/index.ts";
+import { NdArray, type RemoteIterator, Tuple } from "../../src/index.ts";
 import { rawElements } from "../../src/transport/scan.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
 import { collected, until } from "../support/until.ts";
-import { ModelRelay } from "./model-relay.ts";
+import { type ModelHost, openedAtModel, untilOnLine } from "./model-host.ts";
 
 const newFolder = temporaryFolders();
 const MiB = 1024 * 1024;
@@ -16,35 +15,15 @@ function arrayOf(bytes: number, fill = 1): NdArray {
   return new NdArray("tensor", "uint8", [bytes], new Uint8Array(bytes).fill(fill));
 }
 
-async function opened(line: boolean) {
-  const path = join(newFolder(), "server.sock");
-  const relay = new ModelRelay(path, { line, segments: true, window: 4 * MiB });
-  const airlock = await connect({ socket: path });
-  const pack = await airlock.open("/packs/blur");
-  relay.nodes.set("Echo", ({ value }) => value);
-  relay.nodes.set("Drop", () => null);
-  if (line) {
-    await until(async () => {
-      const before = relay.hostCalls;
-      await pack.call("Drop");
-      return relay.hostCalls === before;
-    }, "calls go over the line");
-  }
-  return {
-    relay,
-    airlock,
-    pack,
-    async [Symbol.asyncDispose]() {
-      relay[Symbol.dispose]();
-      await airlock.close();
-    },
-  };
+async function opened(line: boolean): Promise<ModelHost> {
+  const host = await openedAtModel(newFolder(), { line, segments: true, window: 4 * MiB });
+  host.relay.nodes.set("Drop", () => null);
+  if (line) await untilOnLine(host);
+  return host;
 }
 
-type World = Awaited<ReturnType<typeof opened>>;
-
 /** No block of either side's is in use. */
-async function nothingIsHeld({ relay }: World): Promise<void> {
+async function nothingIsHeld({ relay }: ModelHost): Promise<void> {
   await collected(
     () => relay.segments.blocks("host") === 0 && relay.segments.blocks("worker") === 0,
     "all blocks are free",

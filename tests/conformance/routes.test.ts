@@ -1,39 +1,15 @@
 /** Which way a host's frames go: relay or line, and how much of the relay's window they take. */
 import { describe, expect, test } from "bun:test";
-import { join } from "node:path";
-import { connect, type RemoteFunction } from "../../src/index.ts";
+import type { RemoteFunction } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
 import { collected, until } from "../support/until.ts";
-import { ModelRelay, packPeer, type RelayOptions } from "./model-relay.ts";
+import { openedAtModel, untilOnLine } from "./model-host.ts";
+import { packPeer, type RelayOptions } from "./model-relay.ts";
 
 const newFolder = temporaryFolders();
 
-async function opened(options: RelayOptions) {
-  const path = join(newFolder(), "server.sock");
-  const relay = new ModelRelay(path, options);
-  const airlock = await connect({ socket: path });
-  const pack = await airlock.open("/packs/blur");
-  relay.nodes.set("Echo", ({ value }) => value);
-  return {
-    relay,
-    airlock,
-    pack,
-    async [Symbol.asyncDispose]() {
-      relay[Symbol.dispose]();
-      await airlock.close();
-    },
-  };
-}
-
-/** Calls until one goes over the line. */
-async function onLine({ relay, pack }: Awaited<ReturnType<typeof opened>>): Promise<void> {
-  await until(async () => {
-    const before = relay.hostCalls;
-    await pack.call("Echo");
-    return relay.hostCalls === before;
-  }, "calls go over the line");
-}
+const opened = (options: RelayOptions) => openedAtModel(newFolder(), options);
 
 describe("with a line", () => {
   test("the call that starts a worker, and what is nested in it, goes over the relay, and later ones don't", async () => {
@@ -47,7 +23,7 @@ describe("with a line", () => {
     };
     expect(await pack.call("Call", { f: back })).toBe("deep");
     expect(relay.hostCalls).toBe(2);
-    await onLine(made);
+    await untilOnLine(made);
     const before = relay.hostCalls;
     expect(await pack.call("Call", { f: back })).toBe("deep");
     expect(relay.hostCalls).toBe(before);
@@ -56,7 +32,7 @@ describe("with a line", () => {
   test("calls under way get the server's reason as the worker ends, and later ones a fresh worker", async () => {
     await using made = await opened({ line: true });
     const { relay, pack } = made;
-    await onLine(made);
+    await untilOnLine(made);
     const begun = Promise.withResolvers<void>();
     relay.nodes.set("Wait", () => {
       begun.resolve();
@@ -68,7 +44,7 @@ describe("with a line", () => {
     for (const error of await Promise.all(calls)) expect(error.code).toBe("worker_died");
     expect(relay.asked.filter(([method]) => method === "ending")).toEqual([["ending", { pack: 5, line: 1 }]]);
     expect(await pack.call("Echo", { value: 2 })).toBe(2);
-    await onLine(made);
+    await untilOnLine(made);
   });
 
   test("a call of which nothing was sent goes to the next worker, written anew; one that was begun does not", async () => {
@@ -90,7 +66,7 @@ describe("with a line", () => {
   test("nobody is asked why a line ended on which nothing was under way", async () => {
     await using made = await opened({ line: true });
     const { relay, pack } = made;
-    await onLine(made);
+    await untilOnLine(made);
     const ended = Promise.withResolvers<void>();
     pack.onWorkerEnded(() => ended.resolve());
     relay.endWorker();
@@ -102,7 +78,7 @@ describe("with a line", () => {
   test("a line that the server wants left takes no more calls, and the server hears when those on it are over", async () => {
     await using made = await opened({ line: true });
     const { relay, pack } = made;
-    await onLine(made);
+    await untilOnLine(made);
     const { promise: held, resolve: letGo } = Promise.withResolvers<string>();
     const begun = Promise.withResolvers<void>();
     relay.nodes.set("Wait", async ({ f }) => {
@@ -126,31 +102,31 @@ describe("with a line", () => {
   test("a line that was left is used again when the server says so", async () => {
     await using made = await opened({ line: true });
     const { relay } = made;
-    await onLine(made);
+    await untilOnLine(made);
     relay.tellHost("leave_line", { pack: packPeer, line: 1 });
     await until(() => relay.asked.length > 1, "it is left");
     relay.tellHost("use_line", { pack: packPeer, line: 1 });
-    await onLine(made);
+    await untilOnLine(made);
   });
 
   test("a worker that ends after its line was left takes none of the calls along that were made since", async () => {
     await using made = await opened({ line: true });
     const { relay, pack } = made;
-    await onLine(made);
+    await untilOnLine(made);
     relay.tellHost("leave_line", { pack: packPeer, line: 1 });
     await until(() => relay.asked.length > 1, "it is left");
     relay.endWorker();
     const f = () => "still here";
     relay.nodes.set("Call", async ({ f }) => await (f as RemoteFunction)());
     expect(await pack.call("Call", { f })).toBe("still here");
-    await onLine(made);
+    await untilOnLine(made);
     expect(relay.asked.filter(([method]) => method === "ending")).toEqual([]);
   });
 
   test("what a worker held whose line was left is let go when it ends, and nothing else", async () => {
     await using made = await opened({ line: true });
     const { relay, pack } = made;
-    await onLine(made);
+    await untilOnLine(made);
     const held: unknown[] = [];
     relay.nodes.set("Hold", ({ f }) => held.push(f));
     const kept = await (async () => {
@@ -171,7 +147,7 @@ describe("with a line", () => {
   test("a pack that this host has closed says so to calls under way", async () => {
     await using made = await opened({ line: true });
     const { relay, pack } = made;
-    await onLine(made);
+    await untilOnLine(made);
     const begun = Promise.withResolvers<void>();
     relay.nodes.set("Wait", () => {
       begun.resolve();
@@ -187,7 +163,7 @@ describe("with a line", () => {
 
   test("closing the connection ends lines and the calls on them", async () => {
     await using made = await opened({ line: true });
-    await onLine(made);
+    await untilOnLine(made);
     made.relay.nodes.set("Wait", () => new Promise(() => undefined));
     const call = rejectionOf(made.pack.call("Wait"));
     await made.airlock.close();

@@ -1,9 +1,7 @@
 /**
  * A host with a pack open, over each transport: what the cases run on.
  */
-import { join } from "node:path";
 import { Channel } from "../../src/client/channel.ts";
-import { connect } from "../../src/client/client.ts";
 import type { Outlet } from "../../src/client/outlet.ts";
 import { Pack } from "../../src/client/pack.ts";
 import { PackPeer } from "../../src/client/pack-peer.ts";
@@ -12,8 +10,8 @@ import { systemClock } from "../../src/transport/clock.ts";
 import type { Frame } from "../../src/transport/frame.ts";
 import { defaultLimits } from "../../src/transport/limits.ts";
 import { openedAs } from "../support/peers.ts";
-import { until } from "../support/until.ts";
-import { hostPeer, ModelRelay, packPeer, type RelayOptions } from "./model-relay.ts";
+import { openedAtModel, untilOnLine } from "./model-host.ts";
+import { hostPeer, packPeer, type RelayOptions } from "./model-relay.ts";
 import { type Nodes, TestWorker } from "./worker.ts";
 
 export interface World extends AsyncDisposable {
@@ -74,31 +72,17 @@ function queueTo(receive: (frame: Frame) => void): Outlet {
 /** A model of the relay behind a real socket; with lines, a socket pair to the worker. */
 export function overRelay(options: RelayOptions): OpenWorld {
   return async (folder) => {
-    const model = new ModelRelay(join(folder, "server.sock"), options);
-    const airlock = await connect({ socket: join(folder, "server.sock") });
-    const pack = await airlock.open("/packs/blur");
-    if (options.line) await startOnLine(model, pack);
+    const host = await openedAtModel(folder, options);
+    if (options.line) await untilOnLine(host);
+    const { relay, pack } = host;
     return {
       pack,
-      nodes: model.nodes,
+      nodes: relay.nodes,
       get worker() {
-        return model.worker;
+        return relay.worker;
       },
-      endWorker: () => model.endWorker(),
-      async [Symbol.asyncDispose]() {
-        model[Symbol.dispose]();
-        await airlock.close();
-      },
+      endWorker: () => relay.endWorker(),
+      [Symbol.asyncDispose]: () => host[Symbol.asyncDispose](),
     };
   };
-}
-
-/** The first call goes over the relay, as no worker runs. Others follow until one doesn't. */
-async function startOnLine(model: ModelRelay, pack: Pack): Promise<void> {
-  model.nodes.set("Start", () => null);
-  await until(async () => {
-    const before = model.hostCalls;
-    await pack.call("Start");
-    return model.hostCalls === before;
-  }, "calls go over the line");
 }
