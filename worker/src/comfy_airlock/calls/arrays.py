@@ -10,8 +10,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
+from comfy_airlock.wire.array_table import ArrayRun, ManyArrays
 from comfy_airlock.wire.arrays import LargeBytes, is_array_type
-from comfy_airlock.wire.codec import ArrayRun, ManyArrays
 from comfy_airlock.wire.frame import ATTACHMENT
 from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import INLINE_ARRAY_BYTES

@@ -15,6 +15,7 @@ import msgpack
 from msgpack import unpackb
 
 from comfy_airlock.wire import arrays, exceptions, extensions, standard_types
+from comfy_airlock.wire.array_table import ArrayRun, ArrayTable, ManyArrays, array_at
 from comfy_airlock.wire.errors import AirlockError, ReferenceGone, ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import EXCEPTIONS_DEEP_MAX, VALUE_EXTENSIONS_DEEP_MAX
@@ -43,67 +44,6 @@ class ReferenceTable(Protocol):
 
     def restore(self, reference: Reference, /) -> Any:
         """The object, or a stand-in for it."""
-
-
-class ArrayTable(Protocol):
-    """Arrays of a message, which its value names by their places in a table before it."""
-
-    @property
-    def noted(self) -> object:
-        """True in a condition where :meth:`take` may have something."""
-
-    def note(self, value: Any, /) -> int:
-        """The place of an array in the message that this thread encodes.
-
-        Raises:
-            ManyArrays: there are so many that it pays to look for lists of them.
-        """
-        ...
-
-    def take(self) -> list[Any] | None:
-        """What this thread has noted since it asked last."""
-        ...
-
-    def allow_many(self, noted: list[Any] | None = None, /) -> None:
-        """Has :meth:`note` take any number, until what was noted is taken.
-
-        Args:
-            noted: what this thread has noted already.
-        """
-
-    def rewrite(self, value: Any, /) -> Any:
-        """The value with large bytes marked as arrays, and lists of arrays as runs, whose arrays are noted.
-
-        The value itself where it has neither.
-        """
-
-    def to_entries(self, noted: list[Any], /) -> list[Any]:
-        """The table for what was noted. It names blocks that count as sent from now on."""
-        ...
-
-    def from_entries(self, entries: Any, body: LadenBody, /) -> list[Any]:
-        """The arrays that a table stands for."""
-        ...
-
-    def check(self, value: Any, /) -> None:
-        """Raises ValueUnsupported for an array that can't cross."""
-
-    def revert(self) -> None:
-        """What this thread has noted, and what of it counts as sent, will not be sent."""
-
-
-class ManyArrays(Exception):
-    """A message has so many arrays that it is encoded anew, with lists of them in one."""
-
-
-class ArrayRun:
-    """Stands for a list of arrays that follow one another in a message's table."""
-
-    __slots__ = ("count", "first")
-
-    def __init__(self, first: int, count: int) -> None:
-        self.first = first
-        self.count = count
 
 
 #: First bytes of extensions by their payload's length, where that is all that they tell.
@@ -445,7 +385,7 @@ class Codec:
         # A place, or a first one and a count, take so few bytes; the parts of an array begin with a text.
         if len(payload) > _PLACE_BYTES_MAX or payload[:1] == _PARTS_HEAD:
             return arrays.rebuild(self._items(payload, depth))
-        return _array_at(self._decoded.get(get_ident(), []), unpackb(payload))
+        return array_at(self._decoded.get(get_ident(), []), unpackb(payload))
 
     def _items(self, payload: bytes, depth: int) -> list[Any]:
         if depth > VALUE_EXTENSIONS_DEEP_MAX:
@@ -502,17 +442,6 @@ def _extension_head(code: int, length: int) -> bytes:
     if length < 0x100:
         return bytes([_EXTENSION_FIRST, length, code])
     return _MEDIUM_HEAD.pack(0xC8, length, code) if length < 0x10000 else _LONG_HEAD.pack(0xC9, length, code)
-
-
-def _array_at(decoded: list[Any], place: Any) -> Any:
-    """The array at a place of a message's table, or the list of those from one on."""
-    if type(place) is int and 0 <= place < len(decoded):
-        return decoded[place]
-    if isinstance(place, list) and len(place) == 2 and all(type(each) is int and each >= 0 for each in place):
-        first, count = place
-        if first + count <= len(decoded):
-            return decoded[first : first + count]
-    raise ValueInvalid(f"array {place!r} is named, and the message has {len(decoded)}")
 
 
 def _only_value(unpacker: Any, length: int) -> Any:
