@@ -405,7 +405,7 @@ def test_events_arrive_in_order(pack: Pack) -> None:
 
 
 def test_events_that_nobody_gets_to_are_dropped_and_nothing_else(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comfy_airlock.calls.pair.EVENT_BYTES_MAX", 100_000)
+    monkeypatch.setattr("comfy_airlock.calls.event_handlers.EVENT_BYTES_MAX", 100_000)
     told: list[int] = []
     gate = threading.Event()
 

@@ -300,7 +300,7 @@ def test_what_would_only_be_queued_is_left_to_the_kernel(side: Side, monkeypatch
 
 
 def test_flood_of_events_without_a_body_is_dropped_too(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comfy_airlock.calls.pair.EVENT_BYTES_MAX", 1000)
+    monkeypatch.setattr("comfy_airlock.calls.event_handlers.EVENT_BYTES_MAX", 1000)
     waiting: list[object] = []
     for _ in range(1000):
         side.pair.received(Frame(frames.EVENT, 1, 0, b""), waiting.append)

@@ -14,6 +14,7 @@ from typing import Any, cast
 from comfy_airlock.calls.arrays import Arrays
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.deadline import CallTimeout, Deadline
+from comfy_airlock.calls.event_handlers import EventHandler, EventHandlers
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.load import Load
 from comfy_airlock.calls.objects import Objects
@@ -25,16 +26,12 @@ from comfy_airlock.calls.waiting import LoopWaiter, OnProgress, Outcome, ThreadW
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
-from comfy_airlock.wire.frame import EVENT, HEADER_BYTES, RECLAIM, RELEASE, RETURN, Body, Frame
+from comfy_airlock.wire.frame import EVENT, RECLAIM, RELEASE, RETURN, Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall, Source
 from comfy_airlock.wire.laden import LadenBody
-from comfy_airlock.wire.limits import EVENT_BYTES_MAX
-from comfy_airlock.wire.optional import standard
 
 Route = tuple[Channel, int]
 """A channel, and whom its frames are addressed to."""
-
-EventHandler = Callable[[Any], object]
 
 
 class Pair:
@@ -44,6 +41,7 @@ class Pair:
         name: what it is called in errors: the pack's name.
         call_timeout: the time that calls to it have; on the relay the server keeps it.
         codec: for values between the two, objects by reference among them.
+        events: who handles the other side's.
         on_released: told when objects of the other side's are not held any more.
     """
 
@@ -81,9 +79,7 @@ class Pair:
         self.codec = Codec(references=self.references, arrays=self.arrays)
         methods = {**Objects(self.references).methods, **(methods or {})}
         self.service = Service(self.codec, self, methods, pack, inference)
-        self._handlers: dict[str, EventHandler] = {}
-        self._event_bytes = 0
-        self._drops_events = False
+        self.events = EventHandlers(self._decoded)
 
     def call(
         self,
@@ -287,10 +283,7 @@ class Pair:
 
     def on(self, name: str, handler: EventHandler | None) -> None:
         """Has events of this name handled, each with its value; None ends that."""
-        if handler is None:
-            self._handlers.pop(name, None)
-        else:
-            self._handlers[name] = handler
+        self.events.on(name, handler)
 
     def end(self) -> None:
         """The other process is gone, or another is in its place: what either held of the other is no more."""
@@ -303,10 +296,6 @@ class Pair:
         if self.on_released is not None:
             self.on_released()
 
-    def hear_as(self, other: Pair) -> None:
-        """Has events handled by the handlers of another pair."""
-        self._handlers = other._handlers
-
     def received(self, frame: Frame, later: Callable[[Callable[[], None]], None], *, is_direct: bool = True) -> None:
         """Takes a frame that is no call and no answer that somebody waits for.
 
@@ -318,7 +307,8 @@ class Pair:
             ProtocolError: it says what the other side can't say.
         """
         if frame.kind == EVENT:
-            self._happened(frame, later)
+            if not self.events.take(frame, self.name, later):
+                self.drop(frame)
         elif frame.kind == RELEASE:
             self._released(frame)
         elif frame.kind == RETURN:
@@ -333,18 +323,6 @@ class Pair:
         if frame.has_references:
             self._decoded(frame)
 
-    def _happened(self, frame: Frame, later: Callable[[Callable[[], None]], None]) -> None:
-        if self._event_bytes < EVENT_BYTES_MAX:
-            # With the header: of those without a body there are to be no more.
-            self._event_bytes += HEADER_BYTES + len(frame.body)
-            later(lambda: self._handle(frame))
-            return
-        self.drop(frame)
-        if not self._drops_events:
-            self._drops_events = True
-            said = "events are dropped: %d bytes of them wait for their handlers; peer %s"
-            standard("logging").getLogger("comfy_airlock").warning(said, self._event_bytes, self.name)
-
     def _released(self, frame: Frame) -> None:
         numbers = self._decoded(frame)
         if not (isinstance(numbers, list) and all(type(each) is int for each in numbers)):
@@ -357,20 +335,6 @@ class Pair:
         # Off the thread that reads: what is released may be garbage, and its finalizer may do anything.
         undecoded = self.references.undecoded
         process_releases.defer(partial(undecoded.are_gone, undecoded.last), release)
-
-    def _handle(self, frame: Frame) -> None:
-        self._event_bytes -= HEADER_BYTES + len(frame.body)
-        self._drops_events = False
-        event = self._decoded(frame)
-        if not (isinstance(event, list) and len(event) == 2 and isinstance(event[0], str)):
-            return
-        handler = self._handlers.get(event[0])
-        if handler is None:
-            return
-        try:
-            handler(event[1])
-        except Exception:  # noqa: BLE001 - a handler may do anything, and nobody waits for what it does.
-            standard("logging").getLogger("comfy_airlock").exception("a handler of event %r failed", event[0])
 
     def _decoded(self, frame: Frame) -> Any:
         try:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from comfy_airlock.calls.pair import EventHandler, Pair
+from comfy_airlock.calls.event_handlers import EventHandler
+from comfy_airlock.calls.pair import Pair
 from comfy_airlock.calls.waiting import OnProgress
 from comfy_airlock.host.lines import Lines
 from comfy_airlock.host.pool import PackWorkers, Pools

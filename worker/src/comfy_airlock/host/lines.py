@@ -90,7 +90,7 @@ class PackLink:
     def hear_as(self, other: PackLink) -> None:
         """Has events handled as those of another worker of the pack are, and in one order with them."""
         self._events = other._events
-        self.pair.hear_as(other.pair)
+        self.pair.events.share(other.pair.events)
 
     @property
     def _said_name(self) -> str:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.deadline import CallTimeout, Deadline
-from comfy_airlock.calls.pair import EventHandler, Pair
+from comfy_airlock.calls.event_handlers import EventHandler
+from comfy_airlock.calls.pair import Pair
 from comfy_airlock.calls.remote import Remote, handle_of
 from comfy_airlock.calls.waiting import OnProgress
 from comfy_airlock.host.lines import Lines, PackLink
