@@ -21,11 +21,12 @@ from comfy_airlock.runtime.main import Worker
 from comfy_airlock.runtime.node_pack import NodePack
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import connection
-from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
+from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.frame import Frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.recipients import PendingCall, fail_all
 from memory_link import MemoryLink
 
 FOLDER = Path(__file__).resolve().parents[2] / "packs" / "calls"

@@ -19,7 +19,6 @@ import pytest
 
 from comfy_airlock import Airlock, Pack, Progress, connect
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import PendingCall
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import Connection
 from comfy_airlock.wire.errors import (
@@ -36,6 +35,7 @@ from comfy_airlock.wire.errors import (
 )
 from comfy_airlock.wire.frame import Frame, build_frame, unpack_header
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.recipients import PendingCall
 from scripted_server import OPENED, WELCOME, Peer, ScriptedServer, pair_of
 
 SECONDS_MAX = 20

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from comfy_airlock.calls.pair import Pair
 from comfy_airlock.calls.references import References
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
+from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
 from comfy_airlock.wire.frame import Body, Cargo, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.recipients import PendingCall, fail_all
 from comfy_airlock.wire.reference import Reference
 from comfy_airlock.wire.sending import Sender
 

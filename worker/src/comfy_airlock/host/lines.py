@@ -21,7 +21,7 @@ from comfy_airlock.calls.waiting import Outcome
 from comfy_airlock.host.collector import Collector
 from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
+from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.descriptor_lane import LINE
 from comfy_airlock.wire.errors import AirlockError, Disconnected
@@ -30,6 +30,7 @@ from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.limits import GRACE_SECONDS
 from comfy_airlock.wire.optional import standard
+from comfy_airlock.wire.recipients import PendingCall, fail_all
 
 _KEEPER_NAME: Final = "airlock-line"
 

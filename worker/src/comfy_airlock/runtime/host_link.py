@@ -15,7 +15,7 @@ from comfy_airlock.calls.sharing import Sharing
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel, PendingCall, fail_all
+from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
 from comfy_airlock.wire.descriptor_lane import LINE
 from comfy_airlock.wire.errors import AirlockError, BadRequest
@@ -23,6 +23,7 @@ from comfy_airlock.wire.event_names import check_event_name
 from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.optional import standard
+from comfy_airlock.wire.recipients import PendingCall, fail_all
 
 HEALTH: Final = "health"
 """The method by which the server asks how this worker is."""

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 from comfy_airlock.wire.aside import Aside
 from comfy_airlock.wire.codec import Codec
@@ -37,9 +37,10 @@ from comfy_airlock.wire.frame import (
     unpack_header,
 )
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Lead, Waiting
+from comfy_airlock.wire.lead import Lead
 from comfy_airlock.wire.limits import CALLS_MAX, FRAME_BYTES_MAX, INCOMING_BYTES_MAX, INCOMING_BYTES_READ_ON
 from comfy_airlock.wire.receiving import Receiver
+from comfy_airlock.wire.recipients import Owner, PendingCall, WaitingThread
 from comfy_airlock.wire.sending import Sender, Torn
 
 _NUMBER_MAX: Final = 0xFFFF_FFFF
@@ -48,62 +49,8 @@ _BYTES_COUNTED_MIN: Final = 1024
 """Bytes of a call below which they are not counted: there are no more than CALLS_MAX of those."""
 
 
-class PendingCall(Protocol):
-    """Somebody who waits for an answer. Called on the thread that reads, which must not be kept."""
-
-    def answered(self, frame: Frame, /) -> None: ...
-
-    def progressed(self, frame: Frame, /) -> None: ...
-
-    def nested(self, call: IncomingCall, /) -> None:
-        """The callee calls back: to be carried out by whoever waits."""
-
-    def failed(self, error: AirlockError, /) -> None: ...
-
-
-class WaitingThread(PendingCall, Waiting, Protocol):
-    """A thread that waits for its answer, and reads for it."""
-
-    number: int
-
-
-class Owner(Protocol):
-    """Whose channel it is. Called on the thread that reads, which must not be kept."""
-
-    def called(self, call: IncomingCall, /) -> None:
-        """The other side calls, and not for a call of ours."""
-
-    def laden(self, frame: Frame, /) -> Body:
-        """The body of a frame with references, arrays or attachments, as whoever owns those wants it.
-
-        Called before it is handed on.
-
-        Raises:
-            AirlockError: it names what the other side can't name. The channel ends.
-        """
-        ...
-
-    def gave_up(self) -> None:
-        """A call was given up whose answer the other side owes, on a direct channel. Called on any thread."""
-
-    def received(self, frame: Frame, /) -> None:
-        """A frame of another kind: an event, a release, news of the server's; or what nobody looks at, with references.
-
-        Called on the thread that reads; for a call that was not decoded, on the one that answers it.
-        """
-
-    def ended(self, reason: AirlockError, unanswered: list[PendingCall], /) -> None:
-        """The channel ended. Comes once, and last; the calls are the owner's to fail."""
-
-
 class Unsent(Disconnected):
     """The channel had ended before anything of a message was sent: the message may go another way."""
-
-
-def fail_all(unanswered: list[PendingCall], reason: AirlockError) -> None:
-    """Fails calls that no answer will come to."""
-    for call in unanswered:
-        call.failed(reason.fresh())
 
 
 def _nobody_called(call: IncomingCall) -> None:
