@@ -94,7 +94,6 @@ export class Pair implements Recipient {
   /** Has calls go over a line from now on, or over the relay. */
   useLine(line: Channel | undefined): void {
     this.#line = line;
-    if (line !== undefined) this.leases?.lineBegan();
   }
 
   /**

@@ -206,15 +206,19 @@ export class Segments {
   }
 
   /**
-   * Passes a worker what was shared with its place before it was there: over its line, messages come past the server. What
-   * doesn't go on the lane any more fails the call that names it.
+   * Passes a worker what was shared with its place before it was there: over a line, messages come past the server.
+   *
+   * @returns false where it can't take all of that now: it is to get no line, as its host would name the rest there. On
+   * the relay each segment is passed with the frame that names it.
    */
-  passShared(worker: Session): void {
-    for (const segment of this.#all.values()) {
-      const { pack } = worker;
-      const isShared = pack !== undefined && segment.sharedWith.has(pack.peer) && segment.host === pack.host;
-      if (isShared && pack.audience === segment.audience && worker.takesSegments) this.pass(segment, worker);
-    }
+  passShared(worker: Session): boolean {
+    const { pack } = worker;
+    if (pack === undefined || !worker.takesSegments) return true;
+    return [...this.#all.values()]
+      .filter(({ host, audience, sharedWith }) => {
+        return host === pack.host && audience === pack.audience && sharedWith.has(pack.peer);
+      })
+      .every((segment) => this.pass(segment, worker));
   }
 
   /** A peer has closed its copy; with the owner, or the host where the owner has ended, the segment goes for all. */

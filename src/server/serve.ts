@@ -291,8 +291,7 @@ class RunningServer implements Server {
       callsOf: (worker) => router.callsOf(worker),
       ownedBy: (worker) => this.#segments.ownedBy(worker),
       joinByLine: (host, worker, peer, number) => {
-        this.#segments.passShared(worker);
-        return Line.join(libc, host, worker, peer, number);
+        return this.#segments.passShared(worker) ? Line.join(libc, host, worker, peer, number) : undefined;
       },
       pssOf: (pid) => pssOf(systemKernel, pid),
       stampOf,

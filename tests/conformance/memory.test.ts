@@ -7,6 +7,7 @@ import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
 import { collected, until } from "../support/until.ts";
 import { type ModelHost, openedAtModel, untilOnLine } from "./model-host.ts";
+import { packPeer } from "./model-relay.ts";
 
 const newFolder = temporaryFolders();
 const MiB = 1024 * 1024;
@@ -387,5 +388,66 @@ describe.each([
     const aborted = pack.call("Drop", { value: arrayOf(MiB) }, { signal: AbortSignal.abort(new Error("no")) });
     await aborted.catch(() => undefined);
     expect(relay.segments.blocks("host")).toBe(0);
+  });
+});
+
+describe("what a host names over a line, the worker there has", () => {
+  const first = ({ value }: Record<string, unknown>) => (value as NdArray).data[0];
+  const shares = ({ relay }: ModelHost) =>
+    relay.segments.asked.filter(([, method]) => method === "share_segment").length;
+
+  test("where it was shared before there was a worker, and named to none", async () => {
+    await using host = await openedAtModel(newFolder(), { line: true, segments: true });
+    const { relay, pack } = host;
+    relay.nodes.set("First", first);
+    const controller = new AbortController();
+    const aborted = pack.call("First", { value: arrayOf(2 * MiB) }, { signal: controller.signal });
+    controller.abort();
+    await aborted.catch(() => undefined);
+    await until(() => shares(host) === 1 && relay.segments.blocks("host") === 0, "it was placed in vain");
+    expect(relay.hostCalls).toBe(0);
+    await untilOnLine(host);
+    expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
+    expect([relay.segments.numbers.length, shares(host)]).toEqual([1, 1]);
+  });
+
+  test("where its line was left and is used again", async () => {
+    await using host = await opened(true);
+    const { relay, pack } = host;
+    relay.nodes.set("First", first);
+    expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
+    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+    await until(() => relay.asked.some(([method]) => method === "left_line"), "it is left");
+    relay.tellHost("use_line", { pack: packPeer, line: 1 });
+    await untilOnLine(host);
+    expect(await pack.call("First", { value: arrayOf(2 * MiB, 4) })).toBe(4);
+    expect(shares(host)).toBe(1);
+  });
+
+  test("where its line was left, and it is the worker that came after that", async () => {
+    await using host = await opened(true);
+    const { relay, pack } = host;
+    relay.nodes.set("First", first);
+    expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
+    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+    await until(() => relay.asked.some(([method]) => method === "left_line"), "it is left");
+    relay.endWorker();
+    await untilOnLine(host);
+    for (const fill of [4, 5]) expect(await pack.call("First", { value: arrayOf(2 * MiB, fill) })).toBe(fill);
+    expect(relay.segments.numbers).toHaveLength(1);
+  });
+
+  test("where the worker before it died", async () => {
+    await using host = await opened(true);
+    const { relay, pack } = host;
+    relay.nodes.set("First", first);
+    expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
+    const ended = Promise.withResolvers<void>();
+    pack.onWorkerEnded(() => ended.resolve());
+    relay.endWorker();
+    await ended.promise;
+    await untilOnLine(host);
+    expect(await pack.call("First", { value: arrayOf(2 * MiB, 4) })).toBe(4);
+    expect(relay.segments.numbers).toHaveLength(1);
   });
 });

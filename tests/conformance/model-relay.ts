@@ -298,7 +298,7 @@ export class ModelRelay implements Disposable {
     const worker = new TestWorker(hostPeer, outlet, this.nodes, memory);
     const running = { number, worker, lane, ended: Promise.withResolvers<void>() };
     this.#running = running;
-    this.segments.workerRuns = true;
+    this.segments.workerStarted();
     this.#workers.push(running);
     this.#joinByLine(worker, number);
     return running;
@@ -320,6 +320,7 @@ export class ModelRelay implements Disposable {
     if (running === undefined) return;
     this.#running = undefined;
     running.worker.end();
+    running.lane.close();
     if (this.#unread !== undefined) this.#libc.close(this.#unread);
     this.#unread = undefined;
     running.ended.resolve();

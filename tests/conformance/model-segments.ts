@@ -35,6 +35,12 @@ export class TableLane {
   get size(): number {
     return this.#passed.size;
   }
+
+  /** Its process is gone. */
+  close(): void {
+    for (const descriptor of this.#passed.values()) closeSync(descriptor);
+    this.#passed.clear();
+  }
 }
 
 interface ModelSegment {
@@ -42,6 +48,8 @@ interface ModelSegment {
   readonly descriptor: number;
   readonly bytes: number;
   isSealed: boolean;
+  /** Its owner has ended: it is the host's to drop. */
+  isOrphan: boolean;
   /** Who may be named its blocks; a worker's successors too. */
   readonly shared: Set<Side>;
   /** Who has a copy. */
@@ -76,7 +84,7 @@ export class ModelSegments {
     const known = this.#segments.get(segment);
     if (method === "drop_segment") {
       known?.passed.delete(from);
-      if (known !== undefined && (known.owner === from || known.passed.size === 0)) this.#drop(segment, known);
+      if (known?.owner === from || (known?.isOrphan && from === "host")) this.#drop(segment, known);
       return { value: null };
     }
     if (known === undefined) throw new AirlockError("unauthorized", `there is no segment ${segment}`);
@@ -97,6 +105,7 @@ export class ModelSegments {
       descriptor,
       bytes,
       isSealed: false,
+      isOrphan: false,
       shared: new Set([owner]),
       passed: new Set([owner]),
     });
@@ -163,11 +172,20 @@ export class ModelSegments {
     return [...this.#segments.keys()];
   }
 
+  /** A worker runs, and is passed what was shared with its place before: it may be named that over a line. */
+  workerStarted(): void {
+    this.workerRuns = true;
+    for (const [number, segment] of this.#segments) {
+      if (this.workerTakesThem && segment.shared.has("worker")) this.#passOnce(number, segment, "worker");
+    }
+  }
+
   /** The worker is gone: its segments stay as long as the host was passed them. */
   workerEnded(): void {
     this.workerRuns = false;
     for (const [number, segment] of this.#segments) {
       segment.passed.delete("worker");
+      segment.isOrphan ||= segment.owner === "worker";
       if (segment.passed.size === 0) this.#drop(number, segment);
     }
   }

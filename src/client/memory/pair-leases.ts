@@ -98,14 +98,6 @@ export class PairLeases {
     await settled;
   }
 
-  /**
-   * There is a line to the other one. What was shared before it was there is passed to it when a frame names it, which the
-   * server sees on the relay alone: it is shared anew.
-   */
-  lineBegan(): void {
-    this.#shared = new Map();
-  }
-
   /** The server says that the other one can't be passed segments: arrays stand in their messages from now on. */
   refuse(): void {
     this.#isRefused = true;
@@ -203,6 +195,8 @@ export class PairLeases {
    */
   replaced(waiting: readonly Placed[]): void {
     this.#forget();
+    // The server remembers what was shared, and for whom: the next one's pack may have another audience.
+    this.#shared = new Map();
     this.#hand(waiting, this);
   }
 

@@ -247,6 +247,51 @@ describe("sharing a segment", () => {
   });
 });
 
+describe("a worker is passed at its start", () => {
+  test("what was shared with its place, while another one was there or none, and nothing else", () => {
+    const { segments, host, one, two, worker, gone, startWorker, sealed } = newScene();
+    const [before, meanwhile, others, unsaid] = [sealed(host), sealed(host), sealed(host), sealed(host)];
+    segments.share(host.session, before, one.peer);
+    gone(worker);
+    one.worker = undefined;
+    segments.share(host.session, meanwhile, one.peer);
+    segments.share(host.session, others, two.peer);
+    const next = startWorker(one, sharingWorkerHello);
+    next.lane.take();
+    expect(segments.passShared(next.session)).toBe(true);
+    expect(next.lane.take()).toEqual([before, meanwhile]);
+    expect(segmentOf(segments, unsaid).holders.has(next.session)).toBe(false);
+    expect([segments.passShared(next.session), next.lane.take()]).toEqual([true, []]);
+  });
+
+  test("nothing of another audience than its pack has by then", () => {
+    const { segments, host, one, worker, gone, startWorker, sealed } = newScene();
+    segments.share(host.session, sealed(host), one.peer);
+    gone(worker);
+    one.audience = one.peer;
+    const next = startWorker(one, sharingWorkerHello);
+    next.lane.take();
+    expect([segments.passShared(next.session), next.lane.take()]).toEqual([true, []]);
+  });
+
+  test("not all of it where its lane is full, which is told", () => {
+    const { segments, host, one, worker, gone, startWorker, sealed } = newScene();
+    segments.share(host.session, sealed(host), one.peer);
+    gone(worker);
+    const next = startWorker(one, sharingWorkerHello);
+    next.lane.take();
+    next.lane.isFull = true;
+    expect(segments.passShared(next.session)).toBe(false);
+  });
+
+  test("nothing where it takes none", () => {
+    const { segments, host, one, worker, gone, startWorker, sealed } = newScene();
+    segments.share(host.session, sealed(host), one.peer);
+    gone(worker);
+    expect(segments.passShared(startWorker(one, workerHello).session)).toBe(true);
+  });
+});
+
 describe("a segment goes", () => {
   test("for all when its owner drops it, and those that have it are told", () => {
     const { segments, maker, host, one, two, worker, other, sealed } = newScene();
