@@ -93,17 +93,18 @@ export const memorySchema = v.object({
 });
 export type MemoryReport = v.InferOutput<typeof memorySchema>;
 
+/** Keys and values that somebody else checks. (valibot's own records take lists as well.) */
+const table = v.custom<Record<string, unknown>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Map),
+  "must be a table",
+);
+
 /** Parameters of each control method, as the keyword arguments of a call to peer 0. */
 export const controlParameters = {
   open: v.strictObject({
     folder: text(4096),
     /** In place of a file in the folder, with the keys of a pyisolate.yaml. */
-    manifest: v.exactOptional(
-      v.pipe(
-        v.record(v.string(), v.unknown()),
-        v.check((table) => !Array.isArray(table), "must be a table"),
-      ),
-    ),
+    manifest: v.exactOptional(table),
     entry: v.exactOptional(entrySchema),
   }),
   prepare: v.strictObject({ pack: u32 }),
