@@ -1,6 +1,6 @@
 """Runs the host on whatever `pyisolate` is, and prints what came of it as JSON: one line, the last.
 
-    python main.py VENVS PACKS [--without-torch]
+python main.py VENVS PACKS [--without-torch]
 """
 
 import asyncio
@@ -9,12 +9,12 @@ import os
 import sys
 
 import pyisolate
+import torch
 from shaped.adapter import Grid, Model, ShapedAdapter
 from shaped.extension import NodeExtension
 from shaped.prompts import Prompts, execute
 from shaped.services import Folders, Models, ProgressBar
 
-HAS_TORCH = "--without-torch" not in sys.argv
 os.environ["SHAPED_INHERITED"] = "from the host"
 
 
@@ -25,7 +25,7 @@ def config(packs, name, **more):
         "isolated": True,
         "dependencies": [],
         "apis": ShapedAdapter().provide_rpc_services(),
-        "share_torch": HAS_TORCH,
+        "share_torch": True,
         "share_cuda_ipc": False,
         "sandbox_mode": pyisolate.SandboxMode.DISABLED,
         "env": {"SHAPED_GIVEN": "given"},
@@ -44,18 +44,14 @@ async def discover(extension):
 
 
 def ones(*shape):
-    if HAS_TORCH:
-        import torch
-
-        return torch.ones(shape)
-    return 1.0
+    return torch.ones(shape)
 
 
 def plain(value):
     return [type(value).__name__, list(value.shape), value.tolist()] if hasattr(value, "tolist") else value
 
 
-def run(venvs, packs):
+def run(venvs, packs):  # noqa: C901 - one scene after the other, on one set of extensions.
     results = {}
     pyisolate.register_adapter(ShapedAdapter())
     manager = pyisolate.ExtensionManager(NodeExtension, {"venv_root_path": venvs})

@@ -23,7 +23,11 @@ class ShapedAdapter(IsolationAdapter):
 
     def get_path_config(self, module_path: str):
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        return {"preferred_root": root, "additional_paths": [os.path.join(root, "shaped")], "filtered_subdirs": ["shaped"]}
+        return {
+            "preferred_root": root,
+            "additional_paths": [os.path.join(root, "shaped")],
+            "filtered_subdirs": ["shaped"],
+        }
 
     def setup_child_environment(self, snapshot):
         os.environ["SHAPED_ROOT"] = str(snapshot.get("preferred_root"))

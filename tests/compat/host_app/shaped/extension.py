@@ -40,7 +40,12 @@ class NodeExtension(ExtensionBase):
         cls = self.nodes[name]
         if hasattr(cls, "define_schema"):
             return {"is_v3": True, **cls.define_schema()}
-        return {"is_v3": False, "inputs": cls.INPUT_TYPES(), "outputs": list(cls.RETURN_TYPES), "function": cls.FUNCTION}
+        return {
+            "is_v3": False,
+            "inputs": cls.INPUT_TYPES(),
+            "outputs": list(cls.RETURN_TYPES),
+            "function": cls.FUNCTION,
+        }
 
     async def look_around(self):
         return {

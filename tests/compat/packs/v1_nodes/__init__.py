@@ -87,7 +87,7 @@ class Transpose:
         return {"required": {"grid": ["GRID"]}}
 
     def transpose(self, grid):
-        return (Grid([list(row) for row in zip(*grid.cells)]),)
+        return (Grid([list(row) for row in zip(*grid.cells, strict=True)]),)
 
 
 class Steps:
@@ -132,6 +132,5 @@ class Fail:
 
 
 NODE_CLASS_MAPPINGS = {
-    each.__name__: each
-    for each in (Invert, ApplyModel, Count, MakeSecret, ReadSecret, Transpose, Steps, Ask, Fail)
+    each.__name__: each for each in (Invert, ApplyModel, Count, MakeSecret, ReadSecret, Transpose, Steps, Ask, Fail)
 }
