@@ -189,6 +189,8 @@ class AsyncRPC:
         """The worker is gone, or about to be."""
         self._stopped.set()
         self.outbox.close()
+        # What a loop has watched lives as long as that.
+        self.default_loop = None
 
     def _told_to_stop(self) -> None:
         # Not while its call is being answered.

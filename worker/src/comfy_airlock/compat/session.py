@@ -34,8 +34,19 @@ def open_pack(folder: str, manifest: dict[str, Any], entry: dict[str, str]) -> P
     try:
         return airlock.open(folder, manifest=manifest, entry=entry)
     except Disconnected:
-        with _MUTEX:
-            if _CURRENT.get(os.getpid()) is airlock:
-                del _CURRENT[os.getpid()]
-        airlock.close()
+        close_session(airlock)
     return session().open(folder, manifest=manifest, entry=entry)
+
+
+def close_session(which: Airlock | None = None) -> None:
+    """Ends the connection, and all workers with it; the next use of an extension connects anew.
+
+    Args:
+        which: only if it is this one.
+    """
+    with _MUTEX:
+        airlock: Airlock | None = _CURRENT.get(os.getpid())
+        if airlock is None or which not in (None, airlock):
+            return
+        del _CURRENT[os.getpid()]
+    airlock.close()
