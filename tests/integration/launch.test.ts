@@ -1,6 +1,6 @@
 /** `airlock launch`: what a program finds, how signals and its end travel, and that nothing is left of it. */
-import { expect, test } from "bun:test";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { readLines, runAirlock, startAirlock, startServer } from "./processes.ts";
 import { isAlive, root, until, useWorld } from "./support.ts";
@@ -150,4 +150,38 @@ test("nothing is left of a program that is killed", async () => {
   process.kill(program, "SIGKILL");
   expect(await child.exited).toBe(128 + 9);
   expect(isAlive(worker)).toBe(false);
+});
+
+describe("of the examples,", () => {
+  const launchers = join(root, "examples", "launchers");
+  const airlock = join(root, "bin", "airlock.mjs");
+
+  test.each([
+    ["launch.sh", (main: string) => [join(launchers, "launch.sh"), "--more", main]],
+    ["launch.py", (main: string) => [python, join(launchers, "launch.py"), main, "--more"]],
+    ["embedded.ts", (main: string) => [process.execPath, join(launchers, "embedded.ts"), python, main, "--more"]],
+  ])("%s runs a host on Airlock", async (_, command) => {
+    const [, , main = ""] = host("say(asyncio.run(load().look())[1], '--more' in sys.argv); sys.exit(5)");
+    const child = Bun.spawn(command(main), {
+      cwd: world.folder,
+      env: {
+        ...world.variables(),
+        ...{ PYTHONPATH: join(root, "worker", "src"), AIRLOCK_BIN: airlock, AIRLOCK_SOCKET: "" },
+        ...{ AIRLOCK: airlock, PYTHON: python, COMFYUI: dirname(main), XDG_RUNTIME_DIR: world.folder },
+      },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    expect([await child.exited, stdout, stderr.includes("[pack] a line of the pack's")]).toEqual([
+      5,
+      "pack True\n",
+      true,
+    ]);
+  });
+
+  test("the systemd unit and the Dockerfile start what the others start", () => {
+    const unit = readFileSync(join(launchers, "comfyui.service"), "utf8");
+    expect(unit).toMatch(/^ExecStart=\S*airlock launch -- /m);
+    expect(readFileSync(join(launchers, "Dockerfile"), "utf8")).toContain('"launch", "--"]');
+  });
 });

@@ -1,4 +1,4 @@
-"""``python -m comfy_airlock …``: the ``airlock`` command, where that is found but not on PATH, such as by AIRLOCK_BIN."""
+"""``python -m comfy_airlock …`` is the ``airlock`` command, also where that is not on PATH but named by AIRLOCK_BIN."""
 
 from __future__ import annotations
 
