@@ -16,6 +16,7 @@ import pytest
 
 from comfy_airlock.compat.session import close_session
 from compat_extension import Clock, Colour, ProbeExtension, Shy
+from compat_types import Mode, Pair, Point
 from processes import is_running, until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,6 +59,16 @@ def test_values_keep_their_types(manager: Any) -> None:
         for value in values:
             back = await extension.echo(value)
             assert back == value and type(back) is type(value)
+
+    asyncio.run(work())
+
+
+def test_values_of_the_host_s_classes_are_of_those_in_a_worker_that_has_not_imported_them(manager: Any) -> None:
+    async def work() -> None:
+        extension = load(manager)
+        point = Point(1, Mode.FAST)
+        assert [await extension.kind(each) for each in (Mode.FAST, point, Pair(1, point))] == ["Mode", "Point", "Pair"]
+        assert await extension.echo(Pair(1, point)) == Pair(1, point)
 
     asyncio.run(work())
 

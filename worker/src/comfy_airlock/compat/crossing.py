@@ -9,6 +9,7 @@ the codec's, which keeps them what they are.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from enum import Enum
 from typing import Any, Final
@@ -17,14 +18,18 @@ from comfy_airlock.calls.remote import Remote, Revealed, remote
 from comfy_airlock.compat.callables import Call, CallableForm, CallableProxy, outgoing, register_callables
 from comfy_airlock.compat.remote_handle import RemoteObjectHandle
 from comfy_airlock.compat.serializers import SerializerRegistry
+from comfy_airlock.compat.this_child import get_child_rpc_instance
 from comfy_airlock.wire.arrays import is_array_type
 from comfy_airlock.wire.registry import Opaque, process_registry
-from comfy_airlock.wire.standard_types import serializer_for
+from comfy_airlock.wire.standard_types import rebuild_for, serializer_for
 
 HANDLE_ATTRIBUTE: Final = "_pyisolate_remote_handle"
 """Where an object keeps the handle by which the other process knows it: that crosses in its place."""
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
+_OF_CLASSES: Final = frozenset({"enum", "dataclass", "namedtuple"})
+"""Names of values that have a class, whose state begins with the name of its module."""
+
 _BASES: Final[tuple[Any, ...]] = (str, bytes, bytearray, bool, int, float, complex)
 
 
@@ -108,7 +113,7 @@ def has_form(cls: type) -> bool:
 def arrived(value: Any) -> Any:
     """The value that crossed, as this process has it."""
     registry = SerializerRegistry.get_instance()
-    return _incoming(value, registry) if registry.can_deserialize else value
+    return _incoming(value, registry) if registry.can_deserialize or get_child_rpc_instance() is not None else value
 
 
 def _incoming(value: Any, registry: SerializerRegistry) -> Any:
@@ -122,7 +127,20 @@ def _incoming(value: Any, registry: SerializerRegistry) -> Any:
         return [_incoming(item, registry) for item in value]
     if cls is tuple:
         return tuple([_incoming(item, registry) for item in value])
+    if cls is Opaque and value.name in _OF_CLASSES and get_child_rpc_instance() is not None:
+        return _of_host(value, registry)
     return value
+
+
+def _of_host(value: Opaque, registry: SerializerRegistry) -> Any:
+    """A value of a class whose module this worker has not imported yet; its host has, which says what runs here anyway."""
+    state = _incoming(value.state, registry)
+    rebuild = rebuild_for(value.name)
+    try:
+        importlib.import_module(state[0])
+    except ImportError:
+        return value
+    return value if rebuild is None else rebuild(state)
 
 
 async def _call_remote(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
