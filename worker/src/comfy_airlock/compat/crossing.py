@@ -133,7 +133,7 @@ def _incoming(value: Any, registry: SerializerRegistry) -> Any:
 
 
 def _of_host(value: Opaque, registry: SerializerRegistry) -> Any:
-    """A value of a class whose module this worker has not imported yet; its host has, which says what runs here anyway."""
+    """A value of a class of the host's, which says what runs here anyway, of a module that was not imported yet."""
     state = _incoming(value.state, registry)
     rebuild = rebuild_for(value.name)
     try:
