@@ -16,7 +16,7 @@ from comfy_airlock.wire.registry import register
 _OF: Final = "_airlock_callback_of"
 """The attribute by which what was exported tells the function that it calls."""
 
-_UNKNOWN_DEFAULT: Final = "<remote_default>"
+_UNKNOWN_DEFAULT: Final = "a default of the other process's"
 """Stands for a default value, of which only is told that there is one."""
 
 Call = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -82,7 +82,7 @@ class CallableProxy:
         return await self._call(self.remote, args, keywords)
 
     def __repr__(self) -> str:
-        return f"<CallableProxy for {self.__name__}>"
+        return f"<{self.__name__}, a function of another process>"
 
 
 def _parameter(name: str, kind: int, has_default: bool) -> inspect.Parameter:

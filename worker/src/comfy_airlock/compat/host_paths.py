@@ -23,18 +23,15 @@ def serialize_host_snapshot(
         extra_env_keys: further variables.
     """
     names = [*_VARIABLES, *(extra_env_keys or ())]
-    snapshot: dict[str, Any] = {
-        "sys_path": list(sys.path),
-        "sys_executable": sys.executable,
-        "sys_prefix": sys.prefix,
-        "environment": {name: os.environ[name] for name in names if name in os.environ},
-    }
-    if output_path is not None:
-        path = Path(output_path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(snapshot, indent=2), encoding="utf-8")
-        snapshot["snapshot_path"] = str(path)
-    return snapshot
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    told: dict[str, Any] = {f"sys_{name}": getattr(sys, name) for name in ("executable", "prefix")}
+    told.update(sys_path=[*sys.path], environment=environment)
+    if output_path is None:
+        return told
+    file = Path(output_path)
+    os.makedirs(file.parent, exist_ok=True)
+    file.write_bytes(json.dumps(told).encode())
+    return {**told, "snapshot_path": str(file)}
 
 
 def build_child_sys_path(

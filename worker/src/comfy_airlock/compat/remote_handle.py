@@ -21,7 +21,7 @@ class RemoteObjectHandle:
         self.type_name = type_name
 
     def __repr__(self) -> str:
-        return f"<RemoteObject id={self.object_id} type={self.type_name}>"
+        return f"<RemoteObjectHandle of a {self.type_name}, {self.object_id}>"
 
 
 # Hosts that pickle or compare classes by their names know it by this one.

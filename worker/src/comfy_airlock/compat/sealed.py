@@ -23,18 +23,23 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 class SealedNodeExtension(ExtensionBase):
-    """The nodes of a pack's NODE_CLASS_MAPPINGS."""
+    """The nodes of a pack's NODE_CLASS_MAPPINGS.
+
+    Attributes:
+        node_classes, display_names, node_instances: by the names of nodes.
+        remote_objects: what was handed out, by the ids of handles.
+    """
+
+    node_classes: dict[str, type[Any]]
+    display_names: dict[str, str]
+    node_instances: dict[str, Any]
+    remote_objects: dict[str, Any]
 
     def __init__(self) -> None:
         super().__init__()
-        self.node_classes: dict[str, type[Any]] = {}
-        self.display_names: dict[str, str] = {}
-        self.node_instances: dict[str, Any] = {}
-        self.remote_objects: dict[str, Any] = {}
-        self._module: ModuleType | None = None
+        self.node_classes, self.display_names, self.node_instances, self.remote_objects = {}, {}, {}, {}
 
     async def on_module_loaded(self, module: ModuleType) -> None:
-        self._module = module
         self.node_classes = getattr(module, "NODE_CLASS_MAPPINGS", None) or {}
         self.display_names = getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {}
         self.node_instances = {}
@@ -44,10 +49,8 @@ class SealedNodeExtension(ExtensionBase):
 
     async def list_nodes(self) -> dict[str, str]:
         """Display names by node."""
-        return {name: self.display_names.get(name, name) for name in self.node_classes}
-
-    async def get_node_info(self, node_name: str) -> dict[str, Any]:
-        return await self.get_node_details(node_name)
+        shown = {each: each for each in self.node_classes}
+        return {**shown, **{each: name for each, name in self.display_names.items() if each in shown}}
 
     async def get_node_details(self, node_name: str) -> dict[str, Any]:
         """What a host needs to make a class that stands for the node."""
@@ -63,6 +66,8 @@ class SealedNodeExtension(ExtensionBase):
             "output_is_list": None if is_list is None else tuple(bool(each) for each in is_list),
             "is_v3": False,
         }
+
+    get_node_info = get_node_details
 
     async def get_input_types(self, node_name: str) -> dict[str, Any]:
         cls: Any = self._node_class(node_name)

@@ -7,10 +7,21 @@ called.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, NamedTuple
 
 Serialize = Callable[[Any], Any]
 Deserialize = Callable[[Any], Any]
+
+
+class _Handlers(NamedTuple):
+    """What is registered under one name."""
+
+    serialize: Serialize | None = None
+    deserialize: Deserialize | None = None
+    is_data: bool = False
+
+
+_NONE: Final = _Handlers()
 
 
 class SerializerRegistry:
@@ -19,9 +30,8 @@ class SerializerRegistry:
     _instance: ClassVar[SerializerRegistry | None] = None
 
     def __init__(self) -> None:
-        self._serializers: dict[str, Serialize | None] = {}
-        self._deserializers: dict[str, Deserialize] = {}
-        self._data_types: set[str] = set()
+        self._by_name: dict[str, _Handlers] = {}
+        self._has_deserializers = False
         # What was found for a type, until something is registered.
         self._by_type: dict[type, Serialize | None] = {}
 
@@ -47,30 +57,34 @@ class SerializerRegistry:
             deserializer: makes a value of a dictionary whose ``__type__`` this name is.
             data_type: whether such a value is data, which a worker hands out whole rather than a handle to it.
         """
-        self._serializers[type_name] = serializer
-        if deserializer is not None:
-            self._deserializers[type_name] = deserializer
-        if data_type:
-            self._data_types.add(type_name)
+        before = self._handlers(type_name)
+        self._by_name[type_name] = _Handlers(
+            serializer, deserializer or before.deserialize, data_type or before.is_data
+        )
+        self._has_deserializers = self._has_deserializers or deserializer is not None
         self._by_type.clear()
 
+    def _handlers(self, type_name: str) -> _Handlers:
+        return self._by_name.get(type_name, _NONE)
+
     def get_serializer(self, type_name: str) -> Serialize | None:
-        return self._serializers.get(type_name)
+        return self._handlers(type_name).serialize
 
     def get_deserializer(self, type_name: str) -> Deserialize | None:
-        return self._deserializers.get(type_name)
+        return self._handlers(type_name).deserialize
 
     def has_handler(self, type_name: str) -> bool:
         """Whether anything is registered under the name."""
-        return type_name in self._serializers
+        return type_name in self._by_name
 
     def is_data_type(self, type_name: str) -> bool:
-        return type_name in self._data_types
+        return self._handlers(type_name).is_data
 
     def clear(self) -> None:
         """Forgets all."""
-        for each in (self._serializers, self._deserializers, self._data_types, self._by_type):
-            each.clear()
+        self._by_name.clear()
+        self._by_type.clear()
+        self._has_deserializers = False
 
     def for_type(self, cls: type) -> Serialize | None:
         """The serializer for values of a class: its own, or that of the nearest base that has one, by their names."""
@@ -79,10 +93,10 @@ class SerializerRegistry:
         except KeyError:
             pass
         names = (name for base in cls.__mro__[:-1] for name in (base.__name__, f"{base.__module__}.{base.__name__}"))
-        found = next((each for name in names if (each := self._serializers.get(name)) is not None), None)
+        found = next((each for name in names if (each := self.get_serializer(name)) is not None), None)
         self._by_type[cls] = found
         return found
 
     @property
     def can_deserialize(self) -> bool:
-        return bool(self._deserializers)
+        return self._has_deserializers
