@@ -28,6 +28,13 @@ const torchEnvironment: PythonEnvironment = {
   extra: [torchRequirement],
 };
 
+/** A host's that has the real pyisolate, which `airlock launch` puts Airlock's in front of. */
+export const pyisolateEnvironment: PythonEnvironment = {
+  folder: join(root, ".venvs", "pyisolate"),
+  requirements: join(root, "tests", "compat", "requirements.txt"),
+  extra: [torchRequirement],
+};
+
 /** The environment with the tools and libraries of requirements/dev.txt; returns its folder. */
 export async function makeTestEnvironment(): Promise<string> {
   const problem = await makeEnvironment(testEnvironment);

@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { runChecks } from "./check.ts";
-import { makeTestEnvironment, makeTorchEnvironment } from "./python.ts";
+import { makeEnvironment, makeTestEnvironment, makeTorchEnvironment, pyisolateEnvironment } from "./python.ts";
 import { root, runTests, type Tally } from "./steps.ts";
 
 interface Part {
@@ -42,7 +42,17 @@ const parts: readonly Part[] = [
   { title: "pytest", run: async () => await pytest("pytest", await makeTestEnvironment(), ["tests/python"]) },
   { title: "pytest with torch", run: runTorchTests },
   bunTest("bun: integration tests", "tests/integration"),
+  { title: "a pyisolate host, on both", run: runPyisolateHost },
 ];
+
+/** A host that speaks pyisolate, on pyisolate and on Airlock. Where CI runs both must be there, as with torch. */
+async function runPyisolateHost(): Promise<Tally> {
+  const title = "a pyisolate host, on both";
+  const problem = await makeEnvironment(pyisolateEnvironment);
+  if (problem === undefined) return await bunTest(title, "tests/compat").run();
+  console.log(`\n── ${title}: its environment could not be made:\n${problem}`);
+  return process.env["CI"] ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 1 };
+}
 
 /** What a Python with torch can show and one without cannot. */
 const torchTests = [

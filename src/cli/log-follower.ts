@@ -14,7 +14,8 @@ export interface FollowOptions {
   readonly clock: Clock;
   /** The files there are now, by path. */
   find(): readonly string[];
-  write(bytes: Uint8Array): void;
+  /** @param path the file that the bytes, whole lines, are of. */
+  write(bytes: Uint8Array, path: string): void;
   readonly signal: AbortSignal;
 }
 
@@ -82,19 +83,24 @@ export async function followLogs(known: ReadonlyMap<string, number>, options: Fo
   const files = new Map<string, FollowedFile>();
   let wake = (): void => undefined;
   signal.addEventListener("abort", () => wake(), { once: true });
+  const look = (): void => {
+    for (const path of find()) {
+      const file = files.get(path) ?? new FollowedFile(path, known.get(path) ?? 0);
+      files.set(path, file);
+      file.look((bytes) => write(bytes, path));
+    }
+  };
   try {
     while (!signal.aborted) {
-      for (const path of find()) {
-        const file = files.get(path) ?? new FollowedFile(path, known.get(path) ?? 0);
-        files.set(path, file);
-        file.look(write);
-      }
+      look();
       const { promise, resolve } = Promise.withResolvers<void>();
       const timer = clock.after(lookMs, resolve);
       wake = resolve;
       await promise;
       timer.cancel();
     }
+    // What came since.
+    look();
   } finally {
     for (const file of files.values()) file.close();
   }

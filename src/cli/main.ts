@@ -7,6 +7,7 @@
 import { AirlockError } from "../transport/errors.ts";
 import { version } from "../version.ts";
 import { type Command, UsageError } from "./command.ts";
+import { launchCommand } from "./launch.ts";
 import { logsCommand } from "./logs.ts";
 import { psCommand } from "./ps.ts";
 import { restartCommand } from "./restart.ts";
@@ -18,6 +19,7 @@ import { stopCommand } from "./stop.ts";
 
 const commands: readonly Command[] = [
   serveCommand,
+  launchCommand,
   runCommand,
   psCommand,
   statsCommand,
@@ -70,7 +72,9 @@ async function main(args: readonly string[]): Promise<number> {
     console.error(`airlock: there is no command ${JSON.stringify(name)}\n\n${help()}`);
     return 2;
   }
-  if (rest.includes("--help") || rest.includes("-h")) {
+  // What follows "--" is another program's.
+  const own = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  if (own.includes("--help") || own.includes("-h")) {
     console.log(commandHelp(command));
     return 0;
   }

@@ -11,6 +11,7 @@ import {
   callBodySchema,
   controlParameters,
   type MemoryReport,
+  type OpenParameters,
   type OpenResult,
   type PrepareResult,
   type Progress,
@@ -34,7 +35,8 @@ export interface ControlServices {
   look(): Promise<void>;
   /** A host says what it shares. */
   memoryTold(host: Session, report: MemoryReport | null): void;
-  loadManifest(folder: string): Promise<PackManifest>;
+  /** @param given what stands in place of a file. */
+  loadManifest(folder: string, given: Record<string, unknown> | undefined): Promise<PackManifest>;
   status(): Status;
   /** Stops the server. */
   stop(drainMs: number | undefined): void;
@@ -74,11 +76,11 @@ export class ControlService {
     if (beginnings.has(method) && this.#services.isStopping()) throw stoppingError();
     switch (method) {
       case "open":
-        return await this.#open(call, validate(controlParameters.open, keywords, method).folder);
+        return await this.#open(call, validate(controlParameters.open, keywords, method));
       case "prepare":
         return await this.#prepare(call, validate(controlParameters.prepare, keywords, method).pack);
       case "close":
-        return this.#close(host, validate(controlParameters.close, keywords, method).pack);
+        return await this.#close(host, validate(controlParameters.close, keywords, method).pack);
       case "ending":
         return await this.#ending(host, validate(controlParameters.ending, keywords, method));
       case "overdue":
@@ -115,9 +117,9 @@ export class ControlService {
     }
   }
 
-  async #open(call: Call, folder: string): Promise<OpenResult> {
+  async #open(call: Call, { folder, manifest: given, entry }: OpenParameters): Promise<OpenResult> {
     if (!isAbsolute(folder)) throw new AirlockError("bad_request", `the folder ${folder} is not an absolute path`);
-    const manifest = await this.#services.loadManifest(folder);
+    const manifest = { ...(await this.#services.loadManifest(folder, given)), ...(entry && { entry }) };
     // The host may have gone meanwhile: a pack that is opened now would never be closed.
     if (call.abandoned) throw new AirlockError("cancelled", "the call was cancelled");
     const pack = this.#services.packs.open(call.caller, manifest);
@@ -200,9 +202,12 @@ export class ControlService {
     return null;
   }
 
-  #close(host: Session, peer: number): null {
+  /** Answers when its last worker is gone: whoever closes a pack wants its memory. */
+  async #close(host: Session, peer: number): Promise<null> {
     const { packs } = this.#services;
-    packs.close(packs.packOf(host, peer));
+    const pack = packs.packOf(host, peer);
+    packs.close(pack);
+    await pack.ended;
     return null;
   }
 }

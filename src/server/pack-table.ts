@@ -6,7 +6,7 @@
  */
 import type { PackStatus } from "../transport/control.ts";
 import { AirlockError } from "../transport/errors.ts";
-import type { PackManifest } from "./environments/manifest.ts";
+import { type PackManifest, packKey } from "./environments/manifest.ts";
 import type { Pack } from "./pack.ts";
 import type { Session } from "./session.ts";
 import type { Slot } from "./slot.ts";
@@ -19,18 +19,18 @@ export interface PackTableOptions {
 
 /** What one host has open. */
 class HostPacks {
-  readonly byFolder = new Map<string, Pack>();
+  readonly byKey = new Map<string, Pack>();
   /** By the number of each of its slots. */
   readonly bySlot = new Map<number, { readonly pack: Pack; readonly slot: Slot }>();
 
   /** Takes in a pack, or the slots that it has more than before. */
   add(pack: Pack): void {
-    this.byFolder.set(pack.manifest.folder, pack);
+    this.byKey.set(packKey(pack.manifest), pack);
     for (const slot of pack.slots) this.bySlot.set(slot.peer, { pack, slot });
   }
 
   remove(pack: Pack): void {
-    this.byFolder.delete(pack.manifest.folder);
+    this.byKey.delete(packKey(pack.manifest));
     for (const slot of pack.slots) this.bySlot.delete(slot.peer);
   }
 }
@@ -51,10 +51,10 @@ export class PackTable {
    */
   open(host: Session, manifest: PackManifest): Pack {
     const packs = this.#hosts.get(host) ?? new HostPacks();
-    const opened = packs.byFolder.get(manifest.folder);
+    const opened = packs.byKey.get(packKey(manifest));
     opened?.reopen(manifest);
     const { packsPerHostMax } = this.#options;
-    if (opened === undefined && packs.byFolder.size >= packsPerHostMax) {
+    if (opened === undefined && packs.byKey.size >= packsPerHostMax) {
       throw new AirlockError("limit_exceeded", `this host has ${packsPerHostMax} packs open, as many as are allowed`);
     }
     const pack = opened ?? this.#options.newPack(host, manifest);
@@ -111,7 +111,7 @@ export class PackTable {
   }
 
   get #opened(): Pack[] {
-    return [...this.#hosts.values()].flatMap((packs) => [...packs.byFolder.values()]);
+    return [...this.#hosts.values()].flatMap((packs) => [...packs.byKey.values()]);
   }
 
   /** Closes one pack of a host; calls under way fail with `reason`, by default that it was closed. */
@@ -123,7 +123,7 @@ export class PackTable {
 
   /** Closes all packs of a host. */
   closeAll(host: Session, reason?: AirlockError): void {
-    for (const pack of [...(this.#hosts.get(host)?.byFolder.values() ?? [])]) this.close(pack, reason);
+    for (const pack of [...(this.#hosts.get(host)?.byKey.values() ?? [])]) this.close(pack, reason);
     this.#hosts.delete(host);
   }
 

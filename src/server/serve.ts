@@ -16,7 +16,7 @@ import { Door, type ExpectedWorker } from "./door.ts";
 import { EnvironmentStore } from "./environments/environments.ts";
 import type { FileLock } from "./environments/file-lock.ts";
 import { type LimitsTable, limitPolicy } from "./environments/limits-schema.ts";
-import { loadManifest, type PackManifest } from "./environments/manifest.ts";
+import { checkGivenManifest, loadManifest, type PackManifest } from "./environments/manifest.ts";
 import { findUv, Uv } from "./environments/uv.ts";
 import { guardedListener, type OnServerEvent } from "./events.ts";
 import { fileLocker } from "./file-lock.ts";
@@ -214,7 +214,8 @@ class RunningServer implements Server {
     const control = new ControlService({
       packs,
       segments,
-      loadManifest: async (folder) => this.#confiner.resolve(await loadManifest(folder)),
+      loadManifest: async (folder, given) =>
+        this.#confiner.resolve(await (given ? checkGivenManifest(folder, given) : loadManifest(folder))),
       status: () => this.status(),
       look: async () => void (await Promise.all([packs.look(), this.#hostReports.look(packs.hosts)])),
       memoryTold: (host, report) => this.#hostReports.take(host, report),

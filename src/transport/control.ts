@@ -45,13 +45,22 @@ export const helloSchema = v.object({
 });
 export type Hello = v.InferOutput<typeof helloSchema>;
 
+/** What a pack's workers run besides its nodes: the host and they are to understand each other, the server looks not into it. */
+const entrySchema = v.strictObject({
+  /** A module of Python's that can be imported in the worker. */
+  module: text(256),
+  /** What it is handed. */
+  settings: text(1024 * 1024),
+});
+export type WorkerEntry = v.InferOutput<typeof entrySchema>;
+
 export const welcomeSchema = v.object({
   protocol: u32,
   features: v.array(v.string()),
   peer: u32,
   server: v.object({ version: v.string(), pid: u32 }),
   /** For a worker: the pack that it runs. */
-  pack: v.optional(v.object({ name: v.string(), folder: v.string() })),
+  pack: v.optional(v.object({ name: v.string(), folder: v.string(), entry: v.exactOptional(entrySchema) })),
   /** For a worker: the number of the host that it works for. */
   host: v.optional(u32),
   /** With the feature `credit`: bytes that may be under way to each peer. */
@@ -84,9 +93,20 @@ export const memorySchema = v.object({
 });
 export type MemoryReport = v.InferOutput<typeof memorySchema>;
 
+/** Keys and values that somebody else checks. (valibot's own records take lists as well.) */
+const table = v.custom<Record<string, unknown>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Map),
+  "must be a table",
+);
+
 /** Parameters of each control method, as the keyword arguments of a call to peer 0. */
 export const controlParameters = {
-  open: v.strictObject({ folder: text(4096) }),
+  open: v.strictObject({
+    folder: text(4096),
+    /** In place of a file in the folder, with the keys of a pyisolate.yaml. */
+    manifest: v.exactOptional(table),
+    entry: v.exactOptional(entrySchema),
+  }),
   prepare: v.strictObject({ pack: u32 }),
   close: v.strictObject({ pack: u32 }),
   ending: v.strictObject({ pack: u32, line: u32 }),
@@ -105,6 +125,7 @@ export const controlParameters = {
   drop_segment: v.strictObject({ segment: u32 }),
 } as const;
 export type ControlMethod = keyof typeof controlParameters;
+export type OpenParameters = v.InferOutput<typeof controlParameters.open>;
 
 /** Methods that workers may call too. */
 export const workersMethods: ReadonlySet<ControlMethod> = new Set([

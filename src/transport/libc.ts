@@ -40,6 +40,13 @@ const ECONNRESET = 104;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_NOEXEC_SEAL = 8;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_SETOWN = 8;
+/** Which signal announces that there is something to read. */
+const F_SETSIG = 10;
+const O_ASYNC = 0o20000;
+const SIGKILL = 9;
 const F_ADD_SEALS = 1033;
 const F_GET_SEALS = 1034;
 const PROT_READ_WRITE = 3;
@@ -113,6 +120,8 @@ export interface Libc extends MemoryCalls {
   sendDescriptor(socket: number, bytes: Uint8Array, descriptor: number): Sent;
   /** Ends a connection for both sides, whoever else holds copies of its ends; what was sent still arrives. */
   shutDown(socket: number): void;
+  /** Has the kernel kill a process group when the other end of a socket pair closes; whoever has this end open keeps it so. */
+  killOnHangUp(socket: number, group: number): void;
   close(descriptor: number): void;
   /** Tries to take an exclusive `flock`; false where another process holds it. Released by {@link close} or by death. */
   tryLock(descriptor: number): boolean;
@@ -300,6 +309,13 @@ export function loadLibc(): Libc {
     },
     shutDown(socket) {
       symbols.shutdown(socket, SHUT_RDWR);
+    },
+    killOnHangUp(socket, group) {
+      const asked =
+        symbols.fcntl(socket, F_SETOWN, -group) === 0 &&
+        symbols.fcntl(socket, F_SETSIG, SIGKILL) === 0 &&
+        symbols.fcntl(socket, F_SETFL, symbols.fcntl(socket, F_GETFL, 0) | O_ASYNC) === 0;
+      if (!asked) throw failed("fcntl(F_SETOWN)");
     },
     close(descriptor) {
       symbols.close(descriptor);

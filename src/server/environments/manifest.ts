@@ -7,7 +7,7 @@
 import { constants } from "node:fs";
 import { open, realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import type { NodeTraits } from "../../transport/control.ts";
+import type { NodeTraits, WorkerEntry } from "../../transport/control.ts";
 import { AirlockError, toAirlockError } from "../../transport/errors.ts";
 import type { Limit, LimitValues, ResourceLimits } from "../workers/limits/resource-limits.ts";
 import { isTable, type ManifestProblem } from "./manifest-problems.ts";
@@ -18,8 +18,12 @@ export interface PackManifest {
   readonly name: string;
   /** The pack's folder, absolute and without symbolic links. */
   readonly folder: string;
-  /** The file that all this was read from, inside {@link folder}. */
+  /** The file that all this was read from, inside {@link folder}; or what is said in its place where the host gave it. */
   readonly file: string;
+  /** Present where it was not read from a file: its host may have several packs in one folder, by their names. */
+  readonly isGiven?: true;
+  /** What its workers run besides its nodes. */
+  readonly entry?: WorkerEntry;
   /** Requirements (PEP 508), in the order of the file, each once. */
   readonly dependencies: readonly string[];
   /** Version clauses such as `>=3.11,<3.14`; absent if any Python that Airlock supports will do. */
@@ -78,6 +82,21 @@ export async function loadManifest(folder: string): Promise<PackManifest> {
   }
   const manifest = fromYaml(parseTable(yaml, yamlFile, pack, Bun.YAML.parse), yamlFile, home);
   return await warnOfIgnoredRequirements(manifest);
+}
+
+/**
+ * The manifest of the pack in `folder` as its host gives it, whatever files there are.
+ *
+ * @param table with the keys of a pyisolate.yaml.
+ * @throws AirlockError `manifest_invalid` as {@link loadManifest}
+ */
+export async function checkGivenManifest(folder: string, table: Record<string, unknown>): Promise<PackManifest> {
+  return { ...fromYaml(table, "the manifest that its host gave", await resolveFolder(folder)), isGiven: true };
+}
+
+/** What tells a host's packs from each other. */
+export function packKey({ folder, name, isGiven }: Pick<PackManifest, "folder" | "name" | "isGiven">): string {
+  return isGiven ? `${folder}\0${name}` : folder;
 }
 
 async function resolveFolder(folder: string): Promise<string> {

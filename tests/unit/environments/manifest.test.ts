@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { mkdtemp, realpath, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { loadManifest } from "../../../src/server/environments/manifest.ts";
+import { checkGivenManifest, loadManifest, packKey } from "../../../src/server/environments/manifest.ts";
 import type { AirlockError } from "../../../src/transport/errors.ts";
 
 const folders: string[] = [];
@@ -341,4 +341,36 @@ test("a manifest of aliases upon aliases is refused", async () => {
   const levels = Array.from({ length: 40 }, (_, level) => `a${level + 1}: &a${level + 1} [*a${level}, *a${level}]`);
   const source = `isolated: true\na0: &a0 [x]\n${levels.join("\n")}\n`;
   expect((await failure(await pack({ "pyisolate.yaml": source }))).message).toContain("Excessive aliasing");
+});
+
+describe("a manifest that the host gives", () => {
+  test("stands in place of the files in the folder", async () => {
+    const folder = await pack({ "pyproject.toml": `[project]\nname = "in-the-file"\n${asks}` });
+    const table = { isolated: true, name: "given", dependencies: ["six==1.16.0"], share_torch: true, env: { A: "1" } };
+    expect(await checkGivenManifest(folder, table)).toMatchObject({
+      name: "given",
+      folder,
+      dependencies: ["six==1.16.0"],
+      shareTorch: true,
+      env: { A: "1" },
+      isGiven: true,
+    });
+  });
+
+  test("is checked as a file is, and errors name it and the key", async () => {
+    const folder = await pack({});
+    const refused = checkGivenManifest(folder, { isolated: true, sandbox_mode: "required", dependencys: [] });
+    const { code, message } = (await refused.catch((error: AirlockError) => error)) as AirlockError;
+    expect(code).toBe("manifest_invalid");
+    for (const part of ["the manifest that its host gave", "sandbox_mode", "dependencys"])
+      expect(message).toContain(part);
+  });
+
+  test("makes packs of one folder that are told from each other by their names", async () => {
+    const folder = await pack({ "pyproject.toml": asks });
+    const [a, b] = [await checkGivenManifest(folder, { name: "a" }), await checkGivenManifest(folder, { name: "b" })];
+    const keys = [packKey(a), packKey(b), packKey(await loadManifest(folder)), packKey(await loadManifest(folder))];
+    expect(new Set(keys).size).toBe(3);
+    expect(keys[2]).toBe(keys[3] ?? "");
+  });
 });

@@ -104,7 +104,8 @@ function newService(packsPerHostMax = 3) {
   const service = new ControlService({
     packs: table,
     segments,
-    loadManifest: async (folder) => {
+    loadManifest: async (folder, given) => {
+      if (given !== undefined) return { ...manifestOf(String(given["name"]), folder), isGiven: true };
       if (folder === "/nowhere") throw new AirlockError("manifest_invalid", "there is no such folder");
       // Whatever path leads to a folder, the manifest names the folder itself.
       return manifestOf("blur", folder.replace("/link/", "/packs/"));
@@ -204,6 +205,16 @@ test("prepare makes the environment, and tells how it goes", async () => {
     value: { python: "/e/python", python_version: "3.12.1", fresh: true },
   });
   expect(progress.map(({ stage }) => stage)).toEqual(["install"]);
+});
+
+test("open takes a manifest and an entry with the call, and two packs in one folder by their names", async () => {
+  const { ask, packs } = newService();
+  const entry = { module: "a.child", settings: "{}" };
+  for (const name of ["one", "two", "one"]) await ask("open", { folder: "/packs/blur", manifest: { name }, entry });
+  expect(packs.map(({ manifest }) => [manifest.name, manifest.entry])).toEqual([
+    ["one", entry],
+    ["two", entry],
+  ]);
 });
 
 test("close ends the pack, which is then no pack of this host", async () => {

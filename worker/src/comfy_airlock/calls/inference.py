@@ -11,10 +11,12 @@ class InferenceMode:
 
     def __init__(self) -> None:
         self._entered: Any = None
+        #: Whether what runs here is to run in it.
+        self.is_wanted = True
 
     def enter(self) -> None:
         """Enters the mode, where torch is there by now. Cheap, so that it may be asked for before every call."""
-        if self._entered is not None or "torch" not in sys.modules:
+        if self._entered is not None or not self.is_wanted or "torch" not in sys.modules:
             return
         torch = sys.modules["torch"]
         if hasattr(torch, "inference_mode"):

@@ -69,6 +69,10 @@ class Service:
         # Threads whose event loops a call keeps from running all else: it is carried out there.
         self._busy_threads: set[int] = set()
 
+    def offer(self, methods: dict[str, Method]) -> None:
+        """Lets these be called, too."""
+        self._methods.update(methods)
+
     def begin(self, call: IncomingCall) -> Awaitable[Any] | None:
         """Runs a call as far as it goes without waiting. Returns what is left to be awaited, by :meth:`finish`."""
         if call.is_cancelled:

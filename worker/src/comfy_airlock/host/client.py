@@ -76,17 +76,35 @@ class Airlock:
         self._connection.keep("airlock-keeper")
         self.socket_path = socket_path
 
-    def open(self, folder: str | os.PathLike[str]) -> Pack:
+    def open(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        manifest: dict[str, Any] | None = None,
+        entry: dict[str, str] | None = None,
+    ) -> Pack:
         """Opens the pack in ``folder``: its manifest is checked, nothing is started.
+
+        Args:
+            manifest: in place of a file in the folder, with the keys of a pyisolate.yaml. A folder may be opened
+                several times with manifests of different names, and is as many packs.
+            entry: what the pack's workers run besides its nodes: the name of a ``module`` that they can import, and the
+                ``settings``, a text, for it; see ``comfy_airlock.runtime.entry``.
 
         Raises:
             ManifestInvalid: the folder has no manifest, or a wrong one; with file, key and reason.
         """
-        return self._opened(self._control.call("open", (), {"folder": os.path.abspath(folder)}))
+        return self._opened(self._control.call("open", (), _open_parameters(folder, manifest, entry)))
 
-    async def aopen(self, folder: str | os.PathLike[str]) -> Pack:
+    async def aopen(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        manifest: dict[str, Any] | None = None,
+        entry: dict[str, str] | None = None,
+    ) -> Pack:
         """As :meth:`open`, in a coroutine."""
-        return self._opened(await self._control.acall("open", (), {"folder": os.path.abspath(folder)}))
+        return self._opened(await self._control.acall("open", (), _open_parameters(folder, manifest, entry)))
 
     def _opened(self, answer: dict[str, Any]) -> Pack:
         workers = self._pools.workers_of(answer)
@@ -170,6 +188,11 @@ class Pack:
     def __repr__(self) -> str:
         return f"<Pack {self.name} in {self.folder}>"
 
+    @property
+    def workers(self) -> PackWorkers:
+        """For methods of its workers that are no nodes: those of an ``entry``."""
+        return self._workers
+
     def options(self, *, timeout: float | None = None, on_progress: Callable[[Progress], None] | None = None) -> Pack:
         """The same pack, with options for the calls made through it.
 
@@ -224,6 +247,13 @@ class Pack:
     def close(self) -> None:
         """Ends the pack's workers. Opening the folder again gives fresh ones."""
         self._server.call("close", (), {"pack": self._peer})
+
+
+def _open_parameters(
+    folder: str | os.PathLike[str], manifest: dict[str, Any] | None, entry: dict[str, str] | None
+) -> dict[str, Any]:
+    given = {"manifest": manifest, "entry": entry}
+    return {"folder": os.path.abspath(folder), **{name: item for name, item in given.items() if item is not None}}
 
 
 def _listening(listener: Callable[[Progress], None]) -> OnProgress:

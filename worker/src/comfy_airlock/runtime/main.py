@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.runtime.entry import EntryContext
 from comfy_airlock.runtime.host_link import HostLink
 from comfy_airlock.runtime.lifeline import die_with, hold
 from comfy_airlock.runtime.logs import LogForwarding
@@ -95,6 +96,10 @@ def main() -> None:
         return 0 if recovery.is_offered else pack.stateful
 
     methods = {"run": worker.run, "describe": worker.describe, "restore": recovery.restore}
+    entry = connection.welcome["pack"].get("entry")
+    if entry is not None:
+        context = EntryContext(pack.name, pack.folder, entry["settings"], lambda: host.pair, inference)
+        methods.update(standard(entry["module"]).enter(context))
     host = HostLink(connection, streams, pack.name, methods, inference, stateful)
 
     def loaded() -> None:

@@ -1,0 +1,78 @@
+"""Calls from code that can't await them, such as a progress hook on the thread of a loop that stands still.
+
+Each is sent in its turn from a loop of the outbox's own, which is started by the first; its future, where there is one,
+is settled on the loop that the request names. Nobody hears of a failure else, as nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+Send = Callable[[dict[str, Any]], Coroutine[Any, Any, Any]]
+
+
+class Outbox:
+    """Takes requests as dictionaries: kind, object_id, method, args, kwargs, calling_loop and future."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._mutex = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+
+    def put(self, request: dict[str, Any] | None) -> None:
+        """Sends a request, in order with the others; None, by which its users end such a queue, is passed over."""
+        if request is not None:
+            asyncio.run_coroutine_threadsafe(self._carry_out(request), self._running())
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._mutex:
+            if self._is_closed:
+                raise RuntimeError("the outbox is closed: its worker was stopped")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._run, args=(self._loop,), name="airlock-outbox", daemon=True).start()
+            return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    async def _carry_out(self, request: dict[str, Any]) -> None:
+        future, loop = request.get("future"), request.get("calling_loop")
+        try:
+            result = await self._send(request)
+        except Exception as error:
+            logging.getLogger(__name__).debug("a call of the outbox's failed", exc_info=True)
+            _settle(loop, future, "set_exception", error)
+        else:
+            _settle(loop, future, "set_result", result)
+
+    def close(self) -> None:
+        """Ends its loop."""
+        with self._mutex:
+            self._is_closed = True
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+
+def _settle(loop: Any, future: Any, how: str, outcome: Any) -> None:
+    if loop is None or future is None:
+        return
+
+    def settle() -> None:
+        if not future.done():
+            getattr(future, how)(outcome)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        pass  # The loop is closed: nobody waits there any more.

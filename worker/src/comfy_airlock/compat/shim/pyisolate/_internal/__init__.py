@@ -1,0 +1,3 @@
+"""Names that hosts import although they are not public."""
+
+from comfy_airlock.compat.extension import Extension as Extension

@@ -1,0 +1,3 @@
+"""One extension."""
+
+from comfy_airlock.compat.extension import Extension as Extension

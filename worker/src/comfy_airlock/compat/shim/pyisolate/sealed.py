@@ -1,0 +1,3 @@
+"""The extension of sealed workers."""
+
+from comfy_airlock.compat.sealed import SealedNodeExtension as SealedNodeExtension
