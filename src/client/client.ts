@@ -297,6 +297,9 @@ export class Airlock implements PackServer, AsyncDisposable {
       else this.#packs.get(pack)?.useLine(line);
     } else if (name === "segment_gone") {
       this.#memory?.segmentGone(validate(segmentGoneSchema, value, "event segment_gone").segment);
+    } else if (name === "tell_memory") {
+      // It keeps no account, and says so: who asks would wait for it otherwise.
+      this.callServer("memory", { report: null }).catch(() => undefined);
     }
   }
 

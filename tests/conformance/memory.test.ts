@@ -451,3 +451,10 @@ describe("what a host names over a line, the worker there has", () => {
     expect(relay.segments.numbers).toHaveLength(1);
   });
 });
+
+test("a host that is asked for its account of memory answers, and says that it keeps none", async () => {
+  await using host = await opened(true);
+  host.relay.tellHost("tell_memory", {});
+  await until(() => host.relay.asked.some(([method]) => method === "memory"), "it has answered");
+  expect(host.relay.asked.filter(([method]) => method === "memory")).toEqual([["memory", { report: null }]]);
+});
