@@ -4,21 +4,60 @@ import { dirname } from "node:path";
 
 export const root = dirname(import.meta.dir);
 
+/** What one command may take. */
+const secondsMax = 600;
+/** So much of what a command that fails has written to standard error is told. */
+const errorLinesMax = 12;
+
 /**
- * Runs a command to its end.
+ * Runs a command to its end, in a process group of its own: where it takes too long, all that it started ends with it.
  *
  * @param env variables besides this process's own; undefined removes one.
  * @returns what it printed.
- * @throws Error where it fails.
+ * @throws Error where it fails, with the end of what it wrote to standard error.
  */
 export async function outputOf(
   command: readonly string[],
   env: Readonly<Record<string, string | undefined>> = {},
 ): Promise<string> {
-  const child = Bun.spawn([...command], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
-  const said = await new Response(child.stdout).text();
-  if ((await child.exited) !== 0) throw new Error(`${command.join(" ")} failed with exit code ${child.exitCode}`);
-  return said;
+  const child = Bun.spawn([...command], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+  });
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    endGroup(child.pid);
+  }, secondsMax * 1000);
+  running.add(child.pid);
+  try {
+    const [said, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    if ((await child.exited) === 0) return said;
+    const why = isLate
+      ? `took longer than ${secondsMax} s`
+      : `failed with ${child.signalCode ?? `exit code ${child.exitCode}`}`;
+    throw new Error(`${command.join(" ")} ${why}\n${errors.trimEnd().split("\n").slice(-errorLinesMax).join("\n")}`);
+  } finally {
+    running.delete(child.pid);
+    clearTimeout(timer);
+  }
+}
+
+/** The commands under way. */
+const running = new Set<number>();
+
+/** Ends the commands under way, and what they started: they don't hear Ctrl-C, as their groups are their own. */
+export function endRunning(): void {
+  for (const pid of running) endGroup(pid);
+}
+
+function endGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch {
+    // It has just ended.
+  }
 }
 
 /** Where processes run, as what goes before their command. */

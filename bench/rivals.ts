@@ -10,9 +10,10 @@ import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import { isMade, makeEnvironment, type PythonEnvironment, torchRequirement } from "../scripts/python.ts";
-import { type Contender, contendersFolder, turnsOf } from "./contenders.ts";
+import { type Contender, contendersFolder, startContender } from "./contenders.ts";
+import { parametersOf } from "./parameters.ts";
 
-interface Rival {
+export interface Rival {
   readonly name: string;
   readonly scenarios: readonly string[];
   readonly contenders: readonly Contender[];
@@ -22,13 +23,16 @@ interface Rival {
 /** The rivals that take part in a scenario, and a sentence on each that would but isn't installed. */
 export function rivalsIn(scenario: string): { readonly contenders: readonly Contender[]; readonly notes: string[] } {
   const rivals = findRivals().filter((rival) => rival.scenarios.includes(scenario));
-  const isThere = (rival: Rival): boolean => isMade(rival.environment);
   return {
-    contenders: rivals.filter(isThere).flatMap((rival) => rival.contenders),
+    contenders: rivals.filter(isInstalled).flatMap((rival) => rival.contenders),
     notes: rivals
-      .filter((rival) => !isThere(rival))
+      .filter((rival) => !isInstalled(rival))
       .map(({ name }) => `skipped: ${name}, not installed; \`bun run bench --install-rivals\` installs it`),
   };
+}
+
+export function isInstalled({ environment }: Rival): boolean {
+  return isMade(environment);
 }
 
 /**
@@ -49,9 +53,10 @@ export async function installRivals(): Promise<number> {
 
 /** Has a rival run; removes the environment of one that can't, and returns why. */
 async function tryOut({ contenders, scenarios, environment }: Rival): Promise<string | undefined> {
-  const turns = contenders.flatMap((each) => scenarios.flatMap((scenario) => turnsOf(each, scenario, 1, ["free"])));
   try {
-    for (const turn of turns) await turn.start();
+    for (const contender of contenders) {
+      for (const scenario of scenarios) await startContender(contender, scenario, parametersOf(scenario, true), "free");
+    }
     return undefined;
   } catch (error) {
     rmSync(environment.folder, { recursive: true, force: true });
@@ -71,7 +76,7 @@ const headerSchema = v.object({
   }),
 });
 
-function findRivals(): Rival[] {
+export function findRivals(): Rival[] {
   return readdirSync(contendersFolder)
     .filter((file) => file.endsWith(".py"))
     .flatMap((file) => {
@@ -86,7 +91,10 @@ function findRivals(): Rival[] {
       return {
         name,
         scenarios,
-        contenders: Object.entries(contenders).map(([name, args]) => ({ name, script, args, environment: folder })),
+        contenders: Object.entries(contenders).map(([name, args]) => ({
+          ...{ name, script, args, environment: folder },
+          isRival: true,
+        })),
         environment: {
           folder,
           requirements: join(contendersFolder, `${stem}.txt`),

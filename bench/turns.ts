@@ -5,43 +5,88 @@
  * measured beside each other rather than one after the other, and the median over starts counts.
  */
 import { shuffled } from "./random.ts";
-import type { RunOptions } from "./scenario.ts";
-import { type Summary, summarise } from "./statistics.ts";
+import type { Figure, Measurement, ScenarioResult } from "./results.ts";
+import type { Taken, Turn } from "./scenario.ts";
 
-/** What one start measured, by name. */
-export type Figures = Readonly<Record<string, number>>;
-
-/** One contender under one condition. */
-export interface Turn {
-  readonly contender: string;
-  /** Where its processes run, or whatever else sets this turn apart from the contender's others. */
-  readonly condition: string;
-  /** Starts it, measures, and ends it. */
-  start(): Promise<Figures>;
+export interface TurnOptions {
+  readonly rounds: number;
+  /** Numbers in [0, 1), the same for the same seed. */
+  readonly random: () => number;
+  /** Called before each start. */
+  readonly onTurn?: (turn: Turn) => void;
+  /** Called when one has failed, and is not started again. */
+  readonly onFailure?: (turn: Turn) => void;
 }
 
-/** One figure of one turn, over all rounds. */
-export interface Measurement {
-  readonly contender: string;
-  readonly condition: string;
-  readonly figure: string;
-  readonly over: Summary;
-}
+export type TurnResults = Pick<ScenarioResult, "measurements" | "series" | "notes" | "failures">;
 
 /** Takes all turns once a round; the measurements come in the order of `turns` and of their figures. */
-export async function takeTurns(turns: readonly Turn[], options: RunOptions): Promise<Measurement[]> {
-  const { rounds, random, contender = "" } = options;
-  const chosen = turns.filter((turn) => turn.contender.includes(contender));
-  const samples = new Map<Turn, Map<string, number[]>>(chosen.map((turn) => [turn, new Map()]));
+export async function takeTurns(
+  turns: readonly Turn[],
+  { rounds, random, onTurn, onFailure }: TurnOptions,
+): Promise<TurnResults> {
+  const books = new Map(turns.map((turn) => [turn, new TurnBook(turn, rounds)]));
   for (let round = 0; round < rounds; round++) {
-    for (const turn of shuffled(chosen, random)) {
-      for (const [figure, value] of Object.entries(await turn.start())) {
-        const ofTurn = samples.get(turn);
-        ofTurn?.set(figure, [...(ofTurn.get(figure) ?? []), value]);
+    for (const turn of shuffled(turns, random)) {
+      const book = books.get(turn);
+      if (book === undefined || book.failure !== undefined) continue;
+      onTurn?.(turn);
+      try {
+        book.enter(round, await turn.start());
+      } catch (error) {
+        book.failure = `${turn.contender}, ${turn.condition}, failed in round ${round + 1}: ${String(error)}`;
+        onFailure?.(turn);
       }
     }
   }
-  return [...samples].flatMap(([{ contender, condition }, figures]) =>
-    [...figures].map(([figure, values]) => ({ contender, condition, figure, over: summarise(values) })),
-  );
+  const all = [...books.values()];
+  const failed = (isRival: boolean): string[] =>
+    all.flatMap(({ turn, failure }) => (failure !== undefined && (turn.isRival ?? false) === isRival ? [failure] : []));
+  return {
+    measurements: all.flatMap((book) => book.measurements()),
+    series: all.flatMap((book) => book.series()),
+    notes: failed(true),
+    failures: failed(false),
+  };
+}
+
+/** What the starts of one turn have measured. */
+class TurnBook {
+  readonly turn: Turn;
+  /** Why it takes part no more. */
+  failure: string | undefined;
+  readonly #rounds: number;
+  readonly #figures = new Map<string, Measurement>();
+  #latest: Taken | undefined;
+
+  constructor(turn: Turn, rounds: number) {
+    this.turn = turn;
+    this.#rounds = rounds;
+  }
+
+  enter(round: number, taken: Taken): void {
+    this.#latest = taken;
+    for (const figure of taken.figures) this.#measurementOf(figure).samples[round] = figure.value;
+  }
+
+  #measurementOf({ of, statistic, unit }: Figure): Measurement {
+    const key = `${of}\n${statistic}`;
+    const known = this.#figures.get(key);
+    if (known !== undefined) return known;
+    const { contender, condition } = this.turn;
+    const samples: (number | null)[] = new Array(this.#rounds).fill(null);
+    const made = { contender, condition, of, statistic, unit, samples };
+    this.#figures.set(key, made);
+    return made;
+  }
+
+  measurements(): Measurement[] {
+    return [...this.#figures.values()];
+  }
+
+  /** Those of the last start: a line over time has no median. */
+  series(): ScenarioResult["series"] {
+    const { contender, condition } = this.turn;
+    return (this.#latest?.series ?? []).map((each) => ({ contender, condition, ...each }));
+  }
 }

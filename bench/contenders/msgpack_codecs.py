@@ -13,8 +13,8 @@
 # ///
 """One of the msgpack libraries for Python on the values that calls carry.
 
-`python msgpack_codecs.py codecs COUNT LIBRARY` prints microseconds of encoding and decoding, with tuples kept apart
-from lists where the library can do that, and what importing it adds to a worker's start.
+`python msgpack_codecs.py codecs PARAMETERS LIBRARY` prints microseconds of encoding and decoding, with tuples kept
+apart from lists where the library can do that, and what importing it adds to a worker's start.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import sys
 import timeit
 from collections.abc import Callable
 from typing import Any
+
+from harness.figures import Figure
 
 TUPLE = 1
 
@@ -106,16 +108,16 @@ def import_ms(library: str) -> float:
 
 def main() -> None:
     """Figures by what was done; those of a value that came back as another say so, and compare with nothing."""
-    count, library = int(sys.argv[2]), sys.argv[3]
+    count, library = json.loads(sys.argv[2])["calls"], sys.argv[3]
     encode, decode = CODECS[library]()
-    figures: dict[str, float] = {}
+    figures: list[Figure] = []
     for title, value in VALUES.items():
         data = encode(value)
-        suffix = "" if repr(decode(data)) == repr(value) else " (as lists)"
-        figures[f"encode {title}{suffix}"] = microseconds(encode, value, count)
-        figures[f"decode {title}{suffix}"] = microseconds(decode, data, count)
-    figures["import"] = import_ms(library) * 1000
-    print(json.dumps(figures))
+        of = title if repr(decode(data)) == repr(value) else f"{title} (as lists)"
+        figures.append(Figure(of, "encode", "µs", microseconds(encode, value, count)))
+        figures.append(Figure(of, "decode", "µs", microseconds(decode, data, count)))
+    figures.append(Figure("import", "once", "ms", import_ms(library)))
+    print(json.dumps([each.as_json() for each in figures]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["pyisolate==0.10.2"]
+# dependencies = ["pyisolate==0.10.2", "numpy"]
 #
 # [tool.airlock-bench]
 # name = "pyisolate 0.10.2 with torch"
-# scenarios = ["images"]
+# scenarios = ["callback", "sizes", "chain", "shapes", "images", "footprint", "spawn-torch", "idle"]
 # torch = true
 #
 # [tool.airlock-bench.contenders]
@@ -12,56 +12,38 @@
 # ///
 """pyisolate with tensors, by its API: an extension whose worker shares the host's torch, and tensors in shared memory.
 
-`python pyisolate_tensors.py images COUNT`. The worker's environment is pyisolate's to make; the first start does.
+Only such a worker can call back: by a singleton, whose one instance is the host's. A worker has torch imported from its
+start; whoever sent a tensor keeps it for five seconds at least. The rest is as in pyisolate_calls.py.
+`python pyisolate_tensors.py SCENARIO PARAMETERS`.
 """
 
-import asyncio
-import json
-import sys
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import Any
 
-import pyisolate
-from tensors import image_figures
+from harness import run
+from pyisolate import ProxiedSingleton
+from pyisolate_calls import Pyisolate
+from workload_extension import HostFunction
 
-_EXTENSION = Path(__file__).parent / "pyisolate_extension"
 
+class PyisolateTensors(Pyisolate):
+    """Methods of an extension, coupled to the host."""
 
-def main() -> None:
-    """Sends tensors to a worker of its own."""
-    count = int(sys.argv[2])
-    sys.path.append(str(_EXTENSION))
-    from tensor_extension import TensorExtension
+    share_torch = True
 
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    environments = Path(sys.prefix) / "extensions"
-    manager = pyisolate.ExtensionManager(TensorExtension, {"venv_root_path": str(environments)})
-    config = pyisolate.ExtensionConfig(
-        name="tensors",
-        module_path=str(_EXTENSION),
-        isolated=True,
-        dependencies=[],
-        apis=[],
-        share_torch=True,
-        share_cuda_ipc=False,
-        sandbox_mode=pyisolate.SandboxMode.DISABLED,
-    )
+    def _apis(self) -> list[type[ProxiedSingleton]]:
+        return [HostFunction]
 
-    async def load() -> Any:
-        return manager.load_extension(config)
+    async def acall(self, function: str, worker: int = 0, /, **values: Any) -> Any:
+        if function == "call_back":
+            return await self._extensions[worker].call_back(values["value"])
+        return await super().acall(function, worker, **values)
 
-    extension = loop.run_until_complete(load())
-    try:
-        figures = image_figures(
-            lambda image: loop.run_until_complete(extension.invert(image)),
-            lambda tensor: loop.run_until_complete(extension.first(tensor)),
-            count,
-        )
-    finally:
-        manager.stop_all_extensions()
-    print(json.dumps(figures))
+    def callback(self, function: Callable[[Any], Any]) -> Any:
+        HostFunction().function = function
 
 
 if __name__ == "__main__":
-    main()
+    run(PyisolateTensors)

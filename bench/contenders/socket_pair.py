@@ -1,16 +1,18 @@
-"""The floor: a bare loop over one socket pair with Airlock's own codec, no threads, no numbers checked.
+"""The floor: a bare loop over one socket pair with Airlock's own codec, no threads, no numbers checked; or no codec.
 
-`python socket_pair.py calls COUNT`.
+`python socket_pair.py calls PARAMETERS [bytes]`; with *bytes*, the same bytes go to and fro and mean nothing.
 """
 
-import json
+from __future__ import annotations
+
 import socket
 import struct
 import subprocess
 import sys
 from typing import Any
 
-from latency import latency
+from harness import Contender, run
+from harness.calls import PAYLOADS
 
 from comfy_airlock.wire.codec import Codec
 
@@ -39,32 +41,50 @@ class Link:
         return self._view[4:have]
 
 
-def work(descriptor: int) -> None:
+class SocketPair(Contender):
+    """A call is one message there, and one back."""
+
+    def __init__(self, how: str = "codec") -> None:
+        self._is_bytes = how == "bytes"
+
+    def start(self, workers: int, with_torch: bool) -> None:
+        near, far = socket.socketpair()
+        command = [sys.executable, __file__, "worker", str(far.fileno()), "bytes" if self._is_bytes else "codec"]
+        self._worker = subprocess.Popen(command, pass_fds=[far.fileno()])
+        far.close()
+        self._near, self._link, self._codec = near, Link(near), Codec()
+        self._encoded = {id(value): self._codec.encode(["run", [value], {}]) for value in PAYLOADS.values()}
+
+    def call(self, function: str, worker: int = 0, /, **values: Any) -> Any:
+        value = values["value"]
+        if self._is_bytes:
+            self._link.send(self._encoded[id(value)])
+            self._link.receive()
+            return value
+        self._link.send(self._codec.encode(["run", [value], {}]))
+        body = self._link.receive()
+        assert body is not None
+        return self._codec.decode(body)[0]
+
+    def stop(self) -> None:
+        if hasattr(self, "_near"):
+            self._near.close()
+            self._worker.wait()
+
+
+def work(descriptor: int, *, is_bytes: bool) -> None:
     """Answers each body with its first argument."""
     link, codec = Link(socket.socket(fileno=descriptor)), Codec()
     while (body := link.receive()) is not None:
-        _, args, _ = codec.decode(body)
-        link.send(codec.encode((args[0],)))
-
-
-def main() -> None:
-    """Echoes the payloads through a worker of its own."""
-    near, far = socket.socketpair()
-    command = [sys.executable, __file__, "worker", str(far.fileno())]
-    worker = subprocess.Popen(command, pass_fds=[far.fileno()])
-    far.close()
-    link, codec = Link(near), Codec()
-
-    def call(value: Any) -> Any:
-        link.send(codec.encode(["run", [value], {}]))
-        body = link.receive()
-        assert body is not None
-        return codec.decode(body)[0]
-
-    print(json.dumps(latency(call, int(sys.argv[2]))))
-    near.close()
-    worker.wait()
+        if is_bytes:
+            link.send(bytes(body))
+        else:
+            _, args, _ = codec.decode(body)
+            link.send(codec.encode((args[0],)))
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[2])) if sys.argv[1] == "worker" else main()
+    if sys.argv[1] == "worker":
+        work(int(sys.argv[2]), is_bytes=sys.argv[3] == "bytes")
+    else:
+        run(SocketPair)

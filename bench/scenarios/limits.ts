@@ -5,33 +5,39 @@
 import { systemKernel } from "../../src/server/workers/limits/kernel.ts";
 import { Watch } from "../../src/server/workers/limits/watch.ts";
 import { loadLibc } from "../../src/transport/libc.ts";
-import { numbers } from "../comparison.ts";
-import type { Report, RunOptions, Scenario } from "../scenario.ts";
-import { summarise } from "../statistics.ts";
+import type { Figure } from "../results.ts";
+import type { PlanOptions, Scenario } from "../scenario.ts";
+import { median } from "../statistics.ts";
 
 const MiB = 2 ** 20;
 
+const looks = 20;
+
 export const limits: Scenario = {
   name: "limits",
-  describe: "milliseconds of one look at the memory and the processes of workers",
-  rounds: 100,
-  run,
+  group: "server",
+  describe: "one look at the memory and the processes of workers, where no cgroup holds them",
+  rounds: 5,
+  bases: [],
+  plan: ({ smoke }: PlanOptions) => {
+    const heldMiB = smoke ? 64 : 1024;
+    const start = async () => ({
+      figures: [
+        await measure("1 worker", 1, 1),
+        await measure("64 workers", 64, 1),
+        await measure(`1 worker with ${heldMiB} MiB, its PSS asked for`, 1, heldMiB),
+      ],
+    });
+    const strangers = systemKernel.list("/proc").filter((name) => /^\d+$/.test(name)).length;
+    return Promise.resolve({
+      turns: [{ contender: "airlock", condition: "free", start }],
+      notes: [`besides ${strangers} other processes`],
+    });
+  },
 };
 
-async function run({ rounds, smoke }: RunOptions): Promise<Report> {
-  const heldMiB = smoke ? 64 : 1024;
-  const rows = [
-    await measure("1 worker", 1, 1, rounds),
-    await measure("64 workers", 64, 1, rounds),
-    await measure(`1 worker with ${heldMiB} MiB, its PSS asked for`, 1, heldMiB, rounds),
-  ];
-  const columns = [{ title: `ms over ${rounds} rounds` }, ...["median", "min", "max"].map(numbers)];
-  const strangers = systemKernel.list("/proc").filter((name) => /^\d+$/.test(name)).length;
-  return { table: { columns, rows }, notes: [`besides ${strangers} other processes`] };
-}
-
 /** @param heldMiB what each worker holds; past 1 MiB, its limit is below its RSS and above its PSS. */
-async function measure(title: string, count: number, heldMiB: number, rounds: number): Promise<string[]> {
+async function measure(of: string, count: number, heldMiB: number): Promise<Figure> {
   // A child shares all that its parent holds: half the RSS of the two is their PSS.
   const source = `import os, sys
 held = bytearray(b"x") * (${heldMiB} << 20)
@@ -54,7 +60,7 @@ sys.stdin.read()`;
     let { watch, confined } = newWatch();
     // The first look is at every process there is.
     await watch.look();
-    for (let round = 0; round < rounds; round++) {
+    for (let look = 0; look < looks; look++) {
       // What was counted once is not counted again so soon.
       if (heldMiB > 1) ({ watch, confined } = newWatch());
       const startMs = performance.now();
@@ -62,8 +68,7 @@ sys.stdin.read()`;
       samples.push(performance.now() - startMs);
       if (confined.some(({ exceeded }) => exceeded !== undefined)) throw new Error("a worker was found over its limit");
     }
-    const { median, min, max } = summarise(samples);
-    return [title, ...[median, min, max].map((ms) => ms.toFixed(2))];
+    return { of, statistic: "p50", unit: "ms", value: median(samples) };
   } finally {
     for (const worker of workers) worker.stdin.end();
     await Promise.all(workers.map(({ exited }) => exited));

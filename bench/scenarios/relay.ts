@@ -5,19 +5,22 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { comparisonTable } from "../comparison.ts";
+import * as v from "valibot";
 import { compilePeers, type Peers } from "../peers.ts";
 import { outputOf, type Placement, placements, root, startListener } from "../processes.ts";
-import type { Report, RunOptions, Scenario } from "../scenario.ts";
-import { type Figures, type Turn, takeTurns } from "../turns.ts";
+import type { Plan, PlanOptions, Scenario, Taken } from "../scenario.ts";
 
 const depths = ["8", "64", "256"];
 
 export const relay: Scenario = {
   name: "relay",
+  group: "server",
   describe: "calls a second through the server's relay, between a host and a worker in C",
   rounds: 7,
-  run,
+  bases: ["bare relay"],
+  plot: "lines",
+  goals: [{ contender: "airlock", condition: "one core", of: "64 in flight", statistic: "calls", atLeast: 300_000 }],
+  plan,
 };
 
 /** What listens at a socket, as a command that a Bun runs. */
@@ -31,27 +34,17 @@ function commands(peers: Peers): Readonly<Record<string, (socket: string) => rea
   };
 }
 
-async function run(options: RunOptions): Promise<Report> {
+async function plan({ smoke, profiles }: PlanOptions): Promise<Plan> {
   const peers = await compilePeers();
-  if (peers === undefined) return { notes: ["skipped: there is no C compiler (cc, gcc or clang) on PATH"] };
-  const calls = options.smoke ? 1_000 : 100_000;
+  if (peers === undefined) return { turns: [], notes: ["skipped: there is no C compiler (cc, gcc or clang) on PATH"] };
+  const calls = smoke ? 1_000 : 100_000;
   const turns = Object.entries(commands(peers)).flatMap(([contender, command]) =>
-    (Object.keys(placements) as Placement[]).map(
-      (condition): Turn => ({
-        contender,
-        condition,
-        start: () => startOnce(peers, command, condition, calls, options.profiles),
-      }),
-    ),
+    (Object.keys(placements) as Placement[]).map((condition) => ({
+      ...{ contender, condition },
+      start: () => startOnce(peers, command, condition, calls, profiles),
+    })),
   );
-  const table = comparisonTable(await takeTurns(turns, options), {
-    title: `calls/s over ${options.rounds} starts`,
-    conditionTitle: "processes",
-    figureTitle: "calls",
-    digits: 0,
-    bases: ["bare relay"],
-  });
-  return { table, notes: [] };
+  return { turns, notes: [] };
 }
 
 async function startOnce(
@@ -60,14 +53,16 @@ async function startOnce(
   placement: Placement,
   calls: number,
   profiles: string | undefined,
-): Promise<Figures> {
+): Promise<Taken> {
   const folder = mkdtempSync(join(tmpdir(), "airlock-bench-"));
   try {
     const socket = join(folder, "s.sock");
     await using _ = await startListener(command(socket), profiles, placement);
-    return JSON.parse(
-      await outputOf([...placements[placement], peers.host, socket, peers.pack, String(calls), ...depths]),
-    ) as Figures;
+    const host = [...placements[placement], peers.host, socket, peers.pack, String(calls), ...depths];
+    const rates = v.parse(v.record(v.string(), v.number()), JSON.parse(await outputOf(host)));
+    return {
+      figures: Object.entries(rates).map(([of, value]) => ({ of, statistic: "calls", unit: "/s", value })),
+    };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

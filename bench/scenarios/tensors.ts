@@ -1,44 +1,102 @@
-/**
- * Tensors: to a worker and back, sent again and passed on, and many small ones; Airlock beside a rival, the same function
- * in the host's own process, and a copy in memory.
- */
-import { comparisonTable } from "../comparison.ts";
-import { torchContender, turnsOf } from "../contenders.ts";
-import { rivalsIn } from "../rivals.ts";
-import type { Report, RunOptions, Scenario } from "../scenario.ts";
-import { takeTurns } from "../turns.ts";
+/** Scenarios of tensors. */
+import type { Measurement } from "../results.ts";
+import type { Goal, Scenario } from "../scenario.ts";
+import { airlock, contended, inProcess, memcpy, stdoutJson } from "./contended.ts";
 
-export const images: Scenario = {
+/** Of the sizes, those that tell most. */
+const telling = new Set(["64 KiB", "1 MiB", "16 MiB", "256 MiB", "1 GiB", "4 GiB"]);
+
+export const sizes: Scenario = contended({
+  name: "sizes",
+  group: "per GB",
+  describe:
+    "tensors of 64 KiB to 4 GiB to a worker (fresh, and the same again), back, and both; the first element is read",
+  rounds: 3,
+  withTorch: true,
+  own: [airlock, stdoutJson, memcpy, inProcess],
+  inSmoke: 3,
+  bases: ["pyisolate", "one memcpy"],
+  isShown: ({ of }: Measurement) => telling.has(of),
+  plot: "lines",
+});
+
+export const chain: Scenario = contended({
+  name: "chain",
+  group: "per GB",
+  describe: "a fresh tensor through three packs, one after the other, of which the last reads it",
+  rounds: 5,
+  withTorch: true,
+  own: [airlock],
+  bases: ["pyisolate"],
+  plot: "lines",
+});
+
+export const shapes: Scenario = contended({
+  name: "shapes",
+  group: "per GB",
+  describe: "an IMAGE, a LATENT and a CONDITIONING as ComfyUI has them, fresh, there and back",
+  rounds: 5,
+  withTorch: true,
+  own: [airlock, stdoutJson],
+  inSmoke: 1,
+  bases: ["pyisolate"],
+});
+
+const image = { contender: airlock.name, condition: "free" } as const;
+
+export const images: Scenario = contended({
   name: "images",
-  describe: "1.0 - image in a worker, there and back, and a GiB to one that reads its first element",
-  rounds: 5,
-  run: (options) => measure(images, options, options.smoke ? 1 : 5),
-};
+  group: "per GB",
+  describe: "`1.0 - image` there and back, and a GiB to one who reads its first element; beside the same in process",
+  rounds: 3,
+  withTorch: true,
+  own: [airlock],
+  bases: ["pyisolate"],
+  goals: [
+    { ...image, of: "1 GiB in", statistic: "of a warm copy", atMost: 1.3 },
+    { ...image, of: "16 MiB, 1.0 - image", statistic: "p50", base: { contender: "pyisolate" }, atMost: 0.3 },
+    { ...image, of: "1 GiB, 1.0 - t", statistic: "p50", base: { contender: "pyisolate" }, atMost: 0.25 },
+    { ...image, of: "1 GiB, 1.0 - t", statistic: "of in process", atMost: 1.5 },
+  ],
+});
 
-export const again: Scenario = {
+const sentAgain = ["received", "received and looked at", "shared"];
+
+export const again: Scenario = contended({
   name: "again",
-  describe: "a tensor that was received, passed on, and a shared one, sent again, in empty calls",
+  group: "per GB",
+  describe: "a tensor that was received, passed on, and a shared one, sent again: in empty calls",
   rounds: 5,
-  run: (options) => measure(again, options, options.smoke ? 5 : 500),
-};
+  withTorch: true,
+  own: [airlock],
+  bases: [],
+  goals: [
+    ...["64 KiB", "1 MiB", "16 MiB"].flatMap((size) =>
+      sentAgain.map((what): Goal => ({ ...image, of: `${size} ${what}`, statistic: "of an empty call", atMost: 1.5 })),
+    ),
+    ...sentAgain.map((what): Goal => ({ ...image, of: `1 GiB ${what}`, statistic: "p50", atMost: 15 })),
+  ],
+});
 
-export const small: Scenario = {
+export const small: Scenario = contended({
   name: "small",
+  group: "per GB",
   describe: "1,000 tensors of 1 KiB in one message, beside the same bytes in a list",
   rounds: 5,
-  run: (options) => measure(small, options, options.smoke ? 10 : 300),
-};
+  withTorch: true,
+  own: [airlock],
+  bases: [],
+  goals: [{ ...image, of: "1,000 of 1 KiB", statistic: "tensors, of bytes", atMost: 3 }],
+});
 
-async function measure(scenario: Scenario, options: RunOptions, count: number): Promise<Report> {
-  const rivals = rivalsIn(scenario.name);
-  const own = await torchContender("airlock", "airlock_tensors.py");
-  const turns = [own, ...rivals.contenders].flatMap((each) => turnsOf(each, scenario.name, count, ["free"]));
-  const table = comparisonTable(await takeTurns(turns, options), {
-    title: `over ${options.rounds} starts`,
-    conditionTitle: "processes",
-    figureTitle: "of what",
-    digits: 2,
-    bases: rivals.contenders.map((rival) => rival.name),
-  });
-  return { table, notes: rivals.notes };
-}
+export const footprint: Scenario = contended({
+  name: "footprint",
+  group: "per GB",
+  describe: "the memory of all processes together (PSS) while a GiB goes to a worker, and there and back; bytes copied",
+  rounds: 3,
+  withTorch: true,
+  own: [airlock, stdoutJson],
+  inSmoke: 1,
+  bases: ["pyisolate"],
+  plot: "series",
+});

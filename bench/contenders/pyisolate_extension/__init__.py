@@ -1,1 +1,1 @@
-"""An extension as pyisolate loads it; what it does is its type, in echo_extension.py."""
+"""An extension as pyisolate loads it; what it does is its type, in workload_extension.py."""

@@ -115,7 +115,8 @@ class Report(_Node):
     """What this worker shares and holds, which only its server is told otherwise."""
 
     def run(self) -> tuple[dict[str, int]]:
-        return (host_link._SHARING["host"].report(),)
+        leases = host_link._host().arrays._open()
+        return ({} if leases is None else leases.memory.report(),)
 
 
 NODE_CLASS_MAPPINGS = {

@@ -1,23 +1,23 @@
 /** Contenders take turns in an order that the seed alone decides. */
 import { describe, expect, test } from "bun:test";
-import { comparisonTable } from "../../../bench/comparison.ts";
 import { randomFrom } from "../../../bench/random.ts";
-import { type Measurement, type Turn, takeTurns } from "../../../bench/turns.ts";
+import type { Turn } from "../../../bench/scenario.ts";
+import { takeTurns } from "../../../bench/turns.ts";
 
 const names = ["a", "b", "c", "d", "e"];
 
 /** The order in which contenders were started, and what was measured: a start's figure is its number. */
-async function measure(seed: number, rounds: number, contender?: string) {
+async function measure(seed: number, rounds: number) {
   const order: string[] = [];
   const turns = names.map(
-    (name): Turn => ({
-      contender: name,
-      condition: "free",
-      start: () => Promise.resolve({ number: order.push(name) }),
+    (contender): Turn => ({
+      ...{ contender, condition: "free" },
+      start: () =>
+        Promise.resolve({ figures: [{ of: "it", statistic: "number", unit: "s", value: order.push(contender) }] }),
     }),
   );
-  const measurements = await takeTurns(turns, { rounds, smoke: false, random: randomFrom(seed), contender });
-  return { order, measurements };
+  const results = await takeTurns(turns, { rounds, random: randomFrom(seed) });
+  return { order, ...results };
 }
 
 describe("takeTurns", () => {
@@ -34,36 +34,50 @@ describe("takeTurns", () => {
     expect((await measure(2, 4)).order).not.toEqual(order);
   });
 
-  test("summarises each contender's starts, in the order of the turns", async () => {
+  test("keeps every sample by its round, in the order of the turns", async () => {
     const { order, measurements } = await measure(3, 3);
-    expect(measurements.map((each) => each.contender)).toEqual(names);
-    for (const { contender, over } of measurements) {
-      const [min = 0, median = 0, max = 0] = order.flatMap((name, index) => (name === contender ? [index + 1] : []));
-      expect(over).toEqual({ min, median, max });
+    expect(measurements.map(({ contender }) => contender)).toEqual(names);
+    for (const { contender, samples } of measurements) {
+      expect(samples).toEqual(order.flatMap((name, index) => (name === contender ? [index + 1] : [])));
     }
   });
 
-  test("leaves out contenders that were not asked for", async () => {
-    expect((await measure(1, 2, "c")).order).toEqual(["c", "c"]);
+  test.each([true, false])("goes on without one that fails, and tells whose it is (rival: %p)", async (isRival) => {
+    let starts = 0;
+    const failing: Turn = {
+      ...{ contender: "fragile", condition: "free", isRival },
+      start: () => {
+        starts += 1;
+        if (starts === 2) return Promise.reject(new Error("it broke"));
+        return Promise.resolve({ figures: [{ of: "it", statistic: "number", unit: "s" as const, value: 7 }] });
+      },
+    };
+    const failed: string[] = [];
+    const onFailure = (turn: Turn) => failed.push(turn.contender);
+    const { measurements, notes, failures } = await takeTurns([failing], {
+      rounds: 3,
+      random: randomFrom(1),
+      onFailure,
+    });
+    expect(starts).toBe(2);
+    expect(measurements[0]?.samples).toEqual([7, null, null]);
+    expect(failed).toEqual(["fragile"]);
+    expect(isRival ? failures : notes).toEqual([]);
+    expect(isRival ? notes : failures).toEqual(["fragile, free, failed in round 2: Error: it broke"]);
   });
-});
 
-test("a comparison divides by a rival under the same condition, and leaves the field empty where there is none", () => {
-  const over = (median: number) => ({ median, min: median, max: median });
-  const measurements: Measurement[] = [
-    { contender: "floor", condition: "free", figure: "int", over: over(10) },
-    { contender: "ours", condition: "free", figure: "int", over: over(15) },
-    { contender: "ours", condition: "one core", figure: "int", over: over(30) },
-  ];
-  const { columns, rows } = comparisonTable(measurements, {
-    title: "µs",
-    conditionTitle: "processes",
-    figureTitle: "payload",
-    digits: 1,
-    bases: ["floor", "absent"],
+  test("keeps the last line over time", async () => {
+    let starts = 0;
+    const turn: Turn = {
+      ...{ contender: "a", condition: "free" },
+      start: () => {
+        starts += 1;
+        return Promise.resolve({ figures: [], series: [{ of: "memory", unit: "MiB", points: [[0, starts, "idle"]] }] });
+      },
+    };
+    const { series } = await takeTurns([turn], { rounds: 2, random: randomFrom(1) });
+    expect(series).toEqual([
+      { contender: "a", condition: "free", of: "memory", unit: "MiB", points: [[0, 2, "idle"]] },
+    ]);
   });
-  expect(columns.map((column) => column.title)).toEqual([
-    ...["µs", "processes", "payload", "median", "min", "max", "of floor"],
-  ]);
-  expect(rows.map((row) => row.at(-1))).toEqual(["1.00", "1.50", ""]);
 });

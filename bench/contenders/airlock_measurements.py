@@ -1,0 +1,101 @@
+"""What is measured of Airlock alone: what was sent before, and many small tensors; and which way calls went."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from harness import calls
+from harness.figures import Figure
+from harness.tensors import MIB, size_name
+
+if TYPE_CHECKING:
+    from airlock import AirlockContender
+
+
+async def latency(contender: AirlockContender, parameters: dict[str, Any]) -> list[Figure]:
+    """As for everybody, and a look which way the calls went."""
+    figures = await calls.latency(contender, parameters)
+    if _goes_over_relay(contender) != contender.is_relayed:
+        raise SystemExit(f"these calls went over the {'line' if contender.is_relayed else 'relay'}")
+    return figures
+
+
+def _goes_over_relay(contender: AirlockContender) -> bool:
+    """Whether the server knows of a call that is under way; of those over a line it doesn't."""
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(contender.call, "sleep", seconds=0.1)
+        while not slow.done():
+            if contender.host.status()["packs"][0]["workers"][0]["relayed"] > 0:
+                return True
+    return False
+
+
+async def again(contender: AirlockContender, parameters: dict[str, Any]) -> list[Figure]:
+    """What was received, passed on; and what is shared, sent again. In empty calls, in turns with those."""
+    import torch
+
+    contender.start(1, with_torch=True)
+    times, pack = parameters["times"], contender.packs[0]
+    figures: list[Figure] = []
+    for size in parameters["sizes"]:
+        tensor = torch.ones(size // 4)
+        looked_at = contender.call("echo", value=tensor)
+        looked_at.sum()
+        sent = {
+            "received": contender.call("echo", value=tensor),
+            "received and looked at": looked_at,
+            "shared": contender.host.share(tensor),
+        }
+        acts = {"": partial(pack.call, "nothing")} | {
+            name: partial(pack.call, "take", value=each) for name, each in sent.items()
+        }
+        took = _in_turns(acts, times if size <= 16 * MIB else max(3, times // 50))
+        for name in sent:
+            figures += [
+                Figure(f"{size_name(size)} {name}", "p50", "ms", took[name] * 1e3),
+                Figure(f"{size_name(size)} {name}", "of an empty call", "×", took[name] / took[""]),
+            ]
+    return figures
+
+
+async def small(contender: AirlockContender, parameters: dict[str, Any]) -> list[Figure]:
+    """A thousand tensors of 1 KiB in one message, beside the same bytes in one list."""
+    import torch
+
+    contender.start(1, with_torch=True)
+    tensors = [torch.rand(256) for _ in range(1000)]
+    plain = [bytes(1024) for _ in range(1000)]
+    took = _in_turns(
+        {
+            "tensors": lambda: contender.call("take", value=tensors),
+            "bytes": lambda: contender.call("take", value=plain),
+        },
+        parameters["times"],
+    )
+    return [
+        Figure("1,000 of 1 KiB", "tensors", "ms", took["tensors"] * 1e3),
+        Figure("1,000 of 1 KiB", "bytes", "ms", took["bytes"] * 1e3),
+        Figure("1,000 of 1 KiB", "tensors, of bytes", "×", took["tensors"] / took["bytes"]),
+    ]
+
+
+def _in_turns(acts: dict[str, Callable[[], Any]], times: int) -> dict[str, float]:
+    """The median of what each took, in seconds; in blocks of ten, so that each finds its own way warm, in turns."""
+    took: dict[str, list[float]] = {name: [] for name in acts}
+    block = min(10, times)
+    for turn in range(times // block + 1):
+        for name, act in acts.items():
+            for _ in range(block):
+                start = time.perf_counter()
+                act()
+                if turn:
+                    took[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each) for name, each in took.items()}
+
+
+MEASUREMENTS = {"calls": latency, "again": again, "small": small}

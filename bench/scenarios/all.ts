@@ -1,0 +1,18 @@
+/** All scenarios, in the order in which they run. */
+import type { Scenario } from "../scenario.ts";
+import { callback, calls, codecs, hosts, inflight, stream } from "./calls.ts";
+import { environments } from "./environments.ts";
+import { firstCall } from "./first-call.ts";
+import { gpu } from "./gpu.ts";
+import { idle, recovery, spawn, spawnTorch } from "./life.ts";
+import { limits } from "./limits.ts";
+import { relay } from "./relay.ts";
+import { again, chain, footprint, images, shapes, sizes, small } from "./tensors.ts";
+
+export const scenarios: readonly Scenario[] = [
+  ...[calls, callback, stream, inflight, hosts, codecs],
+  ...[sizes, chain, shapes, images, again, small, footprint],
+  ...[firstCall, spawn, spawnTorch, idle, recovery, environments],
+  ...[relay, limits],
+  ...gpu,
+];
