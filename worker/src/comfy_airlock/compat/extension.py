@@ -62,14 +62,20 @@ class _PackLink:
         pair = self._pair if self._pack is not None else await asyncio.to_thread(self.opened)
         try:
             return await pair.acall(method, args, keywords)
-        except WorkerDied as died:
-            raise _died(died) from None
+        except AirlockError as error:
+            raise self._told(error) from None
 
     def call(self, method: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         try:
             return self.opened().call(method, args, keywords)
-        except WorkerDied as died:
-            raise _died(died) from None
+        except AirlockError as error:
+            raise self._told(error) from None
+
+    def _told(self, error: AirlockError) -> Exception:
+        """As callers are told: a stop that overtook their call is one, however far it had got by then."""
+        if isinstance(error, WorkerDied):
+            return _died(error)
+        return ConnectionError(f"the extension was stopped: {error.message}") if self._is_stopped else error
 
     def stop(self) -> None:
         with self._mutex:

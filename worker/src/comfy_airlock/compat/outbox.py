@@ -1,7 +1,10 @@
 """Calls from code that can't await them, such as a progress hook on the thread of a loop that stands still.
 
-Each is sent in its turn from a loop of the outbox's own, which is started by the first; its future, where there is one,
-is settled on the loop that the request names. Nobody hears of a failure else, as nobody waits.
+Each is sent from a loop of the outbox's own, which is started by the first; its future, where there is one, is settled
+on the loop that the request names. Nobody hears of a failure else, as nobody waits.
+
+Calls of one method take their turns, each once the one before has been answered: the host answers calls on several
+threads, and progress would go back and forth otherwise. Those of different methods don't wait for each other.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ class Outbox:
         self._mutex = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+        # By object and method, the last that was asked for. Used on the loop alone.
+        self._latest: dict[tuple[Any, Any], asyncio.Event] = {}
 
     def put(self, request: dict[str, Any] | None) -> None:
-        """Sends a request, in order with the others; None, by which its users end such a queue, is passed over."""
+        """Sends a request, in order with those of its method; None, by which users end such a queue, is passed over."""
         if request is not None:
             asyncio.run_coroutine_threadsafe(self._carry_out(request), self._running())
 
@@ -42,18 +47,31 @@ class Outbox:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+            under_way = asyncio.all_tasks(loop)
+            for task in under_way:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*under_way))
         finally:
             loop.close()
 
     async def _carry_out(self, request: dict[str, Any]) -> None:
         future, loop = request.get("future"), request.get("calling_loop")
+        of = (request.get("object_id"), request.get("method"))
+        before, answered = self._latest.get(of), asyncio.Event()
+        self._latest[of] = answered
         try:
+            if before is not None:
+                await before.wait()
             result = await self._send(request)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             logging.getLogger(__name__).debug("a call of the outbox's failed", exc_info=True)
             _settle(loop, future, "set_exception", error)
         else:
             _settle(loop, future, "set_result", result)
+        finally:
+            answered.set()
+            if self._latest.get(of) is answered:
+                del self._latest[of]
 
     def close(self) -> None:
         """Ends its loop."""
