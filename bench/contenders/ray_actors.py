@@ -15,14 +15,15 @@
 # ///
 """Ray on this machine alone: each worker is an actor, which runs the calls of its methods one after the other.
 
-Its object store keeps tensors, which are mapped and not to be written to (its option for tensors without copies is on,
-and imports torch at once). Streams are its streaming generators, calls in flight are awaited, and an actor that was
-killed starts again. A function is sent by value, and can't call back. `python ray_actors.py SCENARIO PARAMETERS`.
+Its object store keeps tensors, to be mapped and not to be written to: its option for that is on, and imports torch at
+once. Streams are its generators, an actor that was killed starts again, and functions are sent by value: none can call
+back into the host. `python ray_actors.py SCENARIO PARAMETERS`.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,11 +49,12 @@ class RayActors(Contender):
 
     def start(self, workers: int, with_torch: bool) -> None:
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": str(int(with_torch))}
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # It would write one to the user's home.
         import ray
 
         self._ray: Any = ray
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, **self._options())
+            ray.init(log_to_driver=False, include_dashboard=False, **self._options())
         actor = ray.remote(max_restarts=-1, max_task_retries=-1)(Worker)
         self._actors = [actor.remote() for _ in range(workers)]
 
@@ -60,8 +62,7 @@ class RayActors(Contender):
         if "RAY_ADDRESS" in os.environ:
             return {}
         self._folder = TemporaryDirectory(prefix="ray-")
-        limits = {"num_cpus": 2, "object_store_memory": available_bytes() // 2}
-        return {"include_dashboard": False, "_temp_dir": self._folder.name, **limits}
+        return {"_temp_dir": self._folder.name, "object_store_memory": available_bytes() // 2, "num_cpus": 2}
 
     def stop(self) -> None:
         if hasattr(self, "_ray"):
@@ -81,9 +82,8 @@ class RayActors(Contender):
         return self._ray.put(tensor)
 
     def restart(self) -> None:
-        for actor in self._actors:
-            self._ray.kill(actor)
-        self.start(len(self._actors), with_torch=False)
+        self._ray.kill(self._actors[0])
+        self.start(1, with_torch=False)
 
     def variables_for_others(self) -> dict[str, str]:
         return {"RAY_ADDRESS": self._ray.get_runtime_context().gcs_address}
