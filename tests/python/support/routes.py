@@ -77,14 +77,13 @@ class _WorkerSide:
 
     def __init__(self, link: MemoryLink) -> None:
         self.streams = Streams()
-        lead = self.streams.lead
-        self.channel = Channel(link, Codec(), "the host", lead)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.channel = Channel(link, Codec(), "the host", self.streams)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         inference = InferenceMode()
         worker = Worker(NodePack("calls", str(FOLDER)), inference)
         route = (self.channel, 1)
         methods = {"run": worker.run, "describe": worker.describe}
         self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
-        self.executor = Executor(self.pair.service, lead)
+        self.executor = Executor(self.pair.service, self.streams)
         self.called = self.executor.submit
         self.laden = lambda frame: self.pair.laden(frame, is_direct=True)
         host_link._LATEST["host"] = self.pair
@@ -142,6 +141,7 @@ def _in_memory() -> Generator[Pack]:
         worker.channel.close()
         worker.thread.join(20)
         assert not worker.thread.is_alive()
+        worker.streams.close()
         del host_link._LATEST["host"]
         for name in [each for each in sys.modules if each.startswith("airlock_pack_calls")]:
             del sys.modules[name]

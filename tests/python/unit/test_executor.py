@@ -17,7 +17,7 @@ from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import NodeNotFound
 from comfy_airlock.wire.frame import Cargo, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Seat
+from comfy_airlock.wire.lead import Lead, Seat
 from comfy_airlock.wire.reference import Reference
 from feeding import feed
 
@@ -25,19 +25,35 @@ CODEC = Codec()
 SECONDS_MAX = 20
 
 
-class ReadElsewhere:
+class NobodyReads(Lead):
     """The test submits what a worker would read."""
 
-    def read_once(self, seat: Seat, wanted: Callable[[IncomingCall], object]) -> None:
+    def read_once(self, seat: object, wanted: object) -> None:
         pass
 
-    def wait(self, seat: Seat) -> None:
+    def wait(self, seat: Seat, until: float | None = None) -> None:
         seat.hang_bell()
         while not seat.taken_care_of:
             seat.sleep()
 
-    def attend(self, token: object) -> None:
-        pass
+
+class ReadElsewhere:
+    """A stream with nothing that a loop could watch."""
+
+    def __init__(self) -> None:
+        self.lead = NobodyReads(lambda: None)
+
+    def fileno(self) -> int:
+        raise OSError
+
+    def read_now(self) -> bool:
+        raise AssertionError
+
+    def may_look(self) -> bool:
+        return False
+
+    def look(self) -> bool:
+        raise AssertionError
 
 
 class NoReferences:

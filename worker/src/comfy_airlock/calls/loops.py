@@ -1,8 +1,8 @@
 """Event loops that wait on channels: what whoever reads has for their coroutines, and how a loop reads by itself.
 
-A loop whose coroutines wait watches the channel's socket like any other of its own, and reads it where no thread does:
-an answer then takes no change of threads. Where a loop is busy, a thread that waits, or the keeper, reads for it and
-wakes it.
+A loop whose coroutines wait, or that carries out calls, watches what it is to read like any socket of its own, and
+reads it where no thread does: what comes for it then takes no change of threads. Where a loop is busy, a thread that
+waits, or the keeper, reads for it and wakes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from comfy_airlock.wire.optional import standard
 if TYPE_CHECKING:
     import asyncio
 
-    from comfy_airlock.wire.channel import Channel
+    from comfy_airlock.wire.lead import Stream
 
 Action = Callable[[Any], object]
 
@@ -35,12 +35,16 @@ class LoopInbox:
         self._loop = ref(loop)
         self._items: deque[tuple[Action, object]] = deque()
         self._is_awake = False
-        self._readers: WeakKeyDictionary[Channel, LoopReader] = WeakKeyDictionary()
+        self._readers: dict[Stream, LoopReader] = {}
 
     @staticmethod
     def of_running_loop() -> LoopInbox:
         """The one of the loop that runs in this thread."""
-        loop = standard("asyncio").get_running_loop()
+        return LoopInbox.of(standard("asyncio").get_running_loop())
+
+    @staticmethod
+    def of(loop: asyncio.AbstractEventLoop) -> LoopInbox:
+        """The one of this loop, which runs in this thread or is about to."""
         inbox = LoopInbox._by_loop.get(loop)
         if inbox is None:
             inbox = LoopInbox._by_loop[loop] = LoopInbox(loop)
@@ -53,15 +57,28 @@ class LoopInbox:
         assert loop is not None
         return loop
 
-    def reader(self, channel: Channel) -> LoopReader | None:
-        """What lets the loop read a channel; None where it can't, and others have to. On the loop's thread."""
-        reader = self._readers.get(channel)
-        if reader is None or not reader.is_registered:
+    def reader(self, stream: Stream) -> LoopReader | None:
+        """What lets the loop read a stream; None where it can't, and others have to. On the loop's thread."""
+        reader = self._readers.get(stream)
+        if reader is None:
             try:
-                reader = self._readers[channel] = LoopReader(self, channel)
+                reader = self._readers[stream] = LoopReader(self, stream)
             except (NotImplementedError, OSError):
                 return None  # A loop that watches no sockets, or a channel that has ended.
         return reader
+
+    def look_soon(self) -> None:
+        """Has the loop look for what comes, before it sleeps: nothing that is known here is left to do on it.
+
+        Only where one stream is waited for: what comes from another would have to wait.
+        """
+        waiting = [each for each in self._readers.values() if each.waiting]
+        if len(waiting) == 1:
+            waiting[0].look_soon()
+
+    def reads_no_more(self, stream: Stream) -> None:
+        """The reader of this stream is gone."""
+        self._readers.pop(stream, None)
 
     def put(self, action: Action, argument: object) -> bool:
         """Has the loop do something; from any thread. False where it was closed: nobody waits any more."""
@@ -100,7 +117,7 @@ class LoopInbox:
 
 
 class _Duplicate:
-    """A descriptor of a channel's socket that is the loop's to watch: it lives as long as the loop may look at it."""
+    """A stream's descriptor that is the loop's to watch: it lives as long as the loop may look at it."""
 
     def __init__(self, descriptor: int) -> None:
         self.number = os.dup(descriptor)
@@ -115,42 +132,65 @@ class _Duplicate:
 
 
 class LoopReader:
-    """One event loop that reads one channel, while coroutines of its wait there.
+    """One event loop that reads one stream, while somebody on the loop waits for what comes.
 
     Attributes:
         waiting: how many do.
-        is_registered: whether the loop watches the socket.
     """
 
-    def __init__(self, inbox: LoopInbox, channel: Channel) -> None:
+    def __init__(self, inbox: LoopInbox, stream: Stream) -> None:
         """
         Raises:
             NotImplementedError: the loop watches no sockets.
-            OSError: the channel is closed.
+            OSError: the stream is closed.
         """
         self._inbox = inbox
-        self._channel = channel
-        self._duplicate = _Duplicate(channel.fileno())
+        self._stream = stream
+        self._duplicate = _Duplicate(stream.fileno())
+        self._will_look = False
         self.waiting = 0
         # In no context: this outlives the call that is under way here.
         Context().run(inbox.loop.add_reader, self._duplicate.number, self._read)
-        self.is_registered = True
+
+    def begin_waiting(self) -> None:
+        """Somebody waits from now on: the keeper leaves the reading to this loop."""
+        self.waiting += 1
+        self._stream.lead.will_take()
+        self._inbox.look_soon()
+
+    def end_waiting(self) -> None:
+        """Somebody waits no longer."""
+        self.waiting -= 1
+
+    def look_soon(self) -> None:
+        """Looks for what comes once the loop has run what it has to run now, as threads do before they sleep."""
+        if not self._will_look and self._stream.may_look():
+            self._will_look = True
+            self._inbox.loop.call_soon(self._look, context=Context())
+
+    def _look(self) -> None:
+        self._will_look = False
+        if self.waiting:
+            self._take(self._stream.look)
 
     def _read(self) -> None:
-        lead, turn = self._channel.lead, [get_ident()]
-        self._inbox.begin_reading()
-        try:
-            # Whatever it is that came, somebody else may have taken it by now.
-            if lead.take(turn) and self._channel.receiver.glance():
-                self._channel.read()
-        finally:
-            lead.give_up(turn)
-            self._inbox.empty()
-        if self._channel.has_ended or not self.waiting:
+        # Whatever it is that came, somebody else may have taken it by now.
+        self._take(self._stream.read_now)
+        if self._stream.lead.has_ended or not self.waiting:
             # The loop is woken by what is for others once, and not again.
             self._unregister()
 
+    def _take(self, read: Callable[[], object]) -> None:
+        lead, turn = self._stream.lead, [get_ident()]
+        self._inbox.begin_reading()
+        try:
+            if lead.take(turn):
+                read()
+        finally:
+            lead.give_up(turn)
+            self._inbox.empty()
+
     def _unregister(self) -> None:
-        self.is_registered = False
+        self._inbox.reads_no_more(self._stream)
         self._inbox.loop.remove_reader(self._duplicate.number)
         self._duplicate.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 from comfy_airlock.calls.arrays import Arrays
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.wire.codec import Codec, ReferenceTable
 from comfy_airlock.wire.errors import AirlockError, BadRequest, Cancelled
 from comfy_airlock.wire.exceptions import text_of
@@ -158,7 +159,17 @@ class Service:
         task = loop.create_task(self.finish(call, result))
         # The loop itself holds its tasks weakly.
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: Any) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            LoopInbox.of_running_loop().look_soon()
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether something is being finished."""
+        return bool(self._tasks)
 
     @property
     def tasks(self) -> list[Any]:

@@ -357,14 +357,13 @@ class LoopWaiter(_Waiter):
         assert self.channel is not None
         if self._held is not None:
             await self._send_when_there_is_credit()
-        reader = self._inbox.reader(self.channel) if self.channel.has_own_lead else None
+        reader = self._inbox.reader(self.channel.stream)
         if reader is not None:
-            reader.waiting += 1
-            self.channel.lead.will_take()
+            reader.begin_waiting()
             try:
                 return await self._wait()
             finally:
-                reader.waiting -= 1
+                reader.end_waiting()
         self.channel.lead.attend(self)
         try:
             return await self._wait()

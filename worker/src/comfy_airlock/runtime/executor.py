@@ -11,40 +11,33 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from contextvars import Context
+from typing import Any
 
+from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.calls.service import Service
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Seat
+from comfy_airlock.wire.lead import Seat, Stream
 from comfy_airlock.wire.optional import standard
 
 Action = Callable[[], object]
 
 
-class Reading(Protocol):
-    """Who reads what the executor is given; :class:`comfy_airlock.wire.lead.Lead` in a worker."""
-
-    def read_once(self, seat: Seat, wanted: Callable[[IncomingCall], object], /) -> object: ...
-
-    def wait(self, seat: Seat, /) -> None: ...
-
-    def attend(self, token: object, /) -> None: ...
-
-
 class Executor:
     """The queue of calls, and the thread that works it off."""
 
-    def __init__(self, service: Service, reading: Reading) -> None:
+    def __init__(self, service: Service, stream: Stream) -> None:
         """
         Args:
             service: carries each call out.
-            reading: waited with while there is nothing to run.
+            stream: where calls come from. It is read while there is nothing to run.
         """
         self._service = service
-        self._reading = reading
+        self._stream = stream
         self._seat = Seat()
         self._queue: deque[IncomingCall | Action | None] = deque()
         self._loop: Any = None
+        self._inbox: LoopInbox | None = None
         self._lag = 0.0
         # Since when it is to say how late it is.
         self._lag_asked: float | None = None
@@ -53,11 +46,9 @@ class Executor:
         """Queues a call, or something else to be done between calls. Called on the thread that reads."""
         self._queue.append(item)
         self._seat.call_back()
-        if self._loop is not None:
-            try:
-                self._loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:
-                pass  # The loop was closed: this process is about to end.
+        if self._inbox is not None:
+            # In vain where the loop was closed: this process is about to end.
+            self._inbox.put(self._drain, None)
 
     def submit_next(self, action: Action) -> None:
         """Queues what is to be done before any other call. Called on the thread that runs them."""
@@ -71,7 +62,7 @@ class Executor:
 
     def run(self) -> None:
         """Works off calls until :meth:`stop`."""
-        queue, seat, reading, begin = self._queue, self._seat, self._reading, self._service.begin
+        queue, seat, reading, begin = self._queue, self._seat, self._stream.lead, self._service.begin
         while True:
             while not queue:
                 # Where calls follow one another, the next is what this thread reads next.
@@ -95,10 +86,15 @@ class Executor:
         asyncio = standard("asyncio")
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
+        inbox = LoopInbox.of(loop)
         # From here on the loop is told of what is queued.
-        self._loop = loop
-        # This thread waits in the loop from now on, and reads no more.
-        self._reading.attend(self)
+        self._loop, self._inbox = loop, inbox
+        # This thread waits in the loop from now on, which reads like this thread did.
+        reader = inbox.reader(self._stream)
+        if reader is None:
+            self._stream.lead.attend(self)
+        else:
+            reader.begin_waiting()
         self._service.go_on(call, first, loop)
         # What was queued before whoever reads knew of the loop.
         loop.call_soon(self._drain)
@@ -107,16 +103,19 @@ class Executor:
         finally:
             loop.close()
 
-    def _drain(self) -> None:
+    def _drain(self, _: object = None) -> None:
         while self._queue:
             item = self._queue.popleft()
             if isinstance(item, IncomingCall):
-                self._service.start(item)
+                # Each in a context of its own, as the tasks of a loop are.
+                Context().run(self._service.start, item)
             elif item is None:
                 self._loop.stop()
                 return
             else:
                 item()
+        if self._inbox is not None and not self._service.has_tasks:
+            self._inbox.look_soon()
 
     def loop_lag_ms(self) -> float | None:
         """How late the event loop was when it was last looked at, or is by now; None where there is none.

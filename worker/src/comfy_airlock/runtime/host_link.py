@@ -69,7 +69,7 @@ class HostLink:
             inference=inference,
             open_leases=lambda: self.sharing.leases(self._host, lambda: None, "the host", self._route),
         )
-        self.executor = Executor(self.pair.service, streams.lead)
+        self.executor = Executor(self.pair.service, streams)
 
     def attach(self) -> None:
         """Begins to take calls."""
@@ -133,7 +133,7 @@ class HostLink:
             self.pair.received(frame, self.executor.submit, is_direct=False)
         elif self._connection.lane is not None:
             link = socket.socket(fileno=self._connection.lane.take(LINE, frame.call))
-            line = Channel(link, self._connection.codec, "the host", self._streams.lead)
+            line = Channel(link, self._connection.codec, "the host", self._streams)
             self._line = line
             line.attach(_LineSide(self, line), [])
             self._streams.add(line)

@@ -85,7 +85,7 @@ def main() -> None:
         "python": {"executable": sys.executable, "version": _PYTHON_VERSION},
     }
     streams = Streams()
-    connection = Connection(path, hello, codec, streams.lead)
+    connection = Connection(path, hello, codec, streams)
     pack = NodePack(connection.welcome["pack"]["name"], connection.welcome["pack"]["folder"])
     inference = InferenceMode()
     worker = Worker(pack, inference)
@@ -117,5 +117,6 @@ def main() -> None:
     finally:
         logs.end()
         connection.close()
+        streams.close()
         if lifeline is not None:
             lifeline.detach()

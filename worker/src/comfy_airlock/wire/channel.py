@@ -37,7 +37,7 @@ from comfy_airlock.wire.frame import (
     unpack_header,
 )
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Lead
+from comfy_airlock.wire.lead import Lead, Stream
 from comfy_airlock.wire.limits import CALLS_MAX, FRAME_BYTES_MAX, INCOMING_BYTES_MAX, INCOMING_BYTES_READ_ON
 from comfy_airlock.wire.receiving import Receiver
 from comfy_airlock.wire.recipients import Owner, PendingCall, WaitingThread
@@ -61,27 +61,29 @@ class Channel:
     """One stream socket that frames go over.
 
     Attributes:
+        stream: what it is read with: itself, where that is nothing else.
         lead: who reads.
         receiver: where :meth:`read` finds what has come.
         credit: what may be sent to each peer; None where nothing bounds it, as on a direct channel.
     """
 
     def __init__(
-        self, link: socket.socket, codec: Codec, far_side: str, lead: Lead | None = None, *, is_direct: bool = True
+        self, link: socket.socket, codec: Codec, far_side: str, stream: Stream | None = None, *, is_direct: bool = True
     ) -> None:
         """
         Args:
             link: connected; the channel's to close.
             codec: for what the two sides tell each other of the channel itself.
             far_side: what it leads to, for errors: "the server".
-            lead: who reads it, where that is several streams in one; by default this channel's own.
+            stream: what it is read with, where that is several channels in one; by default it is read alone.
             is_direct: whether nobody stands between, who would keep deadlines and take the answers to calls given up.
         """
         held_by_this_process.add(link)
         self.codec = codec
         self.is_direct = is_direct
-        self.lead = lead or Lead(self.read, lambda: self.is_full)
-        self.has_own_lead = lead is None
+        self.stream: Stream = stream or self
+        self.lead = Lead(self.read, lambda: self.is_full) if stream is None else stream.lead
+        self.has_own_lead = stream is None
         self._far_side = far_side
         self._socket = link
         self._sender = Sender(link, self.lead.call_keeper, self._sending_failed)
@@ -184,6 +186,24 @@ class Channel:
             raise
         counts.clear()
         return result
+
+    def read_now(self) -> bool:
+        """Reads what has come. Called by whoever leads. False where nothing has."""
+        if not self.receiver.glance():
+            return False
+        self.read()
+        return True
+
+    def may_look(self) -> bool:
+        """Whether it may pay to :meth:`look` this time."""
+        return self.receiver.may_look()
+
+    def look(self) -> bool:
+        """As :meth:`read_now`, and goes on looking for about a tenth of a millisecond."""
+        if not self.receiver.looks():
+            return False
+        self.read()
+        return True
 
     def _closed(self) -> NoReturn:
         raise Disconnected(f"{self._far_side} closed the connection")

@@ -15,7 +15,7 @@ from comfy_airlock.wire.descriptor_lane import DescriptorLane, receive_with_desc
 from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import Frame, build_frame
-from comfy_airlock.wire.lead import Lead
+from comfy_airlock.wire.lead import Stream
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 SERVER_PEER = 0
@@ -33,7 +33,7 @@ class Connection(Channel):
         lane: where descriptors come; None where the server gives none.
     """
 
-    def __init__(self, path: str, hello: dict[str, Any], codec: Codec, lead: Lead | None = None) -> None:
+    def __init__(self, path: str, hello: dict[str, Any], codec: Codec, stream: Stream | None = None) -> None:
         """Connects, says hello and waits for the welcome.
 
         Raises:
@@ -41,7 +41,7 @@ class Connection(Channel):
             Unauthorized: who listens there is another user.
             AirlockError: what the server says where it lets nobody in.
         """
-        super().__init__(_connect(path), codec, "the server", lead, is_direct=False)
+        super().__init__(_connect(path), codec, "the server", stream, is_direct=False)
         self.lane: DescriptorLane | None = None
         try:
             first, *self.early = self._introduce(hello)

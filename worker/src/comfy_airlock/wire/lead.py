@@ -76,6 +76,31 @@ def _seconds_to(until: float | None) -> float | None:
     return None if until is None else max(0.0, until - time.monotonic())
 
 
+class Stream(Protocol):
+    """What is read under one lead: one socket, or several as if they were one."""
+
+    @property
+    def lead(self) -> Lead:
+        """Who reads it."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to read, and from the end on."""
+        ...
+
+    def read_now(self) -> bool:
+        """Reads what has come. Called by whoever leads. False where nothing has."""
+        ...
+
+    def may_look(self) -> bool:
+        """Whether it may pay to :meth:`look` this time."""
+        ...
+
+    def look(self) -> bool:
+        """As :meth:`read_now`, and goes on looking for a moment, as what is waited for mostly comes soon."""
+        ...
+
+
 class Lead:
     """The right to read one stream."""
 
@@ -223,6 +248,11 @@ class Lead:
         with self._mutex:
             if not self._turn:
                 self._call_keeper()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is read any more."""
+        return self._has_ended
 
     def end(self) -> None:
         """Makes :meth:`keep` return. The stream must be readable from now on, so that nobody goes on waiting in it."""

@@ -74,11 +74,19 @@ class Receiver:
         come. Where nothing came in time, it is not tried the next times; and not at all where the other side could not
         run meanwhile.
         """
+        return self.may_look() and self.looks()
+
+    def may_look(self) -> bool:
+        """Whether it is tried this time. To be asked once each time."""
         if not self.may_spin:
             return False
         if self._looks_skipped:
             self._looks_skipped -= 1
             return False
+        return True
+
+    def looks(self) -> bool:
+        """As :meth:`look`, where it is tried."""
         counts, receive, target = self.counts, self._link.recv_into, (self.assembler.target,)
         for _ in range(_LOOKS):
             try:
