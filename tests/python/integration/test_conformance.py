@@ -288,6 +288,8 @@ def test_pack_uses_only_what_the_host_lets_it(pack: Pack) -> None:
 
 
 def test_object_is_released_once_nobody_holds_it(pack: Pack) -> None:
+    # What the tests before this one let go of is released when it is released.
+    eventually(lambda: value_of(pack, "CountThings") == 0)
     thing = value_of(pack, "MakeThing")
     again = value_of(pack, "Echo", value=thing)
     before = value_of(pack, "CountThings")
