@@ -145,7 +145,11 @@ export class EnvironmentStore {
       throw new AirlockError("environment_failed", message, { hint: "Leave share_torch out of the pack's manifest." });
     }
     const options = { pack: name, variables: this.#uv.variables, signal, clock: this.#clock };
-    const sharedTorch = await probeSharedTorch(hostPython, options);
+    const [sharedTorch] = await Promise.all([
+      probeSharedTorch(hostPython, options),
+      // Remembered for when it is needed, a moment later; whoever asks then is told what is wrong with it.
+      this.#query(hostPython, options).catch(() => undefined),
+    ]);
     const request = { pack: name, file, requiresPython, minor: sharedTorch.python, defaultPython: hostPython };
     return planEnvironment(pack, await pickInterpreter(request, search), sharedTorch);
   }
