@@ -18,6 +18,8 @@ export interface Contender {
   readonly args: readonly string[];
   /** The folder of the environment that it runs in. */
   readonly environment: string;
+  /** What goes before its command. */
+  readonly launcher?: readonly string[];
   readonly isRival?: boolean;
 }
 
@@ -47,7 +49,7 @@ const printedSchema = v.array(v.union([figureSchema, seriesSchema]));
 
 /** Starts a contender once. Throws where it fails, or prints anything but figures. */
 export async function startContender(
-  { script, args, environment }: Contender,
+  { script, args, environment, launcher = [] }: Contender,
   scenario: string,
   parameters: Parameters,
   placement: Placement,
@@ -63,6 +65,7 @@ export async function startContender(
   };
   const command = [
     ...placements[placement],
+    ...launcher,
     join(bin, "python"),
     script,
     scenario,

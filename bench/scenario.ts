@@ -3,7 +3,7 @@ import type { Figure, Measurement, Series } from "./results.ts";
 
 export interface Scenario {
   readonly name: string;
-  readonly group: "per call" | "per GB" | "life" | "server" | "GPU";
+  readonly group: "per call" | "per GB" | "drop-in" | "life" | "server" | "GPU";
   /** What it measures, in one line. */
   readonly describe: string;
   /** How many rounds it takes unless told otherwise. */

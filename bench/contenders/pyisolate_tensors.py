@@ -1,10 +1,11 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["pyisolate==0.10.2", "numpy"]
+# # msgpack for Airlock, which the same host runs on in drop-in.
+# dependencies = ["pyisolate==0.10.2", "numpy", "msgpack==1.2.4"]
 #
 # [tool.airlock-bench]
 # name = "pyisolate 0.10.2 with torch"
-# scenarios = ["callback", "sizes", "chain", "shapes", "images", "footprint", "spawn-torch", "idle"]
+# scenarios = ["callback", "sizes", "chain", "shapes", "images", "footprint", "spawn-torch", "idle", "drop-in"]
 # torch = true
 #
 # [tool.airlock-bench.contenders]

@@ -1,6 +1,7 @@
 /** All scenarios, in the order in which they run. */
 import type { Scenario } from "../scenario.ts";
 import { callback, calls, codecs, hosts, inflight, stream } from "./calls.ts";
+import { dropIn } from "./drop-in.ts";
 import { environments } from "./environments.ts";
 import { firstCall } from "./first-call.ts";
 import { gpu } from "./gpu.ts";
@@ -12,6 +13,7 @@ import { again, chain, footprint, images, shapes, sizes, small } from "./tensors
 export const scenarios: readonly Scenario[] = [
   ...[calls, callback, stream, inflight, hosts, codecs],
   ...[sizes, chain, shapes, images, again, small, footprint],
+  dropIn,
   ...[firstCall, spawn, spawnTorch, idle, recovery, environments],
   ...[relay, limits],
   ...gpu,

@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
-from harness import calls, life, tensors, throughput
+from harness import calls, drop_in, life, tensors, throughput
 from harness.contender import Call, Contender, NotOffered
 from harness.figures import Figure, Series
 
@@ -33,6 +33,7 @@ _SCENARIOS: dict[str, Callable[[Contender, dict[str, Any]], Awaitable[_Measured]
     "shapes": tensors.shapes,
     "images": tensors.images,
     "footprint": tensors.footprint,
+    "drop-in": drop_in.drop_in,
     "spawn": life.spawn,
     "spawn-torch": life.spawn_torch,
     "idle": life.idle,

@@ -30,6 +30,11 @@ _ITEMS = 1000
 async def latency(contender: Contender, parameters: dict[str, Any]) -> list[Figure]:
     """Each payload there and back: p50, p99, calls a second, CPU time of each process."""
     await contender.astart()
+    return await payloads(contender, parameters)
+
+
+async def payloads(contender: Contender, parameters: dict[str, Any]) -> list[Figure]:
+    """As :func:`latency`, of a contender that was started."""
     figures: list[Figure] = []
     for name, payload in PAYLOADS.items():
         await _check(contender, payload)

@@ -31,6 +31,11 @@ async def spawn(contender: Contender, parameters: dict[str, Any]) -> list[Figure
 
 async def spawn_torch(contender: Contender, parameters: dict[str, Any]) -> list[Figure]:
     """To the first answer of a worker that has imported torch, as the host has."""
+    return await first_answer_with_torch(contender)
+
+
+async def first_answer_with_torch(contender: Contender) -> list[Figure]:
+    """Starts a contender, and has its worker import torch."""
     import torch
 
     torch.ones(1)

@@ -44,7 +44,7 @@ async def sizes(contender: Contender, parameters: dict[str, Any]) -> list[Figure
         for kind, (prepare, act) in kinds.items():
             if kind in ended:
                 continue
-            samples = await _transfers(prepare, act, parameters["seconds"])
+            samples = await transfers(prepare, act, parameters["seconds"])
             took = statistics.median(samples)
             figures.append(Figure(size_name(size), kind, "ms", took * 1e3))
             if took > parameters["slow_seconds"]:
@@ -71,7 +71,7 @@ async def chain(contender: Contender, parameters: dict[str, Any]) -> list[Figure
     for size in (64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB):
         if size <= parameters["bytes"]:
             original = torch.ones(size // 4)
-            samples = await _transfers(original.clone, through, parameters["seconds"])
+            samples = await transfers(original.clone, through, parameters["seconds"])
             figures.append(Figure(size_name(size), "through three", "ms", statistics.median(samples) * 1e3))
     return figures
 
@@ -92,7 +92,7 @@ async def shapes(contender: Contender, parameters: dict[str, Any]) -> list[Figur
         value = fresh()
         if not _same(await contender.ask("echo", value=value), value):
             raise SystemExit(f"{name} came back as another")
-        samples = await _transfers(fresh, lambda each: contender.ask("echo", value=each), parameters["seconds"])
+        samples = await transfers(fresh, lambda each: contender.ask("echo", value=each), parameters["seconds"])
         figures += latencies(name, samples, "ms", 1e3)
     return figures
 
@@ -198,7 +198,7 @@ async def _read(result: Awaitable[Any]) -> None:
     tensor.reshape(-1)[0].item()
 
 
-async def _transfers(
+async def transfers(
     prepare: Callable[[], Any], act: Callable[[Any], Awaitable[Any]], seconds: float, times: int = 30
 ) -> list[float]:
     """What each transfer took, in seconds, of what is made for it before; two uncounted ones go ahead, if short."""
