@@ -12,6 +12,7 @@ import * as v from "valibot";
 import { isMade, makeEnvironment, type PythonEnvironment, torchRequirement } from "../scripts/python.ts";
 import { type Contender, contendersFolder, startContender } from "./contenders.ts";
 import { parametersOf } from "./parameters.ts";
+import type { PlanOptions } from "./scenario.ts";
 
 export interface Rival {
   readonly name: string;
@@ -20,9 +21,16 @@ export interface Rival {
   readonly environment: PythonEnvironment;
 }
 
-/** The rivals that take part in a scenario, and a sentence on each that would but isn't installed. */
-export function rivalsIn(scenario: string): { readonly contenders: readonly Contender[]; readonly notes: string[] } {
+/** The rivals that take part in a scenario, and a sentence on each that would but doesn't. */
+export function rivalsIn(
+  scenario: string,
+  { withRivals }: PlanOptions,
+): { readonly contenders: readonly Contender[]; readonly notes: string[] } {
   const rivals = findRivals().filter((rival) => rival.scenarios.includes(scenario));
+  if (!withRivals) {
+    const notes = rivals.map(({ name }) => `skipped: ${name}, as in all smoke runs; --contender has it take part`);
+    return { contenders: [], notes };
+  }
   return {
     contenders: rivals.filter(isInstalled).flatMap((rival) => rival.contenders),
     notes: rivals

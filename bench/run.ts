@@ -28,7 +28,8 @@ export async function measureAll(chosen: readonly Scenario[], options: RunOption
   const bar = new ProgressBar(process.stderr, () => performance.now());
   const planned: Planned[] = [];
   for (const scenario of chosen) {
-    const plan = narrowed(await scenario.plan(options), options.contenders);
+    const planOptions = { ...options, withRivals: !options.smoke || options.contenders.length > 0 };
+    const plan = narrowed(await scenario.plan(planOptions), options.contenders);
     const rounds = options.rounds ?? scenario.rounds;
     for (const turn of plan.turns) bar.expect(kindOf(scenario, turn), rounds);
     planned.push({ scenario, plan, rounds });

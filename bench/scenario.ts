@@ -23,6 +23,8 @@ export interface Scenario {
 export interface PlanOptions {
   /** Everything once and as little of it as there is: to see that it works, not how fast. */
   readonly smoke: boolean;
+  /** Whether those of other people's making take part. */
+  readonly withRivals: boolean;
   /** Folder for CPU profiles of what is measured; none are taken where it is missing. */
   readonly profiles?: string | undefined;
 }

@@ -21,8 +21,9 @@ export function contended({
   where = ["free"],
   ...scenario
 }: Contended): Scenario {
-  const plan = async ({ smoke }: PlanOptions): Promise<Plan> => {
-    const rivals = rivalsIn(scenario.name);
+  const plan = async (options: PlanOptions): Promise<Plan> => {
+    const rivals = rivalsIn(scenario.name, options);
+    const { smoke } = options;
     const chosen = own.slice(0, smoke ? inSmoke : own.length);
     const contenders = [...(await ownContenders(chosen, withTorch)), ...rivals.contenders];
     return {

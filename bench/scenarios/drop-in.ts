@@ -13,10 +13,10 @@ function launched(contender: Contender): Contender {
   return { ...contender, name: onAirlock, launcher, isRival: false };
 }
 
-async function plan({ smoke }: PlanOptions): Promise<Plan> {
-  const { contenders, notes } = rivalsIn(name);
+async function plan(options: PlanOptions): Promise<Plan> {
+  const { contenders, notes } = rivalsIn(name, options);
   const both = contenders.flatMap((each) => [launched(each), each]);
-  return { turns: both.flatMap((each) => turnsOf(each, name, smoke, ["free"])), notes };
+  return { turns: both.flatMap((each) => turnsOf(each, name, options.smoke, ["free"])), notes };
 }
 
 const ratio = (of: string, statistic: string, atMost: number): Goal => ({

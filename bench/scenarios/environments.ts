@@ -32,7 +32,7 @@ export const environments: Scenario = {
   group: "life",
   describe:
     "a pack's environment with numpy and pillow: made (downloads cached), found again; and the first answer then",
-  rounds: 5,
+  rounds: 3,
   bases: [],
   plan: async () => {
     const start = () => measure();

@@ -19,7 +19,7 @@ export const firstCall: Scenario = {
   name: "first-call",
   group: "life",
   describe: "from no worker to its first answer, environment cached, host in Bun; beside the interpreter's own start",
-  rounds: 15,
+  rounds: 7,
   bases: [],
   goals: [{ contender: "airlock", of: "first call of a pack", statistic: "once", atMost: 150 }],
   plan: () => Promise.resolve({ turns: [{ contender: "airlock", condition: "free", start: measure }], notes: [] }),

@@ -6,7 +6,7 @@ export const spawn: Scenario = contended({
   name: "spawn",
   group: "life",
   describe: "to the first answer: from nothing (Airlock's server included), and of the next worker; without torch",
-  rounds: 5,
+  rounds: 3,
   own: [airlock, stdoutJson],
   bases: ["stdout JSON"],
 });
@@ -15,7 +15,7 @@ export const spawnTorch: Scenario = contended({
   name: "spawn-torch",
   group: "life",
   describe: "to the first answer of a worker that has imported torch, in a host that has",
-  rounds: 5,
+  rounds: 3,
   withTorch: true,
   own: [airlock, stdoutJson],
   inSmoke: 1,
@@ -37,7 +37,7 @@ export const recovery: Scenario = contended({
   name: "recovery",
   group: "life",
   describe: "from the SIGKILL of a worker to the next answer (Airlock's back-off of 0.1 s included)",
-  rounds: 5,
+  rounds: 3,
   own: [airlock, stdoutJson],
   bases: ["stdout JSON"],
 });

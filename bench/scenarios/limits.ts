@@ -17,7 +17,7 @@ export const limits: Scenario = {
   name: "limits",
   group: "server",
   describe: "one look at the memory and the processes of workers, where no cgroup holds them",
-  rounds: 5,
+  rounds: 3,
   bases: [],
   plan: ({ smoke }: PlanOptions) => {
     const heldMiB = smoke ? 64 : 1024;

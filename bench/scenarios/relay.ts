@@ -16,7 +16,7 @@ export const relay: Scenario = {
   name: "relay",
   group: "server",
   describe: "calls a second through the server's relay, between a host and a worker in C",
-  rounds: 7,
+  rounds: 5,
   bases: ["bare relay"],
   plot: "lines",
   goals: [{ contender: "airlock", condition: "one core", of: "64 in flight", statistic: "calls", atLeast: 300_000 }],
