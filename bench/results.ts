@@ -83,6 +83,11 @@ export function isLowerBetter(unit: Unit): boolean {
   return unit !== "/s";
 }
 
+/** Whether a contender is Airlock, by whichever way. */
+export function isOwn({ contender }: Pick<Measurement, "contender">): boolean {
+  return contender.startsWith("airlock");
+}
+
 /** Whether two measurements differ in nothing but who was measured. */
 export function isAlike(a: Measurement, b: Measurement): boolean {
   return a.condition === b.condition && a.of === b.of && a.statistic === b.statistic;

@@ -34,17 +34,19 @@ export async function measureAll(chosen: readonly Scenario[], options: RunOption
     for (const turn of plan.turns) bar.expect(kindOf(scenario, turn), rounds);
     planned.push({ scenario, plan, rounds });
   }
-  const results = new Map<Planned, ScenarioResult>();
+  const results = new Map<Plan, ScenarioResult>();
   let reported = 0;
   const rest = planned.values();
   const measureRest = async (): Promise<void> => {
     for (const each of rest) {
-      results.set(each, await measureOne(each, options, bar));
+      results.set(each.plan, await measureOne(each, options, bar));
       bar.clear();
       // In the order in which they were planned, whichever was done first.
-      for (let next = planned[reported]; next !== undefined && results.has(next); next = planned[reported]) {
+      for (const { plan, scenario } of planned.slice(reported)) {
+        const result = results.get(plan);
+        if (result === undefined) break;
         reported += 1;
-        options.onResult(next.scenario, results.get(next) as ScenarioResult);
+        options.onResult(scenario, result);
       }
     }
   };

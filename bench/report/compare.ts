@@ -1,6 +1,6 @@
 /** Two runs beside each other: what got slower beyond noise, and what faster. Pure. */
 import { formatTable } from "../../src/cli/table.ts";
-import { isAlike, isLowerBetter, type Measurement, type Run, type ScenarioResult } from "../results.ts";
+import { isAlike, isLowerBetter, isOwn, type Measurement, type Run, type ScenarioResult } from "../results.ts";
 import type { Scenario } from "../scenario.ts";
 import { type Estimate, ratioOfRuns, type Samples } from "../statistics.ts";
 import { formatEstimate, unitText } from "./format.ts";
@@ -23,9 +23,7 @@ export function changesBetween(earlier: Run, later: Run, scenarios: readonly Sce
     const before = earlier.results.find((each) => each.scenario === result.scenario);
     const scenario = scenarios.find(({ name }) => name === result.scenario);
     if (before === undefined || scenario === undefined) return [];
-    return result.measurements
-      .filter(({ contender }) => contender.startsWith("airlock"))
-      .flatMap((measurement) => changeOf(scenario, before, result, measurement));
+    return result.measurements.filter(isOwn).flatMap((measurement) => changeOf(scenario, before, result, measurement));
   });
 }
 
@@ -41,7 +39,7 @@ function changeOf(
   if (earlier === undefined) return [];
   // What the machine did to all contenders of one run is taken out by one that is the same in both.
   const base = scenario.bases.find(
-    (name) => !name.startsWith("airlock") && sameIn(before, name) !== undefined && sameIn(after, name) !== undefined,
+    (name) => !isOwn({ contender: name }) && sameIn(before, name) !== undefined && sameIn(after, name) !== undefined,
   );
   const factor = ratioOfRuns(
     divided(measurement.samples, base === undefined ? undefined : sameIn(after, base)?.samples),

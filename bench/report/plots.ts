@@ -1,7 +1,7 @@
 /** Results as pictures: SVG, drawn by Vega without a browser. */
 import * as vega from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
-import type { Measurement, Run, ScenarioResult } from "../results.ts";
+import { isOwn, type Measurement, type Run, type ScenarioResult } from "../results.ts";
 import type { Scenario } from "../scenario.ts";
 import { estimate } from "../statistics.ts";
 import { unitText } from "./format.ts";
@@ -28,10 +28,10 @@ export type Palette = ReadonlyMap<string, string>;
 
 export function paletteOf({ results }: Run): Palette {
   const names = [...new Set(results.flatMap(({ measurements }) => measurements.map(({ contender }) => contender)))];
-  const isOwn = (name: string): boolean => name.startsWith("airlock");
-  const others = names.filter((name) => !isOwn(name));
+  const own = names.filter((contender) => isOwn({ contender }));
+  const others = names.filter((contender) => !isOwn({ contender }));
   return new Map([
-    ...names.filter(isOwn).map((name) => [name, name.endsWith("relay") ? relayHue : ownHue] as const),
+    ...own.map((name) => [name, name.endsWith("relay") ? relayHue : ownHue] as const),
     ...others.map((name, index) => [name, hues[index % hues.length] ?? ownHue] as const),
   ]);
 }
@@ -56,9 +56,9 @@ export async function draw(spec: TopLevelSpec): Promise<string> {
 
 /** A measurement as a row of data. */
 export function rowsFor(measurements: readonly Measurement[]) {
-  return measurements.map((each) => {
-    const { value, low, high } = estimate(each.samples);
-    return { ...each, samples: undefined, value, low: low ?? value, high: high ?? value, x: amountOf(each.of) };
+  return measurements.map(({ samples, ...each }) => {
+    const { value, low, high } = estimate(samples);
+    return { ...each, value, low: low ?? value, high: high ?? value, x: amountOf(each.of) };
   });
 }
 
@@ -97,7 +97,7 @@ export function dots(rows: readonly DataRow[], title: string, palette: Palette):
     ],
     encoding: { y, color: { ...colourOf(rows, palette), legend: null } },
   };
-  const data = { values: rows.map((row) => ({ ...row })) };
+  const data = { values: [...rows] };
   if (new Set(rows.map(({ of }) => of)).size === 1) return { data, ...panel } as TopLevelSpec;
   const header = { labelAngle: 0, labelAlign: "left", labelLimit: 200 };
   const row = { field: "of", type: "nominal", title: null, sort: null, header };
@@ -130,7 +130,7 @@ export function lines(rows: readonly DataRow[], title: string, palette: Palette)
   return {
     width: 560,
     height: 320,
-    data: { values: rows.map((row) => ({ ...row })) },
+    data: { values: [...rows] },
     layer: [
       {
         mark: { type: "area", opacity: 0.15 },

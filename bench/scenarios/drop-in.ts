@@ -6,7 +6,7 @@ import { rivalsIn } from "../rivals.ts";
 import type { Goal, Plan, PlanOptions, Scenario } from "../scenario.ts";
 
 const name = "drop-in";
-const onAirlock = "pyisolate's host, launched by airlock";
+const onAirlock = "airlock, drop-in";
 
 function launched(contender: Contender): Contender {
   const launcher = [process.execPath, join(root, "bin", "airlock.mjs"), "launch", "--"];

@@ -41,11 +41,11 @@ _SCENARIOS: dict[str, Callable[[Contender, dict[str, Any]], Awaitable[_Measured]
 }
 
 
-def run(contender: type[Contender], more: dict[str, Any] | None = None) -> None:
+def run(contender: Callable[..., Contender], more: dict[str, Any] | None = None) -> None:
     """Measures one scenario, as the command line says, and prints the figures.
 
     Args:
-        contender: is made with the command line's further arguments.
+        contender: makes one, given the command line's further arguments.
         more: measurements that only this contender has, by scenario.
     """
     scenario, parameters, *arguments = sys.argv[1:]

@@ -27,6 +27,11 @@ class Figure:
         return {"of": self.of, "statistic": self.statistic, "unit": self.unit, "value": self.value}
 
 
+def counted(count: int, what: str) -> str:
+    """1 task, 8 tasks."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def quantile(sorted_samples: Sequence[float], part: float) -> float:
     """The sample below which so large a part of them lies (nearest rank)."""
     return sorted_samples[min(len(sorted_samples) - 1, int(part * len(sorted_samples)))]

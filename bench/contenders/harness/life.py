@@ -49,7 +49,7 @@ async def idle(contender: Contender, parameters: dict[str, Any]) -> list[Figure]
     """What is taken by all that a contender starts, per role, once it has answered and rests; with torch as well."""
     await contender.astart(with_torch=True)
     await contender.ask("echo", value=1)
-    figures = _rested(contender, "without torch", parameters)
+    figures = _rested(contender, "as it starts", parameters)
     await contender.ask("import_torch")
     return figures + _rested(contender, "torch imported", parameters)
 

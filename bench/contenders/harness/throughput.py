@@ -16,7 +16,7 @@ from threading import Barrier
 from typing import Any
 
 from harness.contender import Call, Contender
-from harness.figures import Figure
+from harness.figures import Figure, counted
 
 _DEPTHS = (1, 8, 64, 256)
 
@@ -55,7 +55,7 @@ def _shorter(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_flight(depth: int, what: str, rate: float) -> Figure:
-    return Figure(f"{depth} {what}" if depth == 1 else f"{depth} {what}s", "calls", "/s", rate)
+    return Figure(counted(depth, what), "calls", "/s", rate)
 
 
 def _run_threads(call: Callable[..., Any], depth: int, parameters: dict[str, Any]) -> float:
@@ -113,8 +113,7 @@ async def hosts(contender: Contender, parameters: dict[str, Any]) -> list[Figure
     await contender.astart()
     await contender.ask("echo", value=0)
     return [
-        Figure(f"{count} host" + "s" * (count > 1), "calls", "/s", _run_hosts(contender, count))
-        for count in parameters["hosts"]
+        Figure(counted(count, "host"), "calls", "/s", _run_hosts(contender, count)) for count in parameters["hosts"]
     ]
 
 
