@@ -23,6 +23,17 @@ async function opened(line: boolean): Promise<ModelHost> {
   return host;
 }
 
+/** A host that has sent an array over its line, and then had to leave that. */
+async function openedAndLeft(): Promise<ModelHost> {
+  const host = await opened(true);
+  const { relay, pack } = host;
+  relay.nodes.set("First", first);
+  expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
+  relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+  await until(() => relay.asked.some(([method]) => method === "left_line"), "it is left");
+  return host;
+}
+
 /** No block of either side's is in use. */
 async function nothingIsHeld({ relay }: ModelHost): Promise<void> {
   await collected(
@@ -412,12 +423,8 @@ describe("what a host names over a line, the worker there has", () => {
   });
 
   test("where its line was left and is used again", async () => {
-    await using host = await opened(true);
+    await using host = await openedAndLeft();
     const { relay, pack } = host;
-    relay.nodes.set("First", first);
-    expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
-    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
-    await until(() => relay.asked.some(([method]) => method === "left_line"), "it is left");
     relay.tellHost("use_line", { pack: packPeer, line: 1 });
     await untilOnLine(host);
     expect(await pack.call("First", { value: arrayOf(2 * MiB, 4) })).toBe(4);
@@ -425,12 +432,8 @@ describe("what a host names over a line, the worker there has", () => {
   });
 
   test("where its line was left, and it is the worker that came after that", async () => {
-    await using host = await opened(true);
+    await using host = await openedAndLeft();
     const { relay, pack } = host;
-    relay.nodes.set("First", first);
-    expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
-    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
-    await until(() => relay.asked.some(([method]) => method === "left_line"), "it is left");
     relay.endWorker();
     await untilOnLine(host);
     for (const fill of [4, 5]) expect(await pack.call("First", { value: arrayOf(2 * MiB, fill) })).toBe(fill);

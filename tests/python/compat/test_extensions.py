@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,24 +14,15 @@ import pyisolate
 import pytest
 
 from comfy_airlock.compat.session import close_session
+from command import ROOT, own_command
 from compat_extension import Clock, Colour, ProbeExtension, Shy
 from compat_types import Mode, Pair, Point
 from processes import is_running, until
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("command")
-    command = folder / "airlock"
-    command.write_text(f'#!/bin/sh\nexec "{shutil.which("node")}" "{ROOT}/bin/airlock.mjs" "$@"\n')
-    command.chmod(command.stat().st_mode | stat.S_IXUSR)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRLOCK_BIN", str(command))
-        patch.delenv("AIRLOCK_SOCKET", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(ROOT / ".airlock" / "test-cache"))
-        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    with own_command(tmp_path_factory.mktemp("command")):
         yield
 
 

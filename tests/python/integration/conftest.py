@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from comfy_airlock import Airlock, Pack, connect
+from command import ROOT, own_command
 from processes import is_running, until
 
-ROOT = Path(__file__).resolve().parents[3]
 PACKS = ROOT / "tests" / "packs"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def airlock_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The ``airlock`` command of this checkout, with folders of its own."""
-    folder = tmp_path_factory.mktemp("command")
-    command = folder / "airlock"
-    node = shutil.which("node")
-    command.write_text(f'#!/bin/sh\nexec "{node}" "{ROOT}/bin/airlock.mjs" "$@"\n')
-    command.chmod(command.stat().st_mode | stat.S_IXUSR)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRLOCK_BIN", str(command))
-        patch.delenv("AIRLOCK_SOCKET", raising=False)
-        patch.setenv("XDG_CACHE_HOME", str(ROOT / ".airlock" / "test-cache"))
-        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    with own_command(tmp_path_factory.mktemp("command")) as command:
         yield command
 
 
