@@ -113,6 +113,23 @@ def test_a_function_is_called_where_it_lives_and_comes_home_as_itself(manager: A
     asyncio.run(work())
 
 
+def test_a_function_is_called_by_the_id_that_it_was_registered_by(manager: Any) -> None:
+    async def later(value: int, by: int) -> int:
+        await asyncio.sleep(0)
+        return value + by
+
+    async def work() -> None:
+        extension = load(manager)
+        await asyncio.to_thread(extension.ensure_process_started)
+        plain, coroutine = extension.rpc.register_callback(str.upper), extension.rpc.register_callback(later)
+        assert await extension.call_by_id(plain, "a") == "A"
+        assert await extension.call_by_id(coroutine, 1, 2) == 3
+        with pytest.raises(ValueError, match="no callback is registered as 'none'"):
+            await extension.call_by_id("none")
+
+    asyncio.run(work())
+
+
 def test_event_loops_may_come_and_go(manager: Any) -> None:
     extension = load(manager)
     pids = {asyncio.run(extension.process()) for _ in range(3)}
@@ -217,6 +234,60 @@ def test_nothing_of_the_host_s_is_in_a_sealed_worker(manager: Any) -> None:
         # The pack's own import, which finds none of what its host has.
         with pytest.raises(ModuleNotFoundError):
             asyncio.run(extension.list_nodes())
+    finally:
+        sealed.stop_all_extensions()
+
+
+SEALED_PACK = """
+class Thing:
+    def __init__(self, value):
+        self.value = value
+
+class Make:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("THING", "INT"), "make", "sealed"
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": ("INT", {"default": 1})}}
+    def make(self, value):
+        return Thing(value), value
+
+class Read:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("INT",), "read", "sealed"
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"thing": ("THING",)}}
+    async def read(self, thing):
+        return (thing.value,)
+
+NODE_CLASS_MAPPINGS = {"Make": Make, "Read": Read}
+NODE_DISPLAY_NAME_MAPPINGS = {"Make": "Make a thing"}
+"""
+
+
+def test_nodes_of_a_sealed_pack_run_and_their_objects_stay_there(manager: Any, tmp_path: Path) -> None:
+    del manager
+    folder = tmp_path / "sealed_pack"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(SEALED_PACK)
+    sealed: Any = pyisolate.ExtensionManager(pyisolate.SealedNodeExtension, {"venv_root_path": "/nowhere"})
+    extension = sealed.load_extension(
+        {"name": "sealed", "module_path": str(folder), "execution_model": "sealed_worker", "dependencies": []}
+    )
+
+    async def work() -> None:
+        assert await extension.list_nodes() == {"Make": "Make a thing", "Read": "Read"}
+        details = await extension.get_node_details("Make")
+        assert details["input_types"] == {"required": {"value": ("INT", {"default": 1})}}
+        assert details["return_types"] == ("THING", "INT")
+        handle, value = await extension.execute_node("Make", value=5)
+        assert (handle.type_name, value) == ("Thing", 5)
+        assert await extension.execute_node("Read", thing=handle) == (5,)
+        assert await extension.flush_transport_state() == 1
+        with pytest.raises(KeyError, match="not here any more"):
+            await extension.execute_node("Read", thing=handle)
+
+    try:
+        asyncio.run(work())
     finally:
         sealed.stop_all_extensions()
 

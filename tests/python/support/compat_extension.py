@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 import pyisolate
+from pyisolate._internal.rpc_protocol import get_child_rpc_instance
 
 
 class Colour(Enum):
@@ -78,6 +79,11 @@ class ProbeExtension(pyisolate.ExtensionBase):
 
     async def call(self, function: Any, *args: Any) -> Any:
         return await function(*args)
+
+    async def call_by_id(self, callback_id: str, *args: Any) -> Any:
+        rpc = get_child_rpc_instance()
+        assert rpc is not None
+        return await rpc.call_callback(callback_id, *args)
 
     async def clock_from_thread(self) -> str:
         """From a thread that belongs to no call."""
