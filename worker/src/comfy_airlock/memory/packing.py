@@ -224,20 +224,21 @@ def _stacked_tensors(torch: Any, arrays: list[Any]) -> Source | None:
     first = arrays[0]
     if {type(each) for each in arrays} != {torch.Tensor} or len({each.dtype for each in arrays}) > 1:
         return None
-    # Before their shapes: those that can't cross may have none.
-    if first.is_quantized or not all(each.is_cpu and not each.is_nested for each in arrays):
-        return None
-    if any(each.layout is not torch.strided for each in arrays):
+    # Before its size: one that can't cross may have none.
+    if first.is_quantized or not first.is_cpu or first.is_nested or first.layout is not torch.strided:
         return None
     size = first.numel() * first.element_size()
     if not 0 < size < INLINE_ARRAY_BYTES:
         return None
-    if len({each.shape for each in arrays}) > 1 or not all(each.is_contiguous() for each in arrays):
-        return None
-    starts = sorted([each.data_ptr() for each in arrays])
-    if _any_closer(starts, size):
-        return None
-    return source_of(torch.stack(arrays))
+    try:
+        if not all(map(torch.Tensor.is_contiguous, arrays)):
+            return None
+        if _any_closer(sorted(map(torch.Tensor.data_ptr, arrays)), size):
+            return None
+        # torch compares shapes, layouts and devices itself, several times as fast as a loop over them would.
+        return source_of(torch.stack(arrays))
+    except RuntimeError:
+        return None  # They differ in one of those.
 
 
 def _stacked_ndarrays(numpy: Any, arrays: list[Any]) -> Source | None:
@@ -256,4 +257,4 @@ def _stacked_ndarrays(numpy: Any, arrays: list[Any]) -> Source | None:
 
 
 def _any_closer(starts: list[int], size: int) -> bool:
-    return any(map(size.__gt__, map(sub, starts[1:], starts)))
+    return min(map(sub, starts[1:], starts)) < size
