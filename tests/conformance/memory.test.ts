@@ -23,17 +23,6 @@ async function opened(line: boolean): Promise<ModelHost> {
   return host;
 }
 
-/** A host that has sent an array over its line, and then had to leave that. */
-async function openedAndLeft(): Promise<ModelHost> {
-  const host = await opened(true);
-  const { relay, pack } = host;
-  relay.nodes.set("First", first);
-  expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
-  relay.tellHost("leave_line", { pack: packPeer, line: 1 });
-  await until(() => relay.asked.some(([method]) => method === "left_line"), "it is left");
-  return host;
-}
-
 /** No block of either side's is in use. */
 async function nothingIsHeld({ relay }: ModelHost): Promise<void> {
   await collected(
@@ -404,6 +393,17 @@ describe.each([
 
 describe("what a host names over a line, the worker there has", () => {
   const first = ({ value }: Record<string, unknown>) => (value as NdArray).data[0];
+
+  /** A host that has sent an array over its line, and then had to leave that. */
+  async function openedAndLeft(): Promise<ModelHost> {
+    const host = await opened(true);
+    const { relay, pack } = host;
+    relay.nodes.set("First", first);
+    expect(await pack.call("First", { value: arrayOf(2 * MiB, 3) })).toBe(3);
+    relay.tellHost("leave_line", { pack: packPeer, line: 1 });
+    await until(() => relay.asked.some(([method]) => method === "left_line"), "it is left");
+    return host;
+  }
   const shares = ({ relay }: ModelHost) =>
     relay.segments.asked.filter(([, method]) => method === "share_segment").length;
 
