@@ -12,6 +12,7 @@ export const usage = `bun run bench [SCENARIO …] [options]
   --json FILE            leaves every sample there
   --html FILE            leaves a page with pictures there
   --svg FILE             leaves the headline picture there
+  --markdown FILE        leaves the headline table there
   --from FILE            measures nothing, and takes what --json has left
   --compare OLD NEW      what got slower from one --json to the other; exit code 1 where something did
   --smoke                a little of everything: whether it works, not how fast
@@ -37,6 +38,7 @@ export function parseCommandLine(args: readonly string[]) {
       json: { type: "string" },
       html: { type: "string" },
       svg: { type: "string" },
+      markdown: { type: "string" },
       from: { type: "string" },
       compare: { type: "boolean", default: false },
       profiles: { type: "string" },

@@ -10,6 +10,7 @@ import { describeMachine, describeVersions } from "./machine.ts";
 import { endRunning } from "./processes.ts";
 import { changesBetween, changesText } from "./report/compare.ts";
 import { headlinePicture } from "./report/headline.ts";
+import { headlineTable } from "./report/headline-table.ts";
 import { htmlReport } from "./report/html.ts";
 import { resultText } from "./report/table.ts";
 import { newRun, type Run, readRun, type ScenarioResult } from "./results.ts";
@@ -73,12 +74,13 @@ function print(scenario: Scenario, result: ScenarioResult, { all }: CommandLine)
 }
 
 /** Writes the files that were asked for. */
-async function leave(run: Run, { html, svg }: CommandLine): Promise<void> {
+async function leave(run: Run, { html, svg, markdown }: CommandLine): Promise<void> {
+  if (markdown !== undefined) writeFileSync(markdown, `${headlineTable(run)}\n`);
   if (html !== undefined) writeFileSync(html, await htmlReport(run, scenarios));
-  const picture = svg === undefined ? undefined : await headlinePicture(run);
-  if (svg !== undefined && picture === undefined)
-    throw new UsageError("--svg takes a run with the scenario calls or sizes");
-  if (svg !== undefined && picture !== undefined) writeFileSync(svg, picture);
+  if (svg === undefined) return;
+  const picture = await headlinePicture(run);
+  if (picture === undefined) throw new UsageError("--svg takes a run with the scenario calls or sizes");
+  writeFileSync(svg, picture);
 }
 
 function compare(files: readonly string[]): number {

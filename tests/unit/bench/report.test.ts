@@ -7,6 +7,7 @@ import { outcomesOf } from "../../../bench/goals.ts";
 import { noiseProblem } from "../../../bench/noise.ts";
 import { changesBetween, changesText } from "../../../bench/report/compare.ts";
 import { headlinePicture } from "../../../bench/report/headline.ts";
+import { headlineTable } from "../../../bench/report/headline-table.ts";
 import { htmlReport } from "../../../bench/report/html.ts";
 import { amountOf } from "../../../bench/report/plots.ts";
 import { resultText } from "../../../bench/report/table.ts";
@@ -181,6 +182,26 @@ describe("a report", () => {
   test("has a headline picture of calls and sizes, and none without them", async () => {
     expect(await headlinePicture(run)).toStartWith("<svg ");
     expect(await headlinePicture(runOf())).toBeUndefined();
+  });
+
+  test("has a headline table of those who were measured, at what was measured", () => {
+    const call = { of: "node's arguments" };
+    const rows = headlineTable(
+      runOf(
+        result([
+          measurement("airlock, line", [1, 2, 3], call),
+          measurement("airlock, line", [9, 9, 9], { ...call, condition: "one core" }),
+          measurement("Ray actors", [40], call),
+        ]),
+        result([measurement("Ray actors", [7, 7], { of: "IMAGE" })], { scenario: "shapes" }),
+      ),
+    ).split("\n");
+    expect(rows).toEqual([
+      "|  | a call, µs | an IMAGE both ways, ms |",
+      "| --- | ---: | ---: |",
+      "| **Airlock** | 2 (1–3) | – |",
+      "| Ray | 40 | 7 (7–7) |",
+    ]);
   });
 
   test("comes back from its file as it was, and a file that is none is refused by name", () => {
