@@ -711,6 +711,8 @@ def test_numbers_of_calls_wrap_around_those_in_use(tmp_path: Path) -> None:
 
 
 class _Nobody:
+    was_unsent = False
+
     def progressed(self, frame: Frame) -> None: ...
 
     def nested(self, call: IncomingCall) -> None: ...

@@ -15,7 +15,7 @@ import pytest
 from comfy_airlock import Airlock, connect
 from comfy_airlock.host.lines import PackLink
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel
+from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded, Disconnected, ProtocolError, WorkerDied
 from comfy_airlock.wire.frame import build_frame
 from scripted_server import PACK, Peer, ScriptedServer, pair_of
@@ -103,6 +103,35 @@ def test_line_that_ended_between_calls_is_left_for_the_relay(tmp_path: Path) -> 
     with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
         until_lined(airlock)
         assert [call(airlock, each) for each in range(3)] == ["over the line", "over the relay", "over the relay"]
+
+
+@pytest.mark.parametrize("caller", ["thread", "coroutine"])
+def test_call_whose_line_ends_as_it_is_sent_goes_over_the_relay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: str
+) -> None:
+    def script(relay: Peer, _: Peer) -> None:
+        asked = relay.read()
+        assert relay.codec.decode(asked.body)[0] == "ending"
+        relay.send(frames.ERROR, asked.call, DIED, asked.peer)
+        relay.result(relay.read(), "over the relay")
+
+    with ScriptedServer(tmp_path, joined(script)) as server, connect(server.path) as airlock:
+        until_lined(airlock)
+        line = airlock._lines.pack(PACK).line
+        assert line is not None
+
+        def send(*_: Any) -> None:
+            # Whoever reads finds the end after the call was noted, and before a byte of it was sent.
+            reader = threading.Thread(target=line._end, args=(Disconnected("the worker closed the connection"),))
+            reader.start()
+            reader.join(SECONDS_MAX)
+            raise Unsent("the connection broke")
+
+        monkeypatch.setattr(line._sender, "send", send)
+        if caller == "thread":
+            assert call(airlock, 1) == "over the relay"
+        else:
+            assert asyncio.run(pair_of(airlock).acall("run", (1,), {})) == "over the relay"
 
 
 def test_server_that_goes_with_the_line_is_the_reason(tmp_path: Path) -> None:

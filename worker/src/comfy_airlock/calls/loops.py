@@ -119,6 +119,8 @@ class LoopInbox:
 class _Duplicate:
     """A stream's descriptor that is the loop's to watch: it lives as long as the loop may look at it."""
 
+    number = -1
+
     def __init__(self, descriptor: int) -> None:
         self.number = os.dup(descriptor)
         held_by_this_process.add(self)

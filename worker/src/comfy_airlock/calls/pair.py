@@ -25,7 +25,7 @@ from comfy_airlock.calls.service import Method, Service
 from comfy_airlock.calls.waiting import LoopWaiter, OnProgress, Outcome, ThreadWaiter
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import AirlockError
+from comfy_airlock.wire.errors import AirlockError, Disconnected, WorkerDied
 from comfy_airlock.wire.frame import EVENT, RECLAIM, RELEASE, RETURN, Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall, Source
 from comfy_airlock.wire.laden import LadenBody
@@ -116,13 +116,15 @@ class Pair:
                         return waiter.wait() if answer is None else self.codec.decode(answer)
             self._begin(waiter, request, body, timeout)
             return waiter.wait()
-        except BaseException:
+        except BaseException as error:
             # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
             waiter.give_up()
-            raise
+            if not _may_go_again(waiter, error):
+                raise
         finally:
             if waiter.context is not None:
                 waiter.context.off_cancel(waiter)
+        return self.call(method, args, keywords, timeout, on_progress)
 
     async def acall(
         self,
@@ -138,12 +140,14 @@ class Pair:
             request = [method, [*args], keywords]
             self._begin(waiter, request, self.codec.encode(request), timeout)
             return await waiter.wait()
-        except BaseException:
+        except BaseException as error:
             waiter.give_up()
-            raise
+            if not _may_go_again(waiter, error):
+                raise
         finally:
             if waiter.context is not None:
                 waiter.context.off_cancel(waiter)
+        return await self.acall(method, args, keywords, timeout, on_progress)
 
     def _begin(self, waiter: ThreadWaiter | LoopWaiter, request: list[Any], body: bytes, timeout: float | None) -> None:
         """Sends a call, on behalf of the one that this code runs for, where that is still under way.
@@ -365,3 +369,8 @@ class Pair:
             pass  # It is gone, and its objects with it.
         if self.on_released is not None:
             self.on_released()
+
+
+def _may_go_again(waiter: ThreadWaiter | LoopWaiter, error: BaseException) -> bool:
+    """Whether a call never left: its line ended as it was about to, and what was told of that is not its own."""
+    return waiter.was_unsent and isinstance(error, (WorkerDied, Disconnected))

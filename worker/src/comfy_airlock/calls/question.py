@@ -14,6 +14,8 @@ from comfy_airlock.wire.incoming import IncomingCall
 class Question:
     """One call."""
 
+    was_unsent = False
+
     def __init__(self, channel: Channel, told: Callable[[Outcome], object]) -> None:
         """
         Args:

@@ -92,6 +92,7 @@ class _Waiter:
         deadline: where nobody else keeps it: on a direct channel, and as long as nothing was sent.
         context: the call on whose behalf it is made.
         load: what it carries besides plain values.
+        was_unsent: whether nothing of it was sent, as whoever tells its outcome can't know.
     """
 
     # One is made for each call: what most of them never set is a default of the class.
@@ -101,6 +102,7 @@ class _Waiter:
     deadline: Deadline | None = None
     context: IncomingCall | None = None
     load: Load | None = None
+    was_unsent = False
     # What waits for credit to be sent: the body, and the call that it is made for.
     _held: tuple[bytes, int | None] | None = None
     _listener_error: Exception | None = None

@@ -515,7 +515,7 @@ class Channel:
                 self._pending.pop(number, None)
                 return 0
         except BaseException as error:
-            if not self._will_be_told(error, number):
+            if not self._will_be_told(error, number, pending):
                 raise
         return number
 
@@ -536,13 +536,14 @@ class Channel:
             raise refusal.fresh() if type(refusal) is not Disconnected else Unsent(refusal.message)
         return number
 
-    def _will_be_told(self, error: BaseException, number: int) -> bool:
+    def _will_be_told(self, error: BaseException, number: int, pending: PendingCall) -> bool:
         """Whether whoever reads will find why a call was not sent, and fail it; otherwise it is forgotten."""
-        if isinstance(error, Disconnected) and not (isinstance(error, Unsent) and self.is_direct):
+        is_unsent = isinstance(error, Unsent) and self.is_direct
+        if isinstance(error, Disconnected) and not is_unsent:
             return True
-        # It may go another way, or was interrupted.
-        self._pending.pop(number, None)
-        return False
+        # It may go another way, or was interrupted; unless whoever ended the channel has taken it to be told.
+        pending.was_unsent = self._pending.pop(number, None) is None and is_unsent
+        return pending.was_unsent
 
     def ask(self, thread: WaitingThread, peer: int, body: bytes) -> Body | None:
         """Makes a call for a thread that waits for its answer, and reads once for that, where no other thread does.
@@ -566,7 +567,7 @@ class Channel:
         try:
             self._sender.send(pack_header(len(body), CALL, 0, 0, peer, number) + body)
         except BaseException as error:
-            if not self._will_be_told(error, number):
+            if not self._will_be_told(error, number, thread):
                 raise
         thread.number = number
         return self.lead.read_once(thread, number)

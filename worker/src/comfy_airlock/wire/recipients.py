@@ -11,7 +11,13 @@ from comfy_airlock.wire.lead import Waiting
 
 
 class PendingCall(Protocol):
-    """Somebody who waits for an answer. Called on the thread that reads, which must not be kept."""
+    """Somebody who waits for an answer. Called on the thread that reads, which must not be kept.
+
+    Attributes:
+        was_unsent: the channel ended before anything of the call was sent, and whoever ended it tells of that.
+    """
+
+    was_unsent: bool
 
     def answered(self, frame: Frame, /) -> None: ...
 
