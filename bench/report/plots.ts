@@ -6,7 +6,7 @@ import type { Scenario } from "../scenario.ts";
 import { estimate } from "../statistics.ts";
 import { unitText } from "./format.ts";
 
-/** Hues that the colour-blind can tell apart (Okabe and Ito's), and what is left once those are used up. */
+/** Hues that the colour-blind can tell apart (Okabe and Ito's), and what is left once those are used up (Tol's). */
 const hues = [
   "#0072b2",
   "#009e73",
@@ -18,6 +18,14 @@ const hues = [
   "#117733",
   "#aa4499",
   "#bbbb33",
+  "#882255",
+  "#44aa99",
+  "#661100",
+  "#6699cc",
+  "#000000",
+  "#ddcc77",
+  "#999933",
+  "#cc6677",
 ];
 /** Airlock's own stand out; what goes over the relay is paler. */
 const ownHue = "#d55e00";
