@@ -99,6 +99,11 @@ class LoopInbox:
                 return False
         return True
 
+    def close(self) -> None:
+        """Reads nothing any more: the loop is about to be closed. On its thread."""
+        for reader in list(self._readers.values()):
+            reader.close()
+
     def begin_reading(self) -> None:
         """The loop's own thread is about to read, and to :meth:`empty` this afterwards: nobody has to wake it."""
         self._is_awake = True
@@ -180,7 +185,7 @@ class LoopReader:
         self._take(self._stream.read_now)
         if self._stream.lead.has_ended or not self.waiting:
             # The loop is woken by what is for others once, and not again.
-            self._unregister()
+            self.close()
 
     def _take(self, read: Callable[[], object]) -> None:
         lead, turn = self._stream.lead, [get_ident()]
@@ -192,7 +197,8 @@ class LoopReader:
             lead.give_up(turn)
             self._inbox.empty()
 
-    def _unregister(self) -> None:
+    def close(self) -> None:
+        """Has the loop watch no more."""
         self._inbox.reads_no_more(self._stream)
         self._inbox.loop.remove_reader(self._duplicate.number)
         self._duplicate.close()

@@ -101,6 +101,7 @@ class Executor:
         try:
             loop.run_forever()
         finally:
+            inbox.close()
             loop.close()
 
     def _drain(self, _: object = None) -> None:
