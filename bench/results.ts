@@ -84,7 +84,7 @@ export function isLowerBetter(unit: Unit): boolean {
 }
 
 /** Whether a contender is Airlock, by whichever way. */
-export function isOwn({ contender }: Pick<Measurement, "contender">): boolean {
+export function isOwn(contender: string): boolean {
   return contender.startsWith("airlock");
 }
 

@@ -23,7 +23,9 @@ export function changesBetween(earlier: Run, later: Run, scenarios: readonly Sce
     const before = earlier.results.find((each) => each.scenario === result.scenario);
     const scenario = scenarios.find(({ name }) => name === result.scenario);
     if (before === undefined || scenario === undefined) return [];
-    return result.measurements.filter(isOwn).flatMap((measurement) => changeOf(scenario, before, result, measurement));
+    return result.measurements
+      .filter(({ contender }) => isOwn(contender))
+      .flatMap((measurement) => changeOf(scenario, before, result, measurement));
   });
 }
 
@@ -39,7 +41,7 @@ function changeOf(
   if (earlier === undefined) return [];
   // What the machine did to all contenders of one run is taken out by one that is the same in both.
   const base = scenario.bases.find(
-    (name) => !isOwn({ contender: name }) && sameIn(before, name) !== undefined && sameIn(after, name) !== undefined,
+    (name) => !isOwn(name) && sameIn(before, name) !== undefined && sameIn(after, name) !== undefined,
   );
   const factor = ratioOfRuns(
     divided(measurement.samples, base === undefined ? undefined : sameIn(after, base)?.samples),

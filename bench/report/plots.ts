@@ -36,8 +36,8 @@ export type Palette = ReadonlyMap<string, string>;
 
 export function paletteOf({ results }: Run): Palette {
   const names = [...new Set(results.flatMap(({ measurements }) => measurements.map(({ contender }) => contender)))];
-  const own = names.filter((contender) => isOwn({ contender }));
-  const others = names.filter((contender) => !isOwn({ contender }));
+  const own = names.filter(isOwn);
+  const others = names.filter((name) => !isOwn(name));
   return new Map([
     ...own.map((name) => [name, name.endsWith("relay") ? relayHue : ownHue] as const),
     ...others.map((name, index) => [name, hues[index % hues.length] ?? ownHue] as const),

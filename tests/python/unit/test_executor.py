@@ -46,13 +46,13 @@ class ReadElsewhere:
     def fileno(self) -> int:
         raise OSError
 
-    def read_now(self) -> bool:
+    def read_now(self) -> None:
         raise AssertionError
 
     def may_look(self) -> bool:
         return False
 
-    def look(self) -> bool:
+    def look(self) -> None:
         raise AssertionError
 
 

@@ -187,7 +187,7 @@ class LoopReader:
             # The loop is woken by what is for others once, and not again.
             self.close()
 
-    def _take(self, read: Callable[[], object]) -> None:
+    def _take(self, read: Callable[[], None]) -> None:
         lead, turn = self._stream.lead, [get_ident()]
         self._inbox.begin_reading()
         try:

@@ -48,17 +48,18 @@ class Streams:
         """Nobody reads any more: lets go of the descriptor. The channels are their owners'."""
         self._epoll.close()
 
-    def read_now(self) -> bool:
-        """Reads what has come. Called by whoever leads. False where nothing has."""
-        return self._read_ready(0.0, None)
+    def read_now(self) -> None:
+        """Reads what has come, if something has. Called by whoever leads."""
+        self._read_ready(0.0, None)
 
     def may_look(self) -> bool:
         """Whether it may pay to :meth:`look` this time."""
         return self._latest is not None and self._latest.may_look()
 
-    def look(self) -> bool:
+    def look(self) -> None:
         """As :meth:`read_now`, and goes on looking for a moment where most comes from."""
-        return self._latest is not None and self._latest.look()
+        if self._latest is not None:
+            self._latest.look()
 
     def _read(self, seconds: float | None, called: Callable[[IncomingCall], object] | None = None) -> None:
         if (
@@ -71,11 +72,9 @@ class Streams:
             return
         self._read_ready(seconds, called)
 
-    def _read_ready(self, seconds: float | None, called: Callable[[IncomingCall], object] | None) -> bool:
-        ready = self._epoll.poll(seconds)
-        for descriptor, _ in ready:
+    def _read_ready(self, seconds: float | None, called: Callable[[IncomingCall], object] | None) -> None:
+        for descriptor, _ in self._epoll.poll(seconds):
             # One that was handed out before this one may have ended it.
             channel = self._channels.get(descriptor)
             if channel is not None:
                 channel.read(None, 0, called if channel.is_direct else None)
-        return bool(ready)

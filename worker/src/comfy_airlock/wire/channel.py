@@ -187,23 +187,19 @@ class Channel:
         counts.clear()
         return result
 
-    def read_now(self) -> bool:
-        """Reads what has come. Called by whoever leads. False where nothing has."""
-        if not self.receiver.glance():
-            return False
-        self.read()
-        return True
+    def read_now(self) -> None:
+        """Reads what has come, if something has. Called by whoever leads."""
+        if self.receiver.glance():
+            self.read()
 
     def may_look(self) -> bool:
         """Whether it may pay to :meth:`look` this time."""
         return self.receiver.may_look()
 
-    def look(self) -> bool:
+    def look(self) -> None:
         """As :meth:`read_now`, and goes on looking for about a tenth of a millisecond."""
-        if not self.receiver.looks():
-            return False
-        self.read()
-        return True
+        if self.receiver.looks():
+            self.read()
 
     def _closed(self) -> NoReturn:
         raise Disconnected(f"{self._far_side} closed the connection")

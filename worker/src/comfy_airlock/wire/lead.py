@@ -88,17 +88,15 @@ class Stream(Protocol):
         """A descriptor that is readable while there is something to read, and from the end on."""
         ...
 
-    def read_now(self) -> bool:
-        """Reads what has come. Called by whoever leads. False where nothing has."""
-        ...
+    def read_now(self) -> None:
+        """Reads what has come, if something has. Called by whoever leads."""
 
     def may_look(self) -> bool:
         """Whether it may pay to :meth:`look` this time."""
         ...
 
-    def look(self) -> bool:
+    def look(self) -> None:
         """As :meth:`read_now`, and goes on looking for a moment, as what is waited for mostly comes soon."""
-        ...
 
 
 class Lead:
