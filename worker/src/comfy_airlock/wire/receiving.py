@@ -21,7 +21,19 @@ _LOOKS: Final = 60
 """How often it is looked before a thread sleeps; each takes some 1.5 µs."""
 
 _LOOKS_SKIPPED: Final = 8
-"""How often a thread sleeps at once after looks found nothing."""
+"""How often a thread sleeps at once after looks found nothing, or where more threads want to run than can."""
+
+_TIMES_BETWEEN_COUNTS: Final = 64
+"""How often it is looked before those threads are counted again, which takes some 10 µs."""
+
+
+def runnable_threads(path: str = "/proc/loadavg") -> int:
+    """How many threads of the machine run or wait for a core, this one among them; 0 where the kernel does not tell."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return int(file.read(128).split()[3].partition(b"/")[0])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 class Receiver:
@@ -37,7 +49,10 @@ class Receiver:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self.may_spin = len(os.sched_getaffinity(0)) > 1
+        # Those of the machine, as the threads that want to run are.
+        self._cores = os.cpu_count() or 1
         self._looks_skipped = 0
+        self._times_until_counted = 0
         self.assembler = FrameAssembler()
         self.counts: list[int] = []
         self.arrivals = map(link.recv_into, repeat(self.assembler.target))
@@ -72,7 +87,7 @@ class Receiver:
 
         A thread that sleeps takes several times as long to wake, on a cold core, as the answer to a short call takes to
         come. Where nothing came in time, it is not tried the next times; and not at all where the other side could not
-        run meanwhile.
+        run meanwhile, or somebody else could who waits for a core.
         """
         return self.may_look() and self.looks()
 
@@ -83,6 +98,13 @@ class Receiver:
         if self._looks_skipped:
             self._looks_skipped -= 1
             return False
+        if self._times_until_counted:
+            self._times_until_counted -= 1
+            return True
+        if runnable_threads() > self._cores:
+            self._looks_skipped = _LOOKS_SKIPPED
+            return False
+        self._times_until_counted = _TIMES_BETWEEN_COUNTS
         return True
 
     def looks(self) -> bool:
