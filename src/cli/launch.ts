@@ -6,7 +6,7 @@
  */
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { basename, delimiter, join } from "node:path";
 import { connect } from "../client/client.ts";
 import { removeSocketFolder } from "../server/socket-file.ts";
 import type { Variables } from "../transport/address.ts";
@@ -58,7 +58,7 @@ async function runLaunch(args: readonly string[]): Promise<number> {
   // From now on: one that comes while the server starts is for the program, too.
   const signals = forwardSignals();
   const joined = process.env["AIRLOCK_SOCKET"];
-  await using server = await (joined ? joinServer(joined) : startServer(serverOptions(values)));
+  await using server = await (joined ? joinServer(joined) : startServer(serverOptions(values, program)));
   const mark = `AIRLOCK_LAUNCH=${process.pid}`;
   const logs = values.quiet ? undefined : new LaunchedLogs({ status: server.status, mark });
   try {
@@ -69,12 +69,14 @@ async function runLaunch(args: readonly string[]): Promise<number> {
   }
 }
 
-function serverOptions({ python, limit, "limit-max": max }: ServerOptions): string[] {
+function serverOptions({ python, limit, "limit-max": max }: ServerOptions, program: string): string[] {
   const given = [
     ...(limit ?? []).map((each) => ["--limit", each]),
     ...(max ?? []).map((each) => ["--limit-max", each]),
   ];
-  return [...(python === undefined ? [] : ["--python", python]), ...given.flat()];
+  // Packs share its torch unless they say otherwise, and it takes seconds to import.
+  const torchOf = /^python[\d.]*$/.test(basename(program)) ? ["--torch-of", program] : [];
+  return [...(python === undefined ? [] : ["--python", python]), ...torchOf, ...given.flat()];
 }
 
 interface ServerOptions {

@@ -12,10 +12,12 @@ export const serveCommand: Command = {
   name: "serve",
   summary: "Runs a server that hosts connect to.",
   usage:
-    "serve [--socket PATH] [--python PATH] [--limit KEY=VALUE …] [--limit-max KEY=VALUE …] [--segments KIND] [--quiet]",
+    "serve [--socket PATH] [--python PATH] [--torch-of PATH] [--limit KEY=VALUE …] [--limit-max KEY=VALUE …]" +
+    " [--segments KIND] [--quiet]",
   options: [
     "  --socket PATH          the Unix socket (AIRLOCK_SOCKET, else the user's own)",
     "  --python PATH          the Python that packs run on unless they need another (AIRLOCK_PYTHON, else python3)",
+    "  --torch-of PATH        a host's Python whose torch is imported ahead, for the first worker that shares it",
     "  --limit KEY=VALUE      for packs whose manifest does not say: call_timeout, memory, processes, open_files or cpus",
     "  --limit-max KEY=VALUE  what no pack gets more than; both may be given several times",
     "  --segments KIND        how memory that is shared is made: memfd, or shm, which the kernel protects from nobody (memfd)",
@@ -37,6 +39,7 @@ async function runServe(args: readonly string[]): Promise<number> {
     options: {
       socket: { type: "string" },
       python: { type: "string" },
+      "torch-of": { type: "string" },
       limit: { type: "string", multiple: true },
       "limit-max": { type: "string", multiple: true },
       segments: { type: "string" },
@@ -51,6 +54,7 @@ async function runServe(args: readonly string[]): Promise<number> {
   const server = await serve({
     ...(values.socket !== undefined && { socket: values.socket }),
     ...(values.python !== undefined && { python: values.python }),
+    ...(values["torch-of"] !== undefined && { torchOf: values["torch-of"] }),
     ...(values.segments !== undefined && { segments: readSegmentKind(values.segments) }),
     packLimits: {
       defaults: readLimits("--limit", values.limit),
@@ -101,6 +105,10 @@ function describeEvent(event: ServerEvent): string {
       return `process ${event.pid} was refused: ${event.cause.message}`;
     case "worker_started":
       return `pack ${event.pack}: worker ${event.pid} ready after ${Math.round(event.startMs)} ms`;
+    case "torch_not_imported":
+      return `the torch of ${event.python} is not imported ahead: ${event.reason}`;
+    case "worker_not_forked":
+      return `pack ${event.pack}: its worker has to import torch itself: ${event.reason}`;
     case "worker_ended":
       return `pack ${event.pack}: worker ${event.pid} ended${event.expected ? "" : " unexpectedly"}: ${event.exit}`;
     case "worker_silent":

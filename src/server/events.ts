@@ -21,6 +21,10 @@ export type ServerEvent =
     }
   | { readonly type: "peer_refused"; readonly pid: number; readonly cause: AirlockError }
   | { readonly type: "worker_started"; readonly pack: string; readonly pid: number; readonly startMs: number }
+  /** The torch that was to be imported as the server starts was not; packs that share it may fail for the same reason. */
+  | { readonly type: "torch_not_imported"; readonly python: string; readonly reason: string }
+  /** The worker imports its torch itself, which takes seconds: why it could not be forked from a process that has it. */
+  | { readonly type: "worker_not_forked"; readonly pack: string; readonly reason: string }
   | {
       readonly type: "worker_ended";
       readonly pack: string;

@@ -31,6 +31,7 @@ import type { Session } from "./session.ts";
 import { Slot } from "./slot.ts";
 import type { SlotServices } from "./slot-services.ts";
 import { claimSocketPath, clearSocketPath, ensureSocketFolder, removeSocketFile } from "./socket-file.ts";
+import { ForkServers } from "./workers/fork-servers.ts";
 import type { Confiner } from "./workers/limits/confiner.ts";
 import { systemKernel } from "./workers/limits/kernel.ts";
 import type { LimitPolicy } from "./workers/limits/resource-limits.ts";
@@ -39,7 +40,8 @@ import { logPath } from "./workers/log-file.ts";
 import { pssOf } from "./workers/memory.ts";
 import { countMemoryKills } from "./workers/memory-kills.ts";
 import { Pace } from "./workers/pace.ts";
-import { workerVariables } from "./workers/variables.ts";
+import { importTorchAhead } from "./workers/torch-ahead.ts";
+import { commonVariables, workerVariables } from "./workers/variables.ts";
 import { WorkerLog } from "./workers/worker-log.ts";
 import { workerSpawner } from "./workers/worker-process.ts";
 
@@ -51,6 +53,11 @@ export interface ServeOptions {
    * `python3`, by default. A pack that shares its host's torch runs on the host's own version.
    */
   readonly python?: string;
+  /**
+   * A host's Python whose torch is imported as the server starts, for the first worker that shares it; that waits for the
+   * import otherwise. None by default.
+   */
+  readonly torchOf?: string;
   /** The uv binary; by default AIRLOCK_UV, this project's own environment, then PATH. */
   readonly uv?: string;
   /** Folder of the environments. */
@@ -132,6 +139,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
       logs: options.logs ?? folders.logs,
       onEvent: guardedListener(options.onEvent ?? (() => undefined)),
       workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
+      torchOf: options.torchOf,
     });
   } finally {
     claim.release();
@@ -151,6 +159,7 @@ interface Parts {
   readonly logs: string;
   readonly onEvent: OnServerEvent;
   readonly workerVariables: { readonly inherited: Variables; readonly added: Readonly<Record<string, string>> };
+  readonly torchOf: string | undefined;
 }
 
 class RunningServer implements Server {
@@ -165,6 +174,7 @@ class RunningServer implements Server {
   readonly #inode: number;
   readonly #confiner: Confiner;
   readonly #pace: Pace;
+  readonly #forkServers: ForkServers;
   #stopped: Promise<void> | undefined;
   readonly #ended = Promise.withResolvers<void>();
 
@@ -173,6 +183,7 @@ class RunningServer implements Server {
     this.socketPath = parts.socketPath;
     const { limits, clock, onEvent, libc } = parts;
     this.#pace = new Pace(clock);
+    this.#forkServers = new ForkServers({ libc, clock, variables: commonVariables(parts.workerVariables.inherited) });
     const packs = new PackTable({
       packsPerHostMax: limits.packsPerHostMax,
       newPack: (host, manifest) =>
@@ -241,6 +252,16 @@ class RunningServer implements Server {
     this.#inode = lstatSync(parts.socketPath).ino;
     // Last: it may move this process to a cgroup of its own, which only a server that runs moves back.
     this.#confiner = systemConfiner(libc, clock, parts.policy);
+    if (parts.torchOf !== undefined) void this.#importTorchAhead(parts.torchOf);
+  }
+
+  async #importTorchAhead(python: string): Promise<void> {
+    const { clock, onEvent, workerVariables } = this.#parts;
+    try {
+      await importTorchAhead({ python, inherited: workerVariables.inherited, clock, forkServers: this.#forkServers });
+    } catch (error) {
+      onEvent({ type: "torch_not_imported", python, reason: error instanceof Error ? error.message : String(error) });
+    }
   }
 
   /** A log for the workers that run one after the other in one place of the pack's. */
@@ -258,13 +279,14 @@ class RunningServer implements Server {
 
   #servicesForSlots(): SlotServices {
     const { clock, limits, onEvent, libc } = this.#parts;
-    const spawn = workerSpawner({ libc, clock, pace: this.#pace, countMemoryKills: countMemoryKills() });
+    const forkServers = this.#forkServers;
+    const spawn = workerSpawner({ libc, clock, pace: this.#pace, countMemoryKills: countMemoryKills(), forkServers });
     const router = this.#router;
     return {
       clock,
       limits,
       onEvent,
-      spawn: (slot, { token }, environment) => {
+      spawn: async (slot, { token }, environment) => {
         const { inherited, added } = this.#parts.workerVariables;
         const variables = workerVariables({
           inherited,
@@ -273,11 +295,12 @@ class RunningServer implements Server {
           token,
           sharedTorch: environment.sharedTorch,
         });
-        const worker = spawn({
+        const worker = await spawn({
           python: environment.python,
           packFolder: slot.manifest.folder,
           log: slot.log,
           variables,
+          onNotForked: (reason) => onEvent({ type: "worker_not_forked", pack: slot.name, reason }),
         });
         return this.#confiner.confine(worker, slot.manifest.limits);
       },
@@ -332,6 +355,7 @@ class RunningServer implements Server {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }
     await this.#packs.end(stopped);
+    await this.#forkServers.close();
     this.#confiner.close();
     // An environment that was being made is given up by now; what it left on disk must be gone before this process is.
     await this.#parts.environments.settled();

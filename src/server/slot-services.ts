@@ -22,7 +22,7 @@ export interface SlotServices {
   readonly limits: Limits;
   readonly onEvent: OnServerEvent;
   /** Starts a process that will say hello with the worker's token. */
-  spawn(slot: Slot, worker: Worker, environment: Environment): WorkerProcess;
+  spawn(slot: Slot, worker: Worker, environment: Environment): Promise<WorkerProcess>;
   /** Expects a hello with the worker's token, or no longer. */
   expect(worker: Worker, slot: Slot): void;
   unexpect(worker: Worker): void;

@@ -269,6 +269,9 @@ export class Slot implements OpenPack {
       expect: (worker) => expect(worker, this),
       unexpect,
       spawn: (worker) => spawn(this, worker, environment),
+      onSpawning: (ended) => {
+        this.#lastEnded = ended.catch(() => undefined);
+      },
       onSpawned: (worker, ended) => this.#spawned(worker, ended),
       onDeaf: () => this.#step({ type: "stopping" }),
       failure: (worker, exit) => startFailed(this.name, worker, exit, this.log),
@@ -280,6 +283,8 @@ export class Slot implements OpenPack {
     const current = new Tenant(worker, this.#lastNumber, this.manifest);
     this.#current = current;
     this.#lastEnded = ended.then((exit) => this.#workerEnded(current, exit));
+    // It was closed while the process was started.
+    if (this.#isClosed) worker.stop();
   }
 
   #workerEnded(current: Tenant, exit: string): void {

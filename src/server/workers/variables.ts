@@ -18,8 +18,9 @@ export interface WorkerVariables {
   readonly sharedTorch: SharedTorch | undefined;
 }
 
-export function workerVariables(options: WorkerVariables): Record<string, string> {
-  const kept = Object.entries(options.inherited).filter(
+/** What every worker has, whichever pack's it is. */
+export function commonVariables(inherited: Variables): Record<string, string> {
+  const kept = Object.entries(inherited).filter(
     (entry): entry is [string, string] => entry[1] !== undefined && !withheld.test(entry[0]),
   );
   return {
@@ -33,9 +34,33 @@ export function workerVariables(options: WorkerVariables): Record<string, string
     PYTHONUNBUFFERED: "1",
     // A crash before the worker has its own pipe for stacks, and one of a Python that it starts, is in the log.
     PYTHONFAULTHANDLER: "1",
+  };
+}
+
+export function workerVariables(options: WorkerVariables): Record<string, string> {
+  return {
+    ...commonVariables(options.inherited),
     ...options.added,
     AIRLOCK_SOCKET: options.socketPath,
     AIRLOCK_TOKEN: options.token,
-    ...(options.sharedTorch && { AIRLOCK_SHARED_TORCH: JSON.stringify(options.sharedTorch) }),
+    ...sharedTorchVariable(options.sharedTorch),
   };
+}
+
+/** How a worker is told which torch it shares, if it does. */
+export function sharedTorchVariable(torch: SharedTorch | undefined): Record<string, string> {
+  return torch === undefined ? {} : { [sharedTorchName]: JSON.stringify(torch) };
+}
+
+const sharedTorchName = "AIRLOCK_SHARED_TORCH";
+
+/** Variables that an interpreter, a linker or a library looks at as it starts or is loaded, before a child could set them. */
+const lookedAtOnLoad =
+  /^(?:PYTHON|LD_|LC_|LANG|MALLOC_|GLIBC_|OMP_|GOMP_|KMP_|MKL_|OPENBLAS_|BLIS_|NUMEXPR_|NUMPY_|NPY_|ATEN_|TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL_|NVIDIA_|HIP_|HSA_|ROC|MIOPEN_|ZE_|SYCL_|ONEAPI_|TRITON_)/;
+
+/** Those of a worker's variables that the import of torch may depend on, in order; undefined where it shares no torch. */
+export function torchVariables(variables: Readonly<Record<string, string>>): Record<string, string> | undefined {
+  if (variables[sharedTorchName] === undefined) return undefined;
+  const entries = Object.entries(variables).filter(([name]) => name === sharedTorchName || lookedAtOnLoad.test(name));
+  return Object.fromEntries(entries.sort(([one], [other]) => (one < other ? -1 : 1)));
 }

@@ -1,5 +1,5 @@
 /**
- * A worker as an operating system process: spawned into a group of its own, ended with all that it started.
+ * A worker as an operating system process: in a group of its own, ended with all that it started.
  *
  * The child gets a *lifeline* as descriptor 3: one end of a socket pair whose other end only this server holds. The
  * worker asks the kernel to kill its group when that end closes, so a server that dies takes its workers with it, even
@@ -10,8 +10,10 @@ import { join } from "node:path";
 import type { Clock } from "../../transport/clock.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Libc } from "../../transport/libc.ts";
+import type { Child, Ends } from "./child.ts";
 import { crashStack } from "./crash-stack.ts";
 import type { Killer, ProcessExit } from "./exit.ts";
+import type { ForkServers } from "./fork-servers.ts";
 import type { CountMemoryKills } from "./memory-kills.ts";
 import type { Pace } from "./pace.ts";
 import { StackPipe } from "./stack-pipe.ts";
@@ -28,6 +30,8 @@ export interface WorkerCommand {
   readonly log: WorkerLog;
   /** The worker's whole environment. */
   readonly variables: Readonly<Record<string, string>>;
+  /** Called with the reason where it shares torch, and could not be forked from a process that has it. */
+  readonly onNotForked: (reason: string) => void;
 }
 
 export interface WorkerProcess {
@@ -42,26 +46,21 @@ export interface WorkerProcess {
   kill(): void;
 }
 
-export type SpawnWorker = (command: WorkerCommand) => WorkerProcess;
+/** @throws AirlockError `worker_start_failed` where no process could be started. */
+export type SpawnWorker = (command: WorkerCommand) => Promise<WorkerProcess>;
 
 export interface SpawnServices {
   readonly libc: Libc;
   readonly clock: Clock;
   readonly pace: Pace;
   readonly countMemoryKills: CountMemoryKills;
+  readonly forkServers: ForkServers;
 }
 
-/** What a worker is given: pairs of the end that stays here and the end that it gets. */
-interface Ends {
-  readonly output: readonly [number, number];
-  readonly lifeline: readonly [number, number];
-  readonly stacks: readonly [number, number];
-}
-
-/** Spawns with `Bun.spawn`, which must happen on the main thread. */
+/** Forks where it can, and else spawns with `Bun.spawn`, which must happen on the main thread. */
 export function workerSpawner(services: SpawnServices): SpawnWorker {
   const { libc } = services;
-  return (command) => {
+  return async (command) => {
     const output = openLog(command.log);
     const pairs: (readonly [number, number])[] = [];
     const opened = (pair: readonly [number, number]) => {
@@ -70,7 +69,8 @@ export function workerSpawner(services: SpawnServices): SpawnWorker {
     };
     try {
       const ends = { output: opened(libc.pipe()), lifeline: opened(libc.socketPair()), stacks: opened(libc.pipe()) };
-      return spawnGroup(command, ends, output, services);
+      const child = (await forked(command, ends, services)) ?? spawned(command, ends);
+      return supervised(child, ends, output, services);
     } catch (error) {
       for (const [near] of pairs) libc.close(near);
       void output.end();
@@ -89,8 +89,21 @@ function openLog(log: WorkerLog): WorkerOutput {
   }
 }
 
-function spawnGroup(command: WorkerCommand, ends: Ends, output: WorkerOutput, services: SpawnServices): WorkerProcess {
-  const { libc, clock, pace, countMemoryKills } = services;
+/** Undefined where it has to be spawned. */
+async function forked(command: WorkerCommand, ends: Ends, services: SpawnServices): Promise<Child | undefined> {
+  const { python, packFolder: folder, variables } = command;
+  const child = await services.forkServers.fork({ python, folder, variables }, ends);
+  if (child === undefined) return undefined;
+  if ("refused" in child) {
+    command.onNotForked(child.refused);
+    return undefined;
+  }
+  // It waits for this byte, so that its hello comes after its number is known to who expects it.
+  services.libc.send(ends.lifeline[0], new Uint8Array(1));
+  return child;
+}
+
+function spawned(command: WorkerCommand, ends: Ends): Child {
   const child = Bun.spawn([command.python, bootScript], {
     cwd: command.packFolder,
     env: { ...command.variables },
@@ -98,6 +111,14 @@ function spawnGroup(command: WorkerCommand, ends: Ends, output: WorkerOutput, se
     // A session, and with it a process group, of its own: terminal signals are the server's to handle.
     detached: true,
   });
+  const ended = child.exited.then(() => {
+    return { code: child.exitCode, signal: child.signalCode === null ? null : String(child.signalCode) };
+  });
+  return { pid: child.pid, ended, release: () => undefined };
+}
+
+function supervised(child: Child, ends: Ends, output: WorkerOutput, services: SpawnServices): WorkerProcess {
+  const { libc, clock, pace, countMemoryKills } = services;
   // A core file is as large as the memory of the process, and would lie in the pack's folder.
   libc.forbidCoreFiles(child.pid);
   const killsBefore = countMemoryKills();
@@ -114,15 +135,16 @@ function spawnGroup(command: WorkerCommand, ends: Ends, output: WorkerOutput, se
       // ESRCH: the group is gone already.
     }
   };
-  const exited = child.exited.then(async (): Promise<ProcessExit> => {
+  const exited = child.ended.then(async (end): Promise<ProcessExit> => {
     const killer = isKilled ? "server" : killerOf(killsBefore, countMemoryKills());
     // What the worker forked must not outlive it; while any of that lives, the group's number is not given out again.
     kill();
     reaped = true;
+    child.release();
     libc.close(ends.lifeline[0]);
     await stacks.end();
     await output.end(stacks.crash);
-    return { code: child.exitCode, signal: child.signalCode === null ? null : String(child.signalCode), killer };
+    return { ...end, killer };
   });
   return {
     pid: child.pid,

@@ -14,8 +14,10 @@ export interface WorkerStart {
   expect(worker: Worker): void;
   unexpect(worker: Worker): void;
   /** Starts its process. */
-  spawn(worker: Worker): WorkerProcess;
-  /** There is a process; `ended` settles with how it ended. */
+  spawn(worker: Worker): Promise<WorkerProcess>;
+  /** A process is being started; `ended` settles with how it ended, or rejects where there never was one. */
+  onSpawning(ended: Promise<string>): void;
+  /** There is a process. */
   onSpawned(worker: Worker, ended: Promise<string>): void;
   /** It takes no more calls, though it has not ended. */
   onDeaf(): void;
@@ -36,7 +38,10 @@ export async function startWorker(start: WorkerStart): Promise<void> {
     worker.kill(`no hello within ${limits.workerStartMsMax / 1000} s`);
   });
   try {
-    const ended = worker.supervise(start.spawn(worker));
+    const spawned = start.spawn(worker);
+    const ended = spawned.then((process) => worker.supervise(process));
+    start.onSpawning(ended);
+    await spawned;
     start.onSpawned(worker, ended);
     const failed = ended.then((exit) => Promise.reject(start.failure(worker, exit)));
     // The race below may be over before the worker ends; that later rejection is nobody's surprise.

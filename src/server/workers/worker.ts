@@ -86,6 +86,8 @@ export class Worker {
    */
   async supervise(process: WorkerProcess): Promise<string> {
     this.#process = process;
+    // It may have been given up before there was a process.
+    if (this.#verdict !== undefined || this.#isDismissed) process.kill();
     const exit = await process.exited;
     if (this.#session !== undefined) {
       // A forked child may hold the connection open for ever.

@@ -75,6 +75,8 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
   const events: string[] = [];
   const reasons: AirlockError[] = [];
   let spawnFailure: AirlockError | undefined;
+  /** Settles when a process that is being started is there. */
+  let spawning: Promise<void> = Promise.resolve();
   /** How the worker is, what asks it, and what it has over the relay. */
   const said: {
     restore: (state: RawValue) => Promise<void>;
@@ -116,7 +118,8 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
     ownedBy: () => ({ segments: 2, bytes: 8192 }),
     pssOf: async (pid) => pid * 1_000,
     stampOf: async () => files.stamp,
-    spawn: (_, worker) => {
+    spawn: async (_, worker) => {
+      await spawning;
       if (spawnFailure !== undefined) throw spawnFailure;
       const process = new FakeProcess(100 + spawned.length);
       spawned.push({ process, worker });
@@ -167,6 +170,12 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
     environments[index]?.resolve(environment);
     await settled();
   };
+  /** Has the next processes take their time; returns what ends that. */
+  const spawnLate = (): (() => void) => {
+    const late = Promise.withResolvers<void>();
+    spawning = late.promise;
+    return late.resolve;
+  };
   const refuseToSpawn = (error: AirlockError) => {
     spawnFailure = error;
   };
@@ -183,7 +192,7 @@ function newSlot(joins = false, limits: Partial<Limits> = {}, manifest: Partial<
   const state = () => slot.status().state;
   return {
     ...{ clock, environments, spawned, expected, told, events, reasons, slot, said, files },
-    ...{ submit, admit, made, refuseToSpawn, close, die, state },
+    ...{ submit, admit, made, spawnLate, refuseToSpawn, close, die, state },
   };
 }
 
@@ -395,6 +404,28 @@ describe("closing", () => {
     expect(spawned[0]?.process.killed).toBeGreaterThan(0);
     expect(told).toEqual([workerEnded(1), "fail 1 cancelled"]);
     expect(events).toEqual(["worker_ended"]);
+  });
+
+  test("while its process is being started kills that once it is there, and is not over before", async () => {
+    const { clock, told, reasons, submit, made, spawned, slot, close, spawnLate } = newSlot();
+    const spawnNow = spawnLate();
+    submit(1);
+    await made();
+    close();
+    let isOver = false;
+    void slot.ended.then(() => {
+      isOver = true;
+    });
+    await settled();
+    expect([spawned, isOver]).toEqual([[], false]);
+    spawnNow();
+    await settled();
+    clock.advance(0);
+    await slot.ended;
+    await settled();
+    expect(spawned[0]?.process.killed).toBeGreaterThan(0);
+    expect([isOver, told]).toEqual([true, [workerEnded(1), "fail 1 cancelled"]]);
+    expect(reasons[0]?.message).toBe("the pack blur was closed");
   });
 
   test("asks a ready worker to end, and kills it where it does not", async () => {

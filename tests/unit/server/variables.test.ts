@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { workerVariables } from "../../../src/server/workers/variables.ts";
+import { torchVariables, workerVariables } from "../../../src/server/workers/variables.ts";
 
 const base = { inherited: {}, added: {}, socketPath: "/s", token: "t", sharedTorch: undefined };
 
@@ -42,4 +42,12 @@ test("what a manifest sets wins over what is inherited, and never over the way b
 test("how OpenMP's threads wait is the user's to say", () => {
   const inherited = { OMP_WAIT_POLICY: "ACTIVE" };
   expect(workerVariables({ ...base, inherited })).toMatchObject(inherited);
+});
+
+test("torch is imported once for workers that differ in nothing that it looks at", () => {
+  const variables = { AIRLOCK_SHARED_TORCH: "{}", PATH: "/bin", PYTHONUNBUFFERED: "1", OMP_NUM_THREADS: "2" };
+  const looked = { AIRLOCK_SHARED_TORCH: "{}", OMP_NUM_THREADS: "2", PYTHONUNBUFFERED: "1" };
+  expect(torchVariables(variables)).toEqual(looked);
+  expect(JSON.stringify(torchVariables({ HOME: "/", ...variables }))).toBe(JSON.stringify(looked));
+  expect(torchVariables({ PATH: "/bin" })).toBeUndefined();
 });

@@ -30,6 +30,20 @@ function newWorker() {
   return { clock, worker, killed, ends, link, admit, exit };
 }
 
+test("one that was given up before there was a process is killed as soon as there is one", async () => {
+  const worker = new Worker(new ManualClock());
+  worker.kill("no hello within 60 s");
+  const exited = Promise.withResolvers<ProcessExit>();
+  const end = worker.supervise({
+    pid: 42,
+    exited: exited.promise,
+    crashStack: undefined,
+    dumpStacks: async () => "its stacks",
+    kill: () => exited.resolve({ code: null, signal: "SIGKILL" }),
+  });
+  expect(await end).toBe("no hello within 60 s");
+});
+
 test("a token is long, and no two workers have the same", () => {
   const tokens = Array.from({ length: 100 }, () => new Worker(new ManualClock()).token);
   expect(new Set(tokens).size).toBe(100);

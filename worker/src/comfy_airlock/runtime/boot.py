@@ -10,7 +10,7 @@ import sys
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def _import_main():
+def import_main():
     # Python puts the script's own folder first: modules of this package would shadow others of their name.
     sys.path[0] = _ROOT
     # Where Python may not write bytecode (containers like to say so), every worker would compile this package again:
@@ -30,4 +30,4 @@ def _import_main():
 
 
 if __name__ == "__main__":
-    _import_main()()
+    import_main()()

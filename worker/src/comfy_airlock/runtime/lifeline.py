@@ -42,7 +42,7 @@ def die_with(parent: int) -> None:
     """Has the kernel end this process when its parent ends, too: for a kernel, or a sandbox, that signals no sockets.
 
     Args:
-        parent: the server's process id.
+        parent: its process id.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -68,8 +68,12 @@ class Worker:
         return {"pid": os.getpid(), "python": _PYTHON_VERSION, "modules": modules, **described}
 
 
-def main() -> None:
-    """Runs the worker whose socket and token are in the environment."""
+def main(parent: int | None = None) -> None:
+    """Runs the worker whose socket and token are in the environment.
+
+    Args:
+        parent: the number of the process that this one was forked from; by default the server has started it.
+    """
     lifeline = hold()
     path = os.environ.pop("AIRLOCK_SOCKET")
     # Good for one hello: nothing that this process starts can use it again.
@@ -111,7 +115,7 @@ def main() -> None:
     logs.begin()
     host.attach()
     connection.keep("airlock-keeper")
-    die_with(connection.welcome["server"]["pid"])
+    die_with(connection.welcome["server"]["pid"] if parent is None else parent)
     try:
         host.executor.run()
     finally:

@@ -1,0 +1,146 @@
+"""A forked child that becomes a worker: what the interpreter of the pack's environment would have started as.
+
+Its parent, :mod:`comfy_airlock.runtime.fork_server`, has imported torch without any environment. So what tells one
+environment from another is made up for here: descriptors, variables, where packages are found, and modules that the
+environment has itself.
+"""
+
+from __future__ import annotations
+
+import os
+import site
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from comfy_airlock.runtime import boot
+from comfy_airlock.runtime.lifeline import LIFELINE_DESCRIPTOR
+from comfy_airlock.runtime.shared_torch import SharedTorchFinder
+from comfy_airlock.runtime.stacks import STACKS_DESCRIPTOR
+
+_OWN: Final = ("comfy_airlock", "__main__", "__mp_main__")
+
+
+class Start(NamedTuple):
+    """A worker that is to be.
+
+    Attributes:
+        python: the interpreter of its environment.
+        folder: the pack's.
+        variables: its environment variables, all of them.
+        output, lifeline, stacks: descriptors, which become 1 and 2, 3, and 4.
+    """
+
+    python: str
+    folder: str
+    variables: dict[str, str]
+    output: int
+    lifeline: int
+    stacks: int
+
+
+class Loaded(NamedTuple):
+    """A top-level module or package, with all in it, that was imported and is not of the standard library."""
+
+    name: str
+    is_compiled: bool
+    version: str | None
+
+
+def loaded_modules() -> list[Loaded]:
+    """Those that a forked child has before its environment was ever looked at."""
+    found: dict[str, Loaded] = {}
+    for name, module in list(sys.modules.items()):
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top in _OWN:
+            continue
+        before = found.get(top, Loaded(top, is_compiled=False, version=None))
+        is_compiled = before.is_compiled or (getattr(module, "__file__", None) or "").endswith(".so")
+        version = getattr(module, "__version__", None) if name == top else before.version
+        found[top] = Loaded(top, is_compiled, None if version is None else str(version))
+    return list(found.values())
+
+
+def site_packages(python: str) -> str:
+    """Where the environment of this interpreter has its packages."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return os.path.join(os.path.dirname(os.path.dirname(python)), "lib", version, "site-packages")
+
+
+def modules_to_unload(entries: Iterable[str], loaded: Iterable[Loaded]) -> list[str]:
+    """The imported modules that an environment has itself, so that its own are to be found instead. Pure.
+
+    Args:
+        entries: what its folder of packages holds.
+
+    Raises:
+        ImportError: it has one of its own that is compiled, which no process can have twice, and of another version.
+    """
+    present = set(entries)
+    own = {entry.partition(".")[0] for entry in present}
+    unloaded: list[str] = []
+    names: set[str] = set()
+    for name, is_compiled, version in loaded:
+        names.add(name)
+        if name not in own:
+            continue
+        if not is_compiled:
+            unloaded.append(name)
+        elif f"{name}-{version}.dist-info" not in present:
+            raise ImportError(f"the environment has a {name} of its own, and torch was imported with {version}")
+    if "numpy" in own and "numpy" not in names:
+        # torch looks for it once, as it is imported.
+        raise ImportError("the environment has a numpy, and torch was imported without one")
+    return unloaded
+
+
+def become(start: Start, unloaded: list[str]) -> Callable[..., None]:
+    """Makes this process that worker, once the server knows its number; returns the worker's main.
+
+    Args:
+        unloaded: as :func:`modules_to_unload` gives it.
+    """
+    _take_descriptors(start)
+    os.environ.clear()
+    os.environ.update(start.variables)
+    os.chdir(start.folder)
+    sys.argv[:] = [boot.__file__]
+    # The worker's main adds its own, which comes last.
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, SharedTorchFinder)]
+    for name in list(sys.modules):
+        # sysconfig remembers where the interpreter was.
+        if name.partition(".")[0] in (*unloaded, "sysconfig"):
+            del sys.modules[name]
+    _enter_environment(start.python)
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        # Or all children would draw the same numbers; Python's own generator sees to that itself.
+        numpy_random.seed()
+    return boot.import_main()
+
+
+def _take_descriptors(start: Start) -> None:
+    lifeline = socket.socket(fileno=start.lifeline)
+    # Its hello must not come before the server knows what this process is.
+    if not lifeline.recv(1):
+        os._exit(1)
+    targets = {
+        1: start.output,
+        2: start.output,
+        LIFELINE_DESCRIPTOR: lifeline.detach(),
+        STACKS_DESCRIPTOR: start.stacks,
+    }
+    for target, descriptor in targets.items():
+        os.dup2(descriptor, target)
+    for descriptor in {start.output, start.lifeline, start.stacks} - set(targets):
+        os.close(descriptor)
+
+
+def _enter_environment(python: str) -> None:
+    """What an interpreter does as it starts in a virtual environment."""
+    sys.executable = python
+    sys.prefix = sys.exec_prefix = os.path.dirname(os.path.dirname(python))
+    # In place of this package's root, which is put back where it belongs: the folder of the script.
+    sys.path[0] = os.path.dirname(boot.__file__)
+    site.main()
