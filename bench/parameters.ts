@@ -24,7 +24,7 @@ export interface Parameters {
 
 const full: Parameters = {
   ...{ calls: 3_000, seconds: 1, bytes: GiB, times: 5 },
-  ...{ slow_seconds: 1.5, rest_seconds: 1, sizes: [64 * 1024, MiB, 16 * MiB, GiB], hosts: [1, 2, 4, 8] },
+  ...{ slow_seconds: 1, rest_seconds: 1, sizes: [64 * 1024, MiB, 16 * MiB, GiB], hosts: [1, 2, 4, 8] },
 };
 
 const smoke: Parameters = {
@@ -36,6 +36,8 @@ const smoke: Parameters = {
 const special: Readonly<Record<string, Partial<Parameters>>> = {
   inflight: { calls: 20_000 },
   sizes: { bytes: 4 * GiB, seconds: 0.1 },
+  chain: { seconds: 0.3 },
+  shapes: { seconds: 0.5 },
   again: { times: 500 },
   small: { times: 30 },
 };

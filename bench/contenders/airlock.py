@@ -85,7 +85,7 @@ class AirlockContender(Contender):
         reports = [self.host.memory(), *((worker["health"] or {}).get("memory") for worker in workers)]
         return sum(report.get("copied_bytes", 0) for report in reports if report)
 
-    def restart(self) -> None:
+    def restart(self, with_torch: bool = False) -> None:
         self.packs[0].close()
         self.packs[0] = self._open(0)
 

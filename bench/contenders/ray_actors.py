@@ -81,9 +81,9 @@ class RayActors(Contender):
     def share(self, tensor: Any) -> Any:
         return self._ray.put(tensor)
 
-    def restart(self) -> None:
+    def restart(self, with_torch: bool = False) -> None:
         self._ray.kill(self._actors[0])
-        self.start(1, with_torch=False)
+        self.start(1, with_torch)
 
     def variables_for_others(self) -> dict[str, str]:
         return {"RAY_ADDRESS": self._ray.get_runtime_context().gcs_address}

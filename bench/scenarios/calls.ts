@@ -13,7 +13,7 @@ export const calls: Scenario = contended({
   group: "per call",
   describe:
     "one call after the other, over a line and over the relay: latency, calls a second, CPU time of each process",
-  rounds: 3,
+  rounds: 7,
   own: [airlockLine, airlockRelay, stdoutJson, socketPair, socketPairBytes],
   where: ["free", "one core"],
   bases: ["stdout JSON", "socket pair", "pyisolate, method"],

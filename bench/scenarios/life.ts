@@ -14,7 +14,8 @@ export const spawn: Scenario = contended({
 export const spawnTorch: Scenario = contended({
   name: "spawn-torch",
   group: "life",
-  describe: "to the first answer of a worker that has imported torch, in a host that has",
+  describe:
+    "to the first answer of a worker that has imported torch, in a host that has: from nothing, and of the next worker",
   rounds: 3,
   withTorch: true,
   own: [airlock, stdoutJson],

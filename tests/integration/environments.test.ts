@@ -3,13 +3,14 @@
  * AIRLOCK_UV or PATH has to lead to uv; `findUv` says so where it doesn't.
  */
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { chmod, lstat, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { chmod, cp, lstat, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EnvironmentRequest } from "../../src/server/environments/environments.ts";
 import { EnvironmentStore } from "../../src/server/environments/environments.ts";
 import type { FileLock } from "../../src/server/environments/file-lock.ts";
 import type { EnvironmentProgress } from "../../src/server/environments/progress.ts";
+import { SharedTorchMemo } from "../../src/server/environments/shared-torch-memo.ts";
 import { findUv, Uv } from "../../src/server/environments/uv.ts";
 import { AirlockError } from "../../src/transport/errors.ts";
 
@@ -297,6 +298,25 @@ describe("a pack that shares its host's torch", () => {
       expect(installed).toBe("['iniconfig', 'msgpack', 'torch-ema']");
       const version = "import importlib.metadata as m; print(m.version('iniconfig'))";
       expect(await runs(environment.python, version)).toBe("2.0.0");
+    },
+    patienceMs,
+  );
+
+  test(
+    "is told the host's as long as nothing is installed there, which is asked for once, and then what there is by then",
+    async () => {
+      const { python, sitePackages } = await hostWith("2.8.0");
+      const memo = new SharedTorchMemo();
+      const options = { pack: "p", variables: process.env };
+      const [first, other] = await Promise.all([memo.probe(python, options), memo.probe(python, options)]);
+      expect([first.version, other]).toEqual(["2.8.0", first]);
+      expect(await memo.probe(python, options)).toBe(first);
+      await cp(join(sitePackages, "torch-2.8.0.dist-info"), join(sitePackages, "torch-2.9.0.dist-info"), {
+        recursive: true,
+      });
+      await rm(join(sitePackages, "torch-2.8.0.dist-info"), { recursive: true });
+      await Bun.write(join(sitePackages, "torch-2.9.0.dist-info/METADATA"), "Name: torch\nVersion: 2.9.0\n");
+      expect((await memo.probe(python, options)).version).toBe("2.9.0");
     },
     patienceMs,
   );

@@ -71,14 +71,14 @@ class Contender:
         """Bytes of tensors that it has copied so far, in all processes; None where it doesn't count them."""
         return None
 
-    def restart(self) -> None:
-        """Ends the worker, so that the next call is answered by a new one."""
+    def restart(self, with_torch: bool = False) -> None:
+        """Ends the worker, so that the next call is answered by a new one, started as before."""
         self.stop()
-        self.start(1, with_torch=False)
+        self.start(1, with_torch)
 
-    async def arestart(self) -> None:
+    async def arestart(self, with_torch: bool = False) -> None:
         """As :meth:`restart`; the loop runs."""
-        self.restart()
+        self.restart(with_torch)
 
     async def recover(self) -> None:
         """What its documentation says to do about a worker that was killed."""

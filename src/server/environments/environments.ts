@@ -17,7 +17,8 @@ import { pickInterpreter } from "./interpreter.ts";
 import { InterpreterMemo } from "./interpreter-memo.ts";
 import type { PackManifest } from "./manifest.ts";
 import type { EnvironmentProgress, StageReport } from "./progress.ts";
-import { probeSharedTorch, type SharedTorch } from "./shared-torch.ts";
+import type { SharedTorch } from "./shared-torch.ts";
+import { SharedTorchMemo } from "./shared-torch-memo.ts";
 import { SharedWork } from "./shared-work.ts";
 import type { Uv } from "./uv.ts";
 
@@ -73,6 +74,7 @@ export class EnvironmentStore {
   readonly #lockFile: FileLock;
   readonly #clock: Clock;
   readonly #interpreters = new InterpreterMemo();
+  readonly #torches = new SharedTorchMemo();
   /** Whether each was made by this run of the work, by key. */
   readonly #making = new SharedWork<boolean, StageReport>();
   readonly #asked = new Set<Promise<Environment>>();
@@ -146,7 +148,7 @@ export class EnvironmentStore {
     }
     const options = { pack: name, variables: this.#uv.variables, signal, clock: this.#clock };
     const [sharedTorch] = await Promise.all([
-      probeSharedTorch(hostPython, options),
+      this.#torches.probe(hostPython, options),
       // Remembered for when it is needed, a moment later; whoever asks then is told what is wrong with it.
       this.#query(hostPython, options).catch(() => undefined),
     ]);

@@ -22,7 +22,7 @@ export class InterpreterMemo {
 }
 
 /** Which file a Python is, and in which state; undefined where there is none. */
-async function identityOf(python: string, searchPath: string | undefined): Promise<string | undefined> {
+export async function identityOf(python: string, searchPath: string | undefined): Promise<string | undefined> {
   const found = python.includes("/") ? python : Bun.which(python, { PATH: searchPath ?? "" });
   if (found === null) return undefined;
   try {

@@ -22,7 +22,21 @@ const torchReport = v.object({
   requirements: v.array(v.string()),
 });
 
-const report = v.object({ python: v.string(), torch: v.nullable(torchReport) });
+const report = v.object({
+  python: v.string(),
+  folders: v.array(v.tuple([v.string(), v.nullable(v.string())])),
+  torch: v.nullable(torchReport),
+});
+
+/** A folder that a Python looks for packages in, and what changes when something is installed there: its mtime in ns. */
+export type PackageFolder = readonly [path: string, state: string | null];
+
+export interface ProbeOptions {
+  readonly pack: string;
+  readonly variables: Variables;
+  readonly signal?: AbortSignal | undefined;
+  readonly clock?: Clock | undefined;
+}
 
 /** The host's torch. */
 export interface SharedTorch {
@@ -48,19 +62,14 @@ const neverInstalled = ["torch", "torchvision", "torchaudio"];
 const probeFile = join(import.meta.dir, "torch_probe.py");
 
 /**
- * Finds out which torch a host has, without importing it.
+ * Finds out which torch a host has, without importing it, and what that may change with.
  *
  * @throws AirlockError `environment_failed` if the Python doesn't run or has no torch
  */
 export async function probeSharedTorch(
   hostPython: string,
-  options: {
-    readonly pack: string;
-    readonly variables: Variables;
-    readonly signal?: AbortSignal | undefined;
-    readonly clock?: Clock | undefined;
-  },
-): Promise<SharedTorch> {
+  options: ProbeOptions,
+): Promise<{ readonly torch: SharedTorch; readonly folders: readonly PackageFolder[] }> {
   const { pack, variables, signal, clock = systemClock } = options;
   const command = [hostPython, "-I", probeFile];
   const { answer, result } = await ask(command, report, { env: variables, signal, clock });
@@ -69,8 +78,8 @@ export async function probeSharedTorch(
     const message = `${asks}, but the host's Python ${hostPython} does not say which it has (${result.ending})`;
     throw new AirlockError("environment_failed", message, { pack, log: result.stderr.trim() });
   }
-  const { python, torch } = answer;
-  if (torch !== null) return { ...torch, python };
+  const { python, torch, folders } = answer;
+  if (torch !== null) return { torch: { ...torch, python }, folders };
   throw new AirlockError("environment_failed", `${asks}, but the host's Python ${hostPython} has no torch`, {
     pack,
     hint: "Install torch in the host's environment, or leave share_torch out of the pack's manifest.",

@@ -21,14 +21,27 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def installed() -> dict[str, metadata.Distribution]:
-    """Every distribution that a plain start of this Python sees, the first of a name, by canonical name."""
+def folders() -> list[str]:
+    """Where a plain start of this Python looks for packages."""
     path = list(sys.path)
     # -I leaves out the user's own site-packages, which the host, started plainly, sees.
-    if sys.prefix == sys.base_prefix and os.path.isdir(site.getusersitepackages()):
+    if sys.prefix == sys.base_prefix:
         path.append(site.getusersitepackages())
+    return path
+
+
+def state(folder: str) -> str | None:
+    """What changes when something is installed there; None where there is no such folder."""
+    try:
+        return str(os.stat(folder).st_mtime_ns)
+    except OSError:
+        return None
+
+
+def installed(path: list[str]) -> dict[str, metadata.Distribution]:
+    """Every distribution that is there, the first of a name, by canonical name."""
     found: dict[str, metadata.Distribution] = {}
-    for distribution in metadata.distributions(path=path):
+    for distribution in metadata.distributions(path=[folder for folder in path if os.path.exists(folder)]):
         name = distribution.metadata["Name"]
         if name:
             found.setdefault(canonical(name), distribution)
@@ -77,8 +90,11 @@ def files(distribution: metadata.Distribution) -> list[str]:
 
 
 def main() -> None:
-    """Prints ``{"torch": null}`` if there is no torch, else what ``shared-torch.ts`` declares."""
-    found = installed()
+    """Prints what ``shared-torch.ts`` declares; ``torch`` is null if there is none."""
+    path = folders()
+    # Before they are looked into: what comes meanwhile is found to have changed them.
+    states = [[folder, state(folder)] for folder in path]
+    found = installed(path)
     torch = found.get("torch")
     report: object = None
     if torch is not None:
@@ -94,7 +110,7 @@ def main() -> None:
             "requirements": sorted({line for one in reached.values() for line in requirements(one)}),
         }
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    print(json.dumps({"python": minor, "torch": report}))
+    print(json.dumps({"python": minor, "folders": states, "torch": report}))
 
 
 main()

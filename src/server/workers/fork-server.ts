@@ -149,6 +149,18 @@ export class ForkServer {
   }
 
   async #listen(): Promise<void> {
+    try {
+      await this.#hearAll();
+      this.#fail("the process that forks has ended");
+    } catch (error) {
+      this.#fail(`the process that forks said what makes no sense: ${String(error)}`);
+    }
+    await this.#process.exited;
+    await this.#said.close();
+    this.#options.libc.close(this.#requests);
+  }
+
+  async #hearAll(): Promise<void> {
     const decoder = new TextDecoder();
     let rest = "";
     for (let chunk = await this.#said.read(); chunk !== undefined; chunk = await this.#said.read()) {
@@ -156,10 +168,6 @@ export class ForkServer {
       rest = lines.pop() ?? "";
       for (const line of lines) this.#hear(v.parse(saidSchema, JSON.parse(line)));
     }
-    this.#fail("the process that forks has ended");
-    await this.#process.exited;
-    await this.#said.close();
-    this.#options.libc.close(this.#requests);
   }
 
   #hear(said: v.InferOutput<typeof saidSchema>): void {

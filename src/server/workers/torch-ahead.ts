@@ -18,6 +18,6 @@ export async function importTorchAhead({ python, inherited, clock, forkServers }
   const path = Bun.which(python, { PATH: inherited["PATH"] ?? "" });
   if (path === null) throw new Error(`there is no program ${JSON.stringify(python)}`);
   const variables = commonVariables(inherited);
-  const torch = await probeSharedTorch(path, { pack: "of a host to come", variables, clock });
+  const { torch } = await probeSharedTorch(path, { pack: "of a host to come", variables, clock });
   forkServers.warm(path, { ...variables, ...sharedTorchVariable(torch) });
 }
