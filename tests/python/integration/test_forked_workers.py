@@ -134,11 +134,9 @@ def test_forked_worker_is_what_its_environments_interpreter_would_have_started_a
     python = evaluate(pack, "sys.executable")
     shown: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
     asked = "[sys.prefix, sys.exec_prefix, sys.base_prefix, __import__('sysconfig').get_path('purelib')]"
-    started = subprocess.run([python, "-c", f"import sys; print({asked})"], **shown)
+    started = subprocess.run([python, "-Ec", f"import sys; print({asked})"], **shown)
     assert str(evaluate(pack, asked)) == started.stdout.strip()
-    paths = subprocess.run(
-        [python, "-c", "import sys; print(sys.path[1:])"], check=True, capture_output=True, text=True
-    )
+    paths = subprocess.run([python, "-Ec", "import sys; print(sys.path[1:])"], **shown)
     assert str(evaluate(pack, "sys.path[:-1]")) == paths.stdout.strip()
 
 
