@@ -300,6 +300,8 @@ class RunningServer implements Server {
           packFolder: slot.manifest.folder,
           log: slot.log,
           variables,
+          // Libraries count the CPUs that there are as they are loaded.
+          mayFork: environment.sharedTorch !== undefined && slot.manifest.limits.cpus === undefined,
           onNotForked: (reason) => onEvent({ type: "worker_not_forked", pack: slot.name, reason }),
         });
         return this.#confiner.confine(worker, slot.manifest.limits);
@@ -354,6 +356,8 @@ class RunningServer implements Server {
     while (this.#router.callsWaitedFor > 0 && clock.nowMs() < untilMs) {
       await new Promise<void>((resolve) => clock.after(10, resolve));
     }
+    // Who waits for an import would keep its pack.
+    this.#forkServers.stop();
     await this.#packs.end(stopped);
     await this.#forkServers.close();
     this.#confiner.close();

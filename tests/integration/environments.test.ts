@@ -3,6 +3,7 @@
  * AIRLOCK_UV or PATH has to lead to uv; `findUv` says so where it doesn't.
  */
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { realpathSync } from "node:fs";
 import { chmod, cp, lstat, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -285,6 +286,8 @@ describe("a pack that shares its host's torch", () => {
       expect(environment.sharedTorch).toEqual({
         version: "2.8.0+cpu",
         python: environment.pythonVersion.split(".").slice(0, 2).join("."),
+        executable: realpathSync(host.python),
+        state: expect.any(String),
         sitePackages: host.sitePackages,
         locations: [host.sitePackages],
         modules: ["iniconfig", "torch"],

@@ -36,7 +36,7 @@ function withTorch(source: string) {
     pairs.push(pair);
     return pair;
   };
-  const fork = async (changed: object = {}): Promise<Forked | undefined> => {
+  const fork = async (changed: object = {}): Promise<Forked> => {
     const ends = { output: opened(libc.pipe()), lifeline: opened(libc.socketPair()), stacks: opened(libc.pipe()) };
     return await servers.fork({ python, folder, variables, ...changed }, ends);
   };
@@ -49,20 +49,14 @@ function withTorch(source: string) {
   };
 }
 
-function child(forked: Forked | undefined): Child {
-  if (forked === undefined || "refused" in forked) throw new Error(`nothing was forked: ${forked?.refused}`);
+function child(forked: Forked): Child {
+  if ("refused" in forked) throw new Error(`nothing was forked: ${forked.refused}`);
   return forked;
 }
 
 function parentOf(pid: number): number {
   return Number(/PPid:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
 }
-
-test("a worker that shares no torch is not forked", async () => {
-  await using made = withTorch("");
-  expect(await made.fork({ variables: {} })).toBeUndefined();
-  expect(processesLeft()).toEqual([]);
-});
 
 test("a torch that can't be imported is told, and not tried again", async () => {
   await using made = withTorch("raise OSError('libcudart.so.13: cannot open shared object file')");
@@ -79,14 +73,46 @@ test("a torch whose import ends the process, or never ends, leaves workers to be
   expect(await dying.fork()).toEqual({ refused: "the process that forks has ended" });
   await using endless = withTorch("import time; time.sleep(600)");
   const forked = endless.fork();
-  endless.clock.advance(45_000);
-  expect(await forked).toEqual({ refused: "torch was not imported within 45 s" });
+  endless.clock.advance(30_000);
+  expect(await forked).toEqual({ refused: "torch was not imported within 30 s" });
 });
 
 test("an interpreter that is none is told", async () => {
   await using made = withTorch("");
   const forked = await made.fork({ python: "/nowhere/bin/python" });
   expect(forked).toMatchObject({ refused: expect.stringContaining("ENOENT") });
+});
+
+test("many that are asked for before torch is there are all forked, whatever their variables weigh", async () => {
+  await using made = withTorch("import time; time.sleep(0.2)");
+  const variables = { ...made.variables, PADDING: "x".repeat(8_000) };
+  const forked = await Promise.all(Array.from({ length: 50 }, () => made.fork({ variables })));
+  expect(new Set(forked.map((each) => child(each).pid)).size).toBe(50);
+});
+
+test("variables that no message takes have the worker spawned", async () => {
+  await using made = withTorch("");
+  const variables = { ...made.variables, PADDING: "x".repeat(1_000_000) };
+  expect(await made.fork({ variables })).toMatchObject({
+    refused: expect.stringContaining("too many to be passed on"),
+  });
+  await until(() => processesLeft().length === 1, "what was forked is gone");
+});
+
+test("a number is let go of also where the one that forked is gone", async () => {
+  await using made = withTorch("");
+  const forked = child(await made.fork());
+  process.kill(parentOf(forked.pid), "SIGKILL");
+  forked.release();
+  await forked.ended;
+  forked.release();
+});
+
+test("who waits for torch as the server stops is told", async () => {
+  await using made = withTorch("import time; time.sleep(600)");
+  const forked = made.fork();
+  made.servers.stop();
+  expect(await forked).toEqual({ refused: "the server is stopping" });
 });
 
 test("a child that ends is told, and its number is kept until it is let go of", async () => {

@@ -24,6 +24,7 @@ const torchReport = v.object({
 
 const report = v.object({
   python: v.string(),
+  executable: v.string(),
   folders: v.array(v.tuple([v.string(), v.nullable(v.string())])),
   torch: v.nullable(torchReport),
 });
@@ -44,6 +45,10 @@ export interface SharedTorch {
   readonly version: string;
   /** Minor version of the host's Python, e.g. `3.11`: compiled modules work with no other. */
   readonly python: string;
+  /** The host's interpreter, behind all links and wrappers. */
+  readonly executable: string;
+  /** Changes with what is installed in the host's environment. */
+  readonly state: string;
   /** The folder that holds torch. */
   readonly sitePackages: string;
   /** Every folder that holds something shared, torch's first; more than one where a system Python splits them. */
@@ -78,8 +83,9 @@ export async function probeSharedTorch(
     const message = `${asks}, but the host's Python ${hostPython} does not say which it has (${result.ending})`;
     throw new AirlockError("environment_failed", message, { pack, log: result.stderr.trim() });
   }
-  const { python, torch, folders } = answer;
-  if (torch !== null) return { torch: { ...torch, python }, folders };
+  const { python, executable, torch, folders } = answer;
+  const state = Bun.hash(JSON.stringify(folders)).toString(36);
+  if (torch !== null) return { torch: { ...torch, python, executable, state }, folders };
   throw new AirlockError("environment_failed", `${asks}, but the host's Python ${hostPython} has no torch`, {
     pack,
     hint: "Install torch in the host's environment, or leave share_torch out of the pack's manifest.",

@@ -110,7 +110,8 @@ def main() -> None:
             "requirements": sorted({line for one in reached.values() for line in requirements(one)}),
         }
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    print(json.dumps({"python": minor, "folders": states, "torch": report}))
+    executable = os.path.realpath(sys.executable)
+    print(json.dumps({"python": minor, "executable": executable, "folders": states, "torch": report}))
 
 
 main()

@@ -4,8 +4,9 @@
  *
  * Twin of `runtime/fork_server.py`, which says what goes over its descriptors.
  */
-import { constants } from "node:os";
-import { join } from "node:path";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { constants, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import * as v from "valibot";
 import type { Clock } from "../../transport/clock.ts";
 import type { Libc } from "../../transport/libc.ts";
@@ -14,11 +15,16 @@ import { PipeReader } from "./pipe-reader.ts";
 
 const script = join(import.meta.dir, "..", "..", "..", "worker", "src", "comfy_airlock", "runtime", "fork_server.py");
 
-/** How long the import of torch may take: a cold disk and a build for CUDA included. */
-const importMsMax = 45_000;
+/** How long the import of torch may take; a cold disk and a build for CUDA take ten seconds. */
+const importMsMax = 30_000;
 
 /** How long a fork may take, which takes milliseconds. */
 const forkMsMax = 5_000;
+
+/** How long it is waited before a request that it did not take is sent again. */
+const reapAgainMs = 100;
+
+const stopping = "the server is stopping";
 
 const saidSchema = v.union([
   v.object({ ready: v.literal(true) }),
@@ -35,7 +41,7 @@ export interface ForkServerOptions {
   readonly clock: Clock;
   /** The interpreter that environments are made of, and not an environment's. */
   readonly python: string;
-  /** All of its environment variables, which are its workers' but for what each is started with. */
+  /** All of its environment variables; its workers get their own. */
   readonly variables: Readonly<Record<string, string>>;
   /** Called when it has one child less. */
   readonly onChildEnded: () => void;
@@ -46,6 +52,7 @@ export interface ForkRequest {
   /** The interpreter of its environment. */
   readonly python: string;
   readonly folder: string;
+  /** All of its environment variables. */
   readonly variables: Readonly<Record<string, string>>;
 }
 
@@ -55,50 +62,57 @@ export type Forked = Child | { readonly refused: string };
 export class ForkServer {
   readonly #options: ForkServerOptions;
   readonly #process: Bun.Subprocess;
+  readonly #folder: string;
   readonly #lifeline: number;
   readonly #requests: number;
   readonly #said: PipeReader;
   readonly #started = Promise.withResolvers<string | undefined>();
+  /** The request that is under way, of which there is one at a time: what is sent fits the socket then. */
+  #turn: Promise<unknown> = Promise.resolve();
   readonly #asked = new Map<number, (forked: Forked) => void>();
   readonly #children = new Map<number, (end: ChildEnd) => void>();
   readonly #closed: Promise<void>;
   #lastId = 0;
-  #wasReady = false;
+  #load = 0;
+  #isReady = false;
+  #mayDoBetter = true;
   #hasEnded = false;
 
   /** @throws Error where it can't be started. */
   constructor(options: ForkServerOptions) {
     const { libc, clock, python, variables } = options;
     this.#options = options;
-    const lifeline = libc.socketPair();
-    const requests = libc.socketPair("messages");
-    const said = libc.pipe();
-    [this.#lifeline] = lifeline;
-    [this.#requests] = requests;
-    this.#said = new PipeReader(said[0]);
+    const opened: number[] = [];
+    const kept = ([near, far]: readonly [number, number]): readonly [number, number] => {
+      opened.push(near, far);
+      return [near, far];
+    };
+    this.#folder = emptyEnvironment(python);
     try {
-      this.#process = Bun.spawn([python, "-S", script], {
+      const lifeline = kept(libc.socketPair());
+      const requests = kept(libc.socketPair("messages"));
+      const said = kept(libc.pipe());
+      this.#process = Bun.spawn([join(this.#folder, "bin", "python"), script], {
         cwd: "/",
         env: { ...variables },
         stdio: ["ignore", "ignore", "ignore", lifeline[1], requests[1], said[1]],
         // A session, and with it a process group, of its own: terminal signals are the server's to handle.
         detached: true,
       });
+      for (const [, far] of [lifeline, requests, said]) libc.close(far);
+      [this.#lifeline] = lifeline;
+      [this.#requests] = requests;
+      this.#said = new PipeReader(said[0]);
     } catch (error) {
-      for (const near of [lifeline[0], requests[0]]) libc.close(near);
-      void this.#said.close();
+      for (const descriptor of opened) libc.close(descriptor);
+      rmSync(this.#folder, { recursive: true, force: true });
       throw error;
-    } finally {
-      for (const far of [lifeline[1], requests[1], said[1]]) libc.close(far);
     }
+    // Where it has ended already, there is nothing to forbid.
     libc.forbidCoreFiles(this.#process.pid);
     const timer = clock.after(importMsMax, () => this.#fail(`torch was not imported within ${importMsMax / 1000} s`));
     void this.#started.promise.then(() => timer.cancel());
     this.#closed = this.#listen();
-  }
-
-  get pid(): number {
-    return this.#process.pid;
   }
 
   /** Whether it forks nothing any more. */
@@ -106,51 +120,76 @@ export class ForkServer {
     return this.#hasEnded;
   }
 
-  /** Whether it has ever imported torch. */
-  get wasReady(): boolean {
-    return this.#wasReady;
+  /** Whether another in its place may succeed where it has not: not where its torch can't be imported. */
+  get mayDoBetter(): boolean {
+    return this.#mayDoBetter;
   }
 
-  /** Children that live, and such as are being forked. */
+  /** Children that live, and such as are asked for. */
   get load(): number {
-    return this.#children.size + this.#asked.size;
+    return this.#children.size + this.#load;
   }
 
-  /** Forks a worker, once torch is imported. */
-  async fork(request: ForkRequest, ends: Ends): Promise<Forked> {
+  /** Forks a worker, once torch is imported; its environment is told to nobody but it. */
+  async fork({ python, folder, variables }: ForkRequest, ends: Ends): Promise<Forked> {
+    this.#load += 1;
+    const asked = this.#turn.then(() => this.#ask({ python, folder }, ends));
+    this.#turn = asked;
+    try {
+      const forked = await asked;
+      if ("refused" in forked) return forked;
+      // It waits for this, so its hello comes after its number is known to who expects it.
+      const begin = encode(variables);
+      const bytes = new Uint8Array(4 + begin.byteLength);
+      new DataView(bytes.buffer).setUint32(0, begin.byteLength, true);
+      bytes.set(begin, 4);
+      if (this.#sendAll(ends.lifeline[0], bytes)) return forked;
+      process.kill(forked.pid, "SIGKILL");
+      void forked.ended.then(() => forked.release());
+      return { refused: `its environment variables, of ${bytes.byteLength} bytes, are too many to be passed on` };
+    } finally {
+      this.#load -= 1;
+    }
+  }
+
+  async #ask(request: object, ends: Ends): Promise<Forked> {
+    const failure = await this.#started.promise;
+    if (failure !== undefined) return { refused: failure };
     const id = ++this.#lastId;
     const answer = Promise.withResolvers<Forked>();
     this.#asked.set(id, answer.resolve);
+    const timer = this.#options.clock.after(forkMsMax, () => this.#fail("the process that forks does not answer"));
     try {
-      const failure = await this.#started.promise;
-      if (failure !== undefined) return { refused: failure };
-      if (!this.#send({ id, ...request }, ends)) return { refused: "the process that forks takes no more requests" };
-      const timer = this.#options.clock.after(forkMsMax, () => this.#fail("the process that forks does not answer"));
-      try {
-        return await answer.promise;
-      } finally {
-        timer.cancel();
-      }
+      const { output, lifeline, stacks } = ends;
+      const isSent =
+        this.#send({ id, ...request }, output[1]) && this.#send({}, lifeline[1]) && this.#send({}, stacks[1]);
+      if (isSent) return await answer.promise;
+      const refused = "the process that forks reads nothing any more";
+      this.#fail(refused);
+      return { refused };
     } finally {
+      timer.cancel();
       this.#asked.delete(id);
     }
   }
 
-  /** False where the first message was not sent, and so none; a later one that is not ends it. */
-  #send(request: object, { output, lifeline, stacks }: Ends): boolean {
-    const { libc } = this.#options;
-    if (this.#hasEnded) return false;
-    const encode = (what: object): Uint8Array => new TextEncoder().encode(JSON.stringify(what));
-    const send = (what: object, descriptor: number): boolean =>
-      libc.sendDescriptor(this.#requests, encode(what), descriptor) === "sent";
-    if (!send(request, output[1])) return false;
-    if (!send({}, lifeline[1]) || !send({}, stacks[1])) this.#fail("the process that forks does not read");
-    return true;
+  #send(what: object, descriptor: number): boolean {
+    return !this.#hasEnded && this.#options.libc.sendDescriptor(this.#requests, encode(what), descriptor) === "sent";
+  }
+
+  /** Whether the socket took all of it; a process that is gone takes nothing. */
+  #sendAll(socket: number, bytes: Uint8Array): boolean {
+    try {
+      return this.#options.libc.send(socket, bytes) === bytes.byteLength;
+    } catch {
+      return false;
+    }
   }
 
   async #listen(): Promise<void> {
     try {
       await this.#hearAll();
+      if (!this.#isReady && !this.#hasEnded) this.#mayDoBetter = false;
       this.#fail("the process that forks has ended");
     } catch (error) {
       this.#fail(`the process that forks said what makes no sense: ${String(error)}`);
@@ -158,6 +197,7 @@ export class ForkServer {
     await this.#process.exited;
     await this.#said.close();
     this.#options.libc.close(this.#requests);
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 
   async #hearAll(): Promise<void> {
@@ -172,10 +212,12 @@ export class ForkServer {
 
   #hear(said: v.InferOutput<typeof saidSchema>): void {
     if ("ready" in said) {
-      this.#wasReady = true;
+      this.#isReady = true;
       this.#started.resolve(undefined);
-    } else if ("failed" in said) this.#fail(said.failed);
-    else if ("refused" in said) this.#asked.get(said.id)?.({ refused: said.refused });
+    } else if ("failed" in said) {
+      this.#mayDoBetter = false;
+      this.#fail(said.failed);
+    } else if ("refused" in said) this.#asked.get(said.id)?.({ refused: said.refused });
     else if ("pid" in said) this.#asked.get(said.id)?.(this.#childOf(said.pid));
     else this.#ended(said.exited, { code: said.code ?? null, signal: signalName(said.signal) });
   }
@@ -183,11 +225,13 @@ export class ForkServer {
   #childOf(pid: number): Child {
     const { promise, resolve } = Promise.withResolvers<ChildEnd>();
     this.#children.set(pid, resolve);
-    const release = (): void => {
-      if (this.#hasEnded) return;
-      this.#options.libc.send(this.#requests, new TextEncoder().encode(JSON.stringify({ reap: pid })));
-    };
-    return { pid, ended: promise, release };
+    return { pid, ended: promise, release: () => this.#reap(pid) };
+  }
+
+  #reap(pid: number): void {
+    if (this.#hasEnded || this.#sendAll(this.#requests, encode({ reap: pid }))) return;
+    // It is gone, which comes to be known soon, or has much to read.
+    this.#options.clock.after(reapAgainMs, () => this.#reap(pid));
   }
 
   #ended(pid: number, end: ChildEnd): void {
@@ -209,11 +253,32 @@ export class ForkServer {
     for (const pid of [...this.#children.keys()]) this.#ended(pid, { code: null, signal: "SIGKILL" });
   }
 
+  /** Ends it where it forks nothing yet: who waits for it is refused. */
+  giveUp(): void {
+    if (this.#children.size === 0) this.#fail(stopping);
+  }
+
   /** Ends it, and what it has forked; settles when it is gone. */
   async close(): Promise<void> {
-    this.#fail("the server is stopping");
+    this.#fail(stopping);
     await this.#closed;
   }
+}
+
+/**
+ * An environment that has nothing, in a folder of its own, on an interpreter that has none: what is imported there is the
+ * standard library, whatever is installed beside that.
+ */
+function emptyEnvironment(python: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "airlock-torch-"));
+  mkdirSync(join(folder, "bin"));
+  symlinkSync(python, join(folder, "bin", "python"));
+  writeFileSync(join(folder, "pyvenv.cfg"), `home = ${dirname(python)}\ninclude-system-site-packages = false\n`);
+  return folder;
+}
+
+function encode(what: object): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(what));
 }
 
 function signalName(number: number | undefined): string | null {

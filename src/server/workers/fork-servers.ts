@@ -4,7 +4,7 @@
  * The first worker that can be forked has one made, and waits for it: torch is imported once either way. One that has had
  * no child for a while is ended.
  */
-import { realpathSync } from "node:fs";
+import { realpathSync, statSync } from "node:fs";
 import type { Clock, Timer } from "../../transport/clock.ts";
 import type { Ends } from "./child.ts";
 import { type Forked, type ForkLibc, type ForkRequest, ForkServer } from "./fork-server.ts";
@@ -21,7 +21,7 @@ interface Kept {
 export interface ForkServersOptions {
   readonly libc: ForkLibc;
   readonly clock: Clock;
-  /** The variables that all workers have: no pack's own are to be found in what other packs' workers are forked from. */
+  /** The variables that all workers have: what is forked from has these, and such of a pack's as torch looks at. */
   readonly variables: Readonly<Record<string, string>>;
 }
 
@@ -34,10 +34,10 @@ export class ForkServers {
     this.#options = options;
   }
 
-  /** Forks a worker; undefined where it shares no torch. */
-  async fork(request: ForkRequest, ends: Ends): Promise<Forked | undefined> {
+  /** Forks a worker, which shares torch. */
+  async fork(request: ForkRequest, ends: Ends): Promise<Forked> {
     try {
-      return await this.#serverFor(request.python, request.variables)?.fork(request, ends);
+      return await this.#serverFor(request.python, request.variables).fork(request, ends);
     } catch (error) {
       return { refused: String(error) };
     }
@@ -52,15 +52,14 @@ export class ForkServers {
     this.#serverFor(python, variables);
   }
 
-  #serverFor(python: string, variables: ForkRequest["variables"]): ForkServer | undefined {
+  #serverFor(python: string, variables: ForkRequest["variables"]): ForkServer {
     const looked = torchVariables(variables);
-    if (looked === undefined) return undefined;
     if (this.#isClosed) throw new Error("the server is stopping");
     const interpreter = realpathSync(python);
-    const key = JSON.stringify([interpreter, looked]);
-    const known = this.#kept.get(key);
-    // One that could not import torch would not the next time either.
-    if (known !== undefined && !(known.server.hasEnded && known.server.wasReady)) return known.server;
+    const { ino, mtimeMs } = statSync(interpreter);
+    const key = JSON.stringify([interpreter, ino, mtimeMs, looked]);
+    const known = this.#kept.get(key)?.server;
+    if (known !== undefined && !(known.hasEnded && known.mayDoBetter)) return known;
     const { libc, clock } = this.#options;
     const onChildEnded = (): void => this.#watch(key, kept);
     const all = { ...this.#options.variables, ...looked };
@@ -81,9 +80,15 @@ export class ForkServers {
     });
   }
 
+  /** Makes no more, and has nobody wait for what is not there yet. */
+  stop(): void {
+    this.#isClosed = true;
+    for (const { server } of this.#kept.values()) server.giveUp();
+  }
+
   /** Ends all; settles when they are gone. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.stop();
     const kept = [...this.#kept.values()];
     for (const { timer } of kept) timer?.cancel();
     await Promise.all(kept.map(({ server }) => server.close()));

@@ -19,5 +19,5 @@ export async function importTorchAhead({ python, inherited, clock, forkServers }
   if (path === null) throw new Error(`there is no program ${JSON.stringify(python)}`);
   const variables = commonVariables(inherited);
   const { torch } = await probeSharedTorch(path, { pack: "of a host to come", variables, clock });
-  forkServers.warm(path, { ...variables, ...sharedTorchVariable(torch) });
+  forkServers.warm(torch.executable, { ...variables, ...sharedTorchVariable(torch) });
 }

@@ -49,18 +49,15 @@ export function workerVariables(options: WorkerVariables): Record<string, string
 
 /** How a worker is told which torch it shares, if it does. */
 export function sharedTorchVariable(torch: SharedTorch | undefined): Record<string, string> {
-  return torch === undefined ? {} : { [sharedTorchName]: JSON.stringify(torch) };
+  return torch === undefined ? {} : { AIRLOCK_SHARED_TORCH: JSON.stringify(torch) };
 }
-
-const sharedTorchName = "AIRLOCK_SHARED_TORCH";
 
 /** Variables that an interpreter, a linker or a library looks at as it starts or is loaded, before a child could set them. */
 const lookedAtOnLoad =
-  /^(?:PYTHON|LD_|LC_|LANG|MALLOC_|GLIBC_|OMP_|GOMP_|KMP_|MKL_|OPENBLAS_|BLIS_|NUMEXPR_|NUMPY_|NPY_|ATEN_|TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL_|NVIDIA_|HIP_|HSA_|ROC|MIOPEN_|ZE_|SYCL_|ONEAPI_|TRITON_)/;
+  /^(?:AIRLOCK_SHARED_TORCH$|PYTHON|LD_|LC_|LANG$|LANGUAGE$|MALLOC_|GLIBC_|OMP_|GOMP_|KMP_|MKL_|OPENBLAS_|BLIS_|NUMEXPR_|NUMPY_|NPY_|ATEN_|KINETO_|TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL_|NVIDIA_(?!API)|HIP_|HSA_|ROC|MIOPEN_|ZE_|SYCL_|ONEAPI_|TRITON_)/;
 
-/** Those of a worker's variables that the import of torch may depend on, in order; undefined where it shares no torch. */
-export function torchVariables(variables: Readonly<Record<string, string>>): Record<string, string> | undefined {
-  if (variables[sharedTorchName] === undefined) return undefined;
-  const entries = Object.entries(variables).filter(([name]) => name === sharedTorchName || lookedAtOnLoad.test(name));
+/** Those of a worker's variables that the import of torch may depend on, in order. */
+export function torchVariables(variables: Readonly<Record<string, string>>): Record<string, string> {
+  const entries = Object.entries(variables).filter(([name]) => lookedAtOnLoad.test(name));
   return Object.fromEntries(entries.sort(([one], [other]) => (one < other ? -1 : 1)));
 }

@@ -30,7 +30,9 @@ export interface WorkerCommand {
   readonly log: WorkerLog;
   /** The worker's whole environment. */
   readonly variables: Readonly<Record<string, string>>;
-  /** Called with the reason where it shares torch, and could not be forked from a process that has it. */
+  /** Whether it is to be forked from a process that has the torch which it shares. */
+  readonly mayFork: boolean;
+  /** Called with the reason where it is, and could not be. */
   readonly onNotForked: (reason: string) => void;
 }
 
@@ -62,21 +64,14 @@ export function workerSpawner(services: SpawnServices): SpawnWorker {
   const { libc } = services;
   return async (command) => {
     const output = openLog(command.log);
-    const pairs: (readonly [number, number])[] = [];
-    const opened = (pair: readonly [number, number]) => {
-      pairs.push(pair);
-      return pair;
-    };
     try {
-      const ends = { output: opened(libc.pipe()), lifeline: opened(libc.socketPair()), stacks: opened(libc.pipe()) };
-      const child = (await forked(command, ends, services)) ?? spawned(command, ends);
-      return supervised(child, ends, output, services);
+      const forked = command.mayFork ? await withEnds(libc, (ends) => forkedChild(command, ends, services)) : undefined;
+      const made = forked ?? (await withEnds(libc, async (ends) => spawnedChild(command, ends)));
+      if (made === undefined) throw new Error("no process was made");
+      return supervised(made, output, services);
     } catch (error) {
-      for (const [near] of pairs) libc.close(near);
       void output.end();
       throw new AirlockError("worker_start_failed", `${command.python} could not be started: ${String(error)}`);
-    } finally {
-      for (const [, far] of pairs) libc.close(far);
     }
   };
 }
@@ -89,21 +84,44 @@ function openLog(log: WorkerLog): WorkerOutput {
   }
 }
 
-/** Undefined where it has to be spawned. */
-async function forked(command: WorkerCommand, ends: Ends, services: SpawnServices): Promise<Child | undefined> {
-  const { python, packFolder: folder, variables } = command;
-  const child = await services.forkServers.fork({ python, folder, variables }, ends);
-  if (child === undefined) return undefined;
-  if ("refused" in child) {
-    command.onNotForked(child.refused);
-    return undefined;
+/**
+ * Has a child made, with ends of its own; those that stay are closed where none was made. One that came to nothing may have
+ * left a process with its ends, so another gets others.
+ */
+async function withEnds(libc: Libc, make: (ends: Ends) => Promise<Child | undefined>): Promise<Made | undefined> {
+  const pairs: (readonly [number, number])[] = [];
+  const opened = (pair: readonly [number, number]) => {
+    pairs.push(pair);
+    return pair;
+  };
+  let child: Child | undefined;
+  try {
+    const ends = { output: opened(libc.pipe()), lifeline: opened(libc.socketPair()), stacks: opened(libc.pipe()) };
+    child = await make(ends);
+    return child && { child, ends };
+  } finally {
+    for (const [near, far] of pairs) {
+      if (child === undefined) libc.close(near);
+      libc.close(far);
+    }
   }
-  // It waits for this byte, so that its hello comes after its number is known to who expects it.
-  services.libc.send(ends.lifeline[0], new Uint8Array(1));
-  return child;
 }
 
-function spawned(command: WorkerCommand, ends: Ends): Child {
+interface Made {
+  readonly child: Child;
+  readonly ends: Ends;
+}
+
+/** Undefined where it has to be spawned. */
+async function forkedChild(command: WorkerCommand, ends: Ends, services: SpawnServices): Promise<Child | undefined> {
+  const { python, packFolder: folder, variables } = command;
+  const forked = await services.forkServers.fork({ python, folder, variables }, ends);
+  if ("pid" in forked) return forked;
+  command.onNotForked(forked.refused);
+  return undefined;
+}
+
+function spawnedChild(command: WorkerCommand, ends: Ends): Child {
   const child = Bun.spawn([command.python, bootScript], {
     cwd: command.packFolder,
     env: { ...command.variables },
@@ -117,7 +135,7 @@ function spawned(command: WorkerCommand, ends: Ends): Child {
   return { pid: child.pid, ended, release: () => undefined };
 }
 
-function supervised(child: Child, ends: Ends, output: WorkerOutput, services: SpawnServices): WorkerProcess {
+function supervised({ child, ends }: Made, output: WorkerOutput, services: SpawnServices): WorkerProcess {
   const { libc, clock, pace, countMemoryKills } = services;
   // A core file is as large as the memory of the process, and would lie in the pack's folder.
   libc.forbidCoreFiles(child.pid);

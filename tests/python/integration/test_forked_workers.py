@@ -18,6 +18,7 @@ from comfy_airlock import Airlock, Pack, WorkerDied, connect
 from processes import is_running, until
 
 _TORCH = """import os
+import multiprocessing
 import random
 import iniconfig
 imported_by = os.getpid()
@@ -116,7 +117,8 @@ def test_forked_worker_is_what_its_environments_interpreter_would_have_started_a
     code = """{
         "cwd": os.getcwd(), "argv": [os.path.basename(each) for each in sys.argv], "stdin": os.read(0, 1),
         "session": os.getsid(0) == os.getpid(), "token": "AIRLOCK_TOKEN" in os.environ, "home": os.environ.get("HOME"),
-        "exit": "exit" in __builtins__, "loaded": "torch" in sys.modules,
+        "exit": "exit" in __builtins__, "loaded": "torch" in sys.modules, "site": sys.flags.no_site,
+        "main": os.path.basename(sys.modules["__main__"].__file__),
         "descriptors": sorted(int(each) for each in os.listdir("/proc/self/fd"))[:5],
     }"""
     assert evaluate(pack, code) == {
@@ -128,6 +130,8 @@ def test_forked_worker_is_what_its_environments_interpreter_would_have_started_a
         "home": os.environ.get("HOME"),
         "exit": True,
         "loaded": True,
+        "site": 0,
+        "main": "boot.py",
         "descriptors": [0, 1, 2, 3, 4],
     }
     # Asked of the interpreter itself, which nobody forked.
@@ -140,9 +144,22 @@ def test_forked_worker_is_what_its_environments_interpreter_would_have_started_a
     assert str(evaluate(pack, "sys.path[:-1]")) == paths.stdout.strip()
 
 
-def test_children_draw_numbers_of_their_own(host: Airlock, folder: Path) -> None:
-    drawn = [evaluate(open_pack(host, folder, name), "random.random()") for name in ("one", "other")]
-    assert drawn[0] != drawn[1]
+def test_children_have_secrets_of_their_own(host: Airlock, folder: Path) -> None:
+    packs = [open_pack(host, folder, name) for name in ("one", "other")]
+    for drawn in ("random.random()", "bytes(__import__('multiprocessing').current_process().authkey)"):
+        assert evaluate(packs[0], drawn) != evaluate(packs[1], drawn)
+
+
+def test_processes_that_a_forked_worker_starts_find_its_environment(host: Airlock, folder: Path) -> None:
+    pack = open_pack(host, folder, "pack", '[tool.comfy.isolation.env]\nTZ = "Asia/Tokyo"\n')
+    spawned = "__import__('multiprocessing').get_context('spawn').Pool(1).apply(eval, ('__import__(\"sys\").prefix',))"
+    assert evaluate(pack, spawned) == evaluate(pack, "sys.prefix")
+    assert evaluate(pack, "__import__('time').timezone") == -9 * 3600
+
+
+def test_a_worker_with_a_limit_of_cpus_counts_them_itself(host: Airlock, folder: Path) -> None:
+    pack = open_pack(host, folder, "pack", "[tool.comfy.isolation.limits]\ncpus = 1\n")
+    assert evaluate(pack, IMPORTED_BY) == evaluate(pack, "os.getpid()")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from comfy_airlock.runtime.forked import Loaded, loaded_modules, modules_to_unload, site_packages
+from comfy_airlock.runtime.forked import (
+    Loaded,
+    environment_entries,
+    loaded_modules,
+    modules_to_unload,
+    site_packages,
+)
 
 TORCH = Loaded("torch", is_compiled=True, version="2.13.0")
 NUMPY = Loaded("numpy", is_compiled=True, version="2.2.6")
@@ -33,9 +40,21 @@ def test_compiled_modules_of_another_version_can_not_be_replaced() -> None:
         modules_to_unload(["numpy", "numpy-1.26.4.dist-info"], [TORCH, NUMPY])
 
 
-def test_torch_finds_a_numpy_as_it_is_imported_or_never() -> None:
-    with pytest.raises(ImportError, match="imported without one"):
-        modules_to_unload(["numpy", "numpy-2.2.6.dist-info"], [TORCH])
+@pytest.mark.parametrize("name", ["numpy", "opt_einsum"])
+def test_what_torch_looks_for_it_finds_as_it_is_imported_or_never(name: str) -> None:
+    with pytest.raises(ImportError, match=f"has a {name}, and torch was imported without one"):
+        modules_to_unload([name, f"{name}-2.2.6.dist-info"], [TORCH])
+
+
+def test_what_torch_loads_as_it_is_imported_can_not_be_added(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    info = Path(site_packages(str(python))) / "torch_npu-2.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").touch()
+    assert environment_entries(str(python)) == ["torch_npu-2.0.dist-info"]
+    (info / "entry_points.txt").write_text("[torch.backends]\ntorch_npu = torch_npu:_autoload\n")
+    with pytest.raises(ImportError, match="torch_npu-2.0.dist-info, which torch loads"):
+        environment_entries(str(python))
 
 
 def test_what_is_loaded_is_told_by_top_level_names() -> None:

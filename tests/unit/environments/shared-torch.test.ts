@@ -2,6 +2,8 @@ import { expect, test } from "bun:test";
 import { type SharedTorch, withoutTorch } from "../../../src/server/environments/shared-torch.ts";
 
 const host: SharedTorch = {
+  executable: "/usr/bin/python3.12",
+  state: "1",
   version: "2.8.0+cu128",
   python: "3.11",
   sitePackages: "/host/site-packages",

@@ -49,5 +49,10 @@ test("torch is imported once for workers that differ in nothing that it looks at
   const looked = { AIRLOCK_SHARED_TORCH: "{}", OMP_NUM_THREADS: "2", PYTHONUNBUFFERED: "1" };
   expect(torchVariables(variables)).toEqual(looked);
   expect(JSON.stringify(torchVariables({ HOME: "/", ...variables }))).toBe(JSON.stringify(looked));
-  expect(torchVariables({ PATH: "/bin" })).toBeUndefined();
+  expect(torchVariables({ LANG: "C", LANGCHAIN_API_KEY: "x", NVIDIA_API_KEY: "x", NVIDIA_TF32_OVERRIDE: "1" })).toEqual(
+    {
+      LANG: "C",
+      NVIDIA_TF32_OVERRIDE: "1",
+    },
+  );
 });

@@ -81,7 +81,7 @@ export class Confiner {
   }
 
   /**
-   * Takes charge of a worker that was spawned in this turn of the event loop.
+   * Takes charge of a worker whose process has just come to be known, and runs nothing of its pack yet.
    *
    * @returns the same process, whose exit says so where a limit has ended it.
    */

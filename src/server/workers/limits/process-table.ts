@@ -35,7 +35,7 @@ export function parseStat(text: string): ProcessEntry | undefined {
 
 export class ProcessTable {
   readonly #kernel: Kernel;
-  /** Processes that are no worker's, and can't become one. */
+  /** Processes that are no worker's; one that was forked becomes one when its number has come to be known. */
   readonly #foreign = new Set<number>();
   /** The worker of each process that was one's when last looked. */
   #owners = new Map<number, number>();
@@ -47,6 +47,7 @@ export class ProcessTable {
   /** The processes of each worker that live, by the worker's number. */
   processesOf(workers: ReadonlySet<number>): Map<number, ProcessEntry[]> {
     this.#forgetSome();
+    for (const worker of workers) this.#foreign.delete(worker);
     const entries = this.#read();
     const owners = new Map([...workers].map((pid) => [pid, pid]));
     const before = new Map([...this.#owners].filter(([, worker]) => workers.has(worker)));

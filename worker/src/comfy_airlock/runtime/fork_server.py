@@ -1,8 +1,8 @@
 """A process that has imported torch, and forks into workers: each has torch in milliseconds, in pages that all share.
 
-The server starts one for each torch that packs share, on the interpreter that their environments are made of, without
-``site``: it has the standard library, torch, and what torch imports by itself. It runs no operation of torch's, as
-threads, pools and a CUDA context would not survive a fork.
+The server starts one for each torch that packs share, on the interpreter that their environments are made of and in an
+environment that is empty: it has the standard library, torch, and what torch imports by itself. It runs no operation of
+torch's, as threads, pools and a CUDA context would not survive a fork.
 
 Requests are JSON, one in each message on descriptor 4. One for a worker brings a descriptor, and two messages more with
 one each. What is said goes to descriptor 5, a line each. Twin of ``src/server/workers/fork-server.ts``.
@@ -27,9 +27,9 @@ sys.path[0] = _ROOT
 from comfy_airlock.runtime.forked import (  # noqa: E402 - found from here on.
     Start,
     become,
+    environment_entries,
     loaded_modules,
     modules_to_unload,
-    site_packages,
 )
 from comfy_airlock.runtime.lifeline import hold  # noqa: E402
 from comfy_airlock.runtime.shared_torch import share_torch  # noqa: E402
@@ -42,8 +42,8 @@ _REQUEST_BYTES_MAX: Final = 1 << 20
 class ForkServer:
     """The parent: answers requests, and tells which of its children have ended.
 
-    Invariant: a child's number is nobody else's until the server has said that it may be: it ends the child's process
-    group by that number first.
+    Invariant: as long as this process lives, a child's number is nobody else's until the server has said that it may
+    be: it ends the child's process group by that number first.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class ForkServer:
         number = request.pop("id")
         try:
             start = Start(**request, **dict(zip(("output", "lifeline", "stacks"), descriptors, strict=True)))
-            unloaded = modules_to_unload(os.listdir(site_packages(start.python)), self._loaded)
+            unloaded = modules_to_unload(environment_entries(start.python), self._loaded)
             if self._is_child(number):
                 return start, unloaded
         except Exception as error:  # noqa: BLE001 - whatever it is, the server starts this worker some other way.
@@ -92,23 +92,25 @@ class ForkServer:
     def _is_child(self, number: int) -> bool:
         """Forks; says the child's number once it is the leader of a session, as it is ended by its group."""
         seen, shown = os.pipe()
-        with warnings.catch_warnings():
-            # Python 3.12 and later warn of threads: there are OpenBLAS's, which it keeps out of children itself.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            self._requests.close()
-            for descriptor in (_SAID, seen, shown, *self._children):
-                os.close(descriptor)
-            return True
-        os.close(shown)
-        # The other end is closed by the child.
-        os.read(seen, 1)
-        os.close(seen)
+        try:
+            with warnings.catch_warnings():
+                # Python 3.12 and later warn of threads: there are OpenBLAS's, which it keeps out of children itself.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if pid == 0:
+                os.setsid()
+                self._requests.close()
+                for descriptor in (_SAID, *self._children):
+                    os.close(descriptor)
+                return True
+        finally:
+            # The child's copy is closed by then, and what is read here ends.
+            os.close(shown)
+            os.read(seen, 1)
+            os.close(seen)
         try:
             descriptor = os.pidfd_open(pid)
-        except OSError:
+        except BaseException:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
@@ -134,6 +136,8 @@ def main() -> None:
     """Imports torch, and forks; a child goes on as a worker."""
     lifeline = hold()
     try:
+        # Python builds and kernels that are older have none, and without it there is no forking.
+        os.close(os.pidfd_open(os.getpid()))
         share_torch(os.environ["AIRLOCK_SHARED_TORCH"])
         __import__("torch")
     except BaseException as error:

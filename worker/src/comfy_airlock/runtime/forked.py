@@ -7,11 +7,14 @@ environment has itself.
 
 from __future__ import annotations
 
+import json
 import os
 import site
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from comfy_airlock.runtime import boot
@@ -19,6 +22,7 @@ from comfy_airlock.runtime.lifeline import LIFELINE_DESCRIPTOR
 from comfy_airlock.runtime.shared_torch import SharedTorchFinder
 from comfy_airlock.runtime.stacks import STACKS_DESCRIPTOR
 
+_SIZE: Final = Struct("<I")
 _OWN: Final = ("comfy_airlock", "__main__", "__mp_main__")
 
 
@@ -28,13 +32,11 @@ class Start(NamedTuple):
     Attributes:
         python: the interpreter of its environment.
         folder: the pack's.
-        variables: its environment variables, all of them.
         output, lifeline, stacks: descriptors, which become 1 and 2, 3, and 4.
     """
 
     python: str
     folder: str
-    variables: dict[str, str]
     output: int
     lifeline: int
     stacks: int
@@ -62,10 +64,34 @@ def loaded_modules() -> list[Loaded]:
     return list(found.values())
 
 
+_LOOKED_FOR: Final = ("numpy", "opt_einsum")
+"""What torch uses where it finds it as it is imported."""
+
+
 def site_packages(python: str) -> str:
     """Where the environment of this interpreter has its packages."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    # Free-threaded builds have folders of their own.
+    threads = "t" if "t" in getattr(sys, "abiflags", "") else ""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}{threads}"
     return os.path.join(os.path.dirname(os.path.dirname(python)), "lib", version, "site-packages")
+
+
+def environment_entries(python: str) -> list[str]:
+    """What the environment of this interpreter has in its folder of packages.
+
+    Raises:
+        ImportError: something there belongs into torch as it is imported.
+    """
+    folder = site_packages(python)
+    entries = os.listdir(folder)
+    for entry in entries:
+        try:
+            with open(os.path.join(folder, entry, "entry_points.txt"), "rb") as file:
+                if b"[torch.backends]" in file.read():
+                    raise ImportError(f"the environment has {entry}, which torch loads as it is imported")
+        except OSError:
+            continue
+    return entries
 
 
 def modules_to_unload(entries: Iterable[str], loaded: Iterable[Loaded]) -> list[str]:
@@ -89,9 +115,9 @@ def modules_to_unload(entries: Iterable[str], loaded: Iterable[Loaded]) -> list[
             unloaded.append(name)
         elif f"{name}-{version}.dist-info" not in present:
             raise ImportError(f"the environment has a {name} of its own, and torch was imported with {version}")
-    if "numpy" in own and "numpy" not in names:
-        # torch looks for it once, as it is imported.
-        raise ImportError("the environment has a numpy, and torch was imported without one")
+    for name in _LOOKED_FOR:
+        if name in own and name not in names:
+            raise ImportError(f"the environment has a {name}, and torch was imported without one")
     return unloaded
 
 
@@ -101,11 +127,14 @@ def become(start: Start, unloaded: list[str]) -> Callable[..., None]:
     Args:
         unloaded: as :func:`modules_to_unload` gives it.
     """
-    _take_descriptors(start)
+    variables = _take_descriptors(start)
     os.environ.clear()
-    os.environ.update(start.variables)
+    os.environ.update(variables)
+    time.tzset()
     os.chdir(start.folder)
     sys.argv[:] = [boot.__file__]
+    # multiprocessing runs it again in the children that it starts.
+    sys.modules["__main__"].__file__ = boot.__file__
     # The worker's main adds its own, which comes last.
     sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, SharedTorchFinder)]
     for name in list(sys.modules):
@@ -113,34 +142,44 @@ def become(start: Start, unloaded: list[str]) -> Callable[..., None]:
         if name.partition(".")[0] in (*unloaded, "sysconfig"):
             del sys.modules[name]
     _enter_environment(start.python)
-    numpy_random: Any = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        # Or all children would draw the same numbers; Python's own generator sees to that itself.
-        numpy_random.seed()
+    _tell_apart()
     return boot.import_main()
 
 
-def _take_descriptors(start: Start) -> None:
+def _take_descriptors(start: Start) -> dict[str, str]:
+    """Returns the worker's variables, which the server says once it knows its number: its hello has to come after."""
     lifeline = socket.socket(fileno=start.lifeline)
-    # Its hello must not come before the server knows what this process is.
-    if not lifeline.recv(1):
+    with lifeline.makefile("rb") as said:
+        size = said.read(_SIZE.size)
+        body = said.read(*_SIZE.unpack(size)) if len(size) == _SIZE.size else b""
+    if not body:
         os._exit(1)
-    targets = {
-        1: start.output,
-        2: start.output,
-        LIFELINE_DESCRIPTOR: lifeline.detach(),
-        STACKS_DESCRIPTOR: start.stacks,
-    }
+    targets = {1: start.output, 2: start.output, STACKS_DESCRIPTOR: start.stacks}
+    targets[LIFELINE_DESCRIPTOR] = lifeline.detach()
     for target, descriptor in targets.items():
         os.dup2(descriptor, target)
     for descriptor in {start.output, start.lifeline, start.stacks} - set(targets):
         os.close(descriptor)
+    variables: dict[str, str] = json.loads(body)
+    return variables
 
 
 def _enter_environment(python: str) -> None:
     """What an interpreter does as it starts in a virtual environment."""
     sys.executable = python
     sys.prefix = sys.exec_prefix = os.path.dirname(os.path.dirname(python))
-    # In place of this package's root, which is put back where it belongs: the folder of the script.
-    sys.path[0] = os.path.dirname(boot.__file__)
+    # This package's root, which the worker's boot puts where it belongs.
+    del sys.path[0]
     site.main()
+    sys.path.insert(0, os.path.dirname(boot.__file__))
+
+
+def _tell_apart() -> None:
+    """What one child would have in common with the others and is to keep to itself."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.current_process().authkey = os.urandom(32)
+    numpy_random: Any = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        # Python's own generator sees to that itself.
+        numpy_random.seed()
