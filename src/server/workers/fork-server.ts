@@ -29,8 +29,8 @@ const stopping = "the server is stopping";
 const saidSchema = v.union([
   v.object({ ready: v.literal(true) }),
   v.object({ failed: v.string() }),
-  v.object({ id: v.number(), pid: v.number() }),
-  v.object({ id: v.number(), refused: v.string() }),
+  v.object({ pid: v.number() }),
+  v.object({ refused: v.string() }),
   v.object({ exited: v.number(), code: v.optional(v.number()), signal: v.optional(v.number()) }),
 ]);
 
@@ -69,10 +69,9 @@ export class ForkServer {
   readonly #started = Promise.withResolvers<string | undefined>();
   /** The request that is under way, of which there is one at a time: what is sent fits the socket then. */
   #turn: Promise<unknown> = Promise.resolve();
-  readonly #asked = new Map<number, (forked: Forked) => void>();
+  #answer: ((forked: Forked) => void) | undefined;
   readonly #children = new Map<number, (end: ChildEnd) => void>();
   readonly #closed: Promise<void>;
-  #lastId = 0;
   #load = 0;
   #isReady = false;
   #mayDoBetter = true;
@@ -105,7 +104,7 @@ export class ForkServer {
       this.#said = new PipeReader(said[0]);
     } catch (error) {
       for (const descriptor of opened) libc.close(descriptor);
-      rmSync(this.#folder, { recursive: true, force: true });
+      this.#removeFolder();
       throw error;
     }
     // Where it has ended already, there is nothing to forbid.
@@ -144,8 +143,8 @@ export class ForkServer {
       new DataView(bytes.buffer).setUint32(0, begin.byteLength, true);
       bytes.set(begin, 4);
       if (this.#sendAll(ends.lifeline[0], bytes)) return forked;
-      process.kill(forked.pid, "SIGKILL");
       void forked.ended.then(() => forked.release());
+      process.kill(forked.pid, "SIGKILL");
       return { refused: `its environment variables, of ${bytes.byteLength} bytes, are too many to be passed on` };
     } finally {
       this.#load -= 1;
@@ -155,21 +154,19 @@ export class ForkServer {
   async #ask(request: object, ends: Ends): Promise<Forked> {
     const failure = await this.#started.promise;
     if (failure !== undefined) return { refused: failure };
-    const id = ++this.#lastId;
-    const answer = Promise.withResolvers<Forked>();
-    this.#asked.set(id, answer.resolve);
+    const { promise, resolve } = Promise.withResolvers<Forked>();
+    this.#answer = resolve;
     const timer = this.#options.clock.after(forkMsMax, () => this.#fail("the process that forks does not answer"));
     try {
       const { output, lifeline, stacks } = ends;
-      const isSent =
-        this.#send({ id, ...request }, output[1]) && this.#send({}, lifeline[1]) && this.#send({}, stacks[1]);
-      if (isSent) return await answer.promise;
+      const isSent = this.#send(request, output[1]) && this.#send({}, lifeline[1]) && this.#send({}, stacks[1]);
+      if (isSent) return await promise;
       const refused = "the process that forks reads nothing any more";
       this.#fail(refused);
       return { refused };
     } finally {
       timer.cancel();
-      this.#asked.delete(id);
+      this.#answer = undefined;
     }
   }
 
@@ -197,6 +194,10 @@ export class ForkServer {
     await this.#process.exited;
     await this.#said.close();
     this.#options.libc.close(this.#requests);
+    this.#removeFolder();
+  }
+
+  #removeFolder(): void {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
@@ -213,12 +214,14 @@ export class ForkServer {
   #hear(said: v.InferOutput<typeof saidSchema>): void {
     if ("ready" in said) {
       this.#isReady = true;
+      // An interpreter looks for it as it starts, and no more.
+      this.#removeFolder();
       this.#started.resolve(undefined);
     } else if ("failed" in said) {
       this.#mayDoBetter = false;
       this.#fail(said.failed);
-    } else if ("refused" in said) this.#asked.get(said.id)?.({ refused: said.refused });
-    else if ("pid" in said) this.#asked.get(said.id)?.(this.#childOf(said.pid));
+    } else if ("refused" in said) this.#answer?.(said);
+    else if ("pid" in said) this.#answer?.(this.#childOf(said.pid));
     else this.#ended(said.exited, { code: said.code ?? null, signal: signalName(said.signal) });
   }
 
@@ -249,7 +252,7 @@ export class ForkServer {
     // The kernel kills its group when this closes, and each child when their parent is gone.
     this.#options.libc.close(this.#lifeline);
     this.#process.kill("SIGKILL");
-    for (const answer of this.#asked.values()) answer({ refused: reason });
+    this.#answer?.({ refused: reason });
     for (const pid of [...this.#children.keys()]) this.#ended(pid, { code: null, signal: "SIGKILL" });
   }
 

@@ -77,19 +77,18 @@ class ForkServer:
 
     def _fork(self, request: dict[str, Any], descriptors: list[int]) -> tuple[Start, list[str]] | None:
         """Returns in the child what that is to become."""
-        number = request.pop("id")
         try:
             start = Start(**request, **dict(zip(("output", "lifeline", "stacks"), descriptors, strict=True)))
             unloaded = modules_to_unload(environment_entries(start.python), self._loaded)
-            if self._is_child(number):
+            if self._is_child():
                 return start, unloaded
         except Exception as error:  # noqa: BLE001 - whatever it is, the server starts this worker some other way.
-            _say({"id": number, "refused": f"{type(error).__name__}: {error}"})
+            _say({"refused": f"{type(error).__name__}: {error}"})
         for descriptor in descriptors:
             os.close(descriptor)
         return None
 
-    def _is_child(self, number: int) -> bool:
+    def _is_child(self) -> bool:
         """Forks; says the child's number once it is the leader of a session, as it is ended by its group."""
         seen, shown = os.pipe()
         try:
@@ -98,10 +97,7 @@ class ForkServer:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
             if pid == 0:
-                os.setsid()
-                self._requests.close()
-                for descriptor in (_SAID, *self._children):
-                    os.close(descriptor)
+                self._leave()
                 return True
         finally:
             # The child's copy is closed by then, and what is read here ends.
@@ -116,8 +112,18 @@ class ForkServer:
             raise
         self._children[descriptor] = pid
         self._poll.register(descriptor, select.POLLIN)
-        _say({"id": number, "pid": pid})
+        _say({"pid": pid})
         return False
+
+    def _leave(self) -> None:
+        """In the child: it is none of the parent's from here on, and never goes on as if it was."""
+        try:
+            os.setsid()
+            self._requests.close()
+            for descriptor in (_SAID, *self._children):
+                os.close(descriptor)
+        except BaseException:  # noqa: BLE001 - whatever it is, the parent's stack is not to be unwound here.
+            os._exit(1)
 
     def _ended(self, descriptor: int) -> None:
         pid = self._children.pop(descriptor)
