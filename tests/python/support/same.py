@@ -52,8 +52,10 @@ def _same_array(left: Any, right: Any) -> bool:
     if numpy is not None and isinstance(left, (numpy.ndarray, numpy.generic)):
         if left.dtype != right.dtype or left.shape != right.shape:
             return False
-        # The bytes between a structure's fields are nobody's.
-        return bool((left == right).all()) if left.dtype.names else left.tobytes() == right.tobytes()
+        if left.dtype.names:
+            # The bytes between a structure's fields are nobody's.
+            return all(_same_array(left[name], right[name]) for name in left.dtype.names)
+        return left.tobytes() == right.tobytes()
     if torch is not None and isinstance(left, torch.Tensor):
         if left.dtype != right.dtype or left.shape != right.shape:
             return False

@@ -63,7 +63,9 @@ class Peer:
         self.lane = Lane()
         self.other: Peer = self
         self._world = world
-        self.memory = Memory(self.lane, self._ask, lambda: None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        #: The seconds after each of which it wants to look for what has been idle for long.
+        self.later: list[float] = []
+        self.memory = Memory(self.lane, self._ask, lambda: None, self.later.append)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.leases = Leases(self.memory, 1, lambda: None, name, self._send)
         self.arrays = Arrays(lambda: self.leases)
         self.codec = Codec(arrays=self.arrays)

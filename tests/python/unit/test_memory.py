@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -608,6 +609,31 @@ def test_idle_segments_beyond_the_mark_are_given_up(world: World) -> None:
         assert (near.memory.report()["segments"], world.count) == (1, 1)
         assert near.memory.report()["segment_bytes"] <= 100 * MiB
     assert not far.memory._given or len(far.memory._given) == 1
+
+
+def test_segments_that_nothing_was_in_for_long_are_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = world.near
+    first, other = near.send([np.zeros(70 * MiB, "u1")]), near.send([np.zeros(80 * MiB, "u1")])
+    assert near.later == []
+    del first
+    settle_all(world)
+    assert near.later == [30.0]
+    # Before long it is only looked again later.
+    near.memory.retire_old()
+    assert (near.memory.report()["segments"], near.later) == (2, [30.0, 30.0])
+    now = time.monotonic()
+    monkeypatch.setattr(memory_module.time, "monotonic", lambda: now + 60)
+    near.memory.retire_old()
+    near.memory.tidy()
+    # The other is in use.
+    assert (near.memory.report()["segments"], world.count) == (1, 1)
+    del other
+    settle_all(world)
+    assert near.later == [30.0] * 3
+    monkeypatch.setattr(memory_module.time, "monotonic", lambda: now + 120)
+    near.memory.retire_old()
+    near.memory.tidy()
+    assert (near.memory.report()["segments"], world.count, near.later) == (0, 0, [30.0] * 3)
 
 
 def test_a_segment_that_was_refused_by_the_system_is_dropped_at_the_server(

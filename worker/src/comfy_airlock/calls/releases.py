@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple, Protocol
+from weakref import WeakMethod
 
 from comfy_airlock.wire.optional import standard
 
@@ -42,6 +43,23 @@ class _Poke:
         self.action = action
 
 
+class _Later:
+    """Something that is to be done at a time of the monotonic clock, if whose it is is still there."""
+
+    def __init__(self, due: float, action: WeakMethod[Callable[[], None]]) -> None:
+        self.due = due
+        self._action = action
+
+    def is_done(self) -> bool:
+        """Whether it was due, and was done."""
+        if time.monotonic() < self.due:
+            return False
+        action = self._action()
+        if action is not None:
+            _do(action)
+        return True
+
+
 class _Deferred:
     """A release that the other side has sent, behind bodies that may bring home what it gives back."""
 
@@ -65,7 +83,12 @@ def _do(action: Callable[[], object]) -> None:
         standard("logging").getLogger("comfy_airlock").exception("a reference could not be released")
 
 
-_Item = _Given | _Deferred | _Poke
+def _seconds_to(later: list[_Later]) -> float | None:
+    """Until the first is due; None where there is none."""
+    return max(0.0, min(each.due for each in later) - time.monotonic()) if later else None
+
+
+_Item = _Given | _Deferred | _Poke | _Later
 
 
 class Releases:
@@ -93,6 +116,10 @@ class Releases:
         """Has something done a moment later, once however often that is asked for. For finalizers."""
         self._queue.put(_Poke(action))
 
+    def later(self, seconds: float, action: WeakMethod[Callable[[], None]]) -> None:
+        """Has a method called after so many seconds, unless its object is garbage by then."""
+        self._queue.put(_Later(time.monotonic() + seconds, action))
+
     def defer(self, may_begin: Callable[[], bool], action: Callable[[], None]) -> None:
         """Has ``action`` done once it may begin, which is asked again and again."""
         self.start()
@@ -100,14 +127,17 @@ class Releases:
 
     def _run(self) -> None:
         deferred: list[_Deferred] = []
+        later: list[_Later] = []
         while True:
             poked: dict[Callable[[], None], None] = {}
             gathered: dict[Releaser, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-            for item in self._items(_GATHER_SECONDS if deferred else None):
+            for item in self._items(_GATHER_SECONDS if deferred else _seconds_to(later)):
                 if isinstance(item, _Given):
                     gathered[item.releaser][item.number] += item.receipts
                 elif isinstance(item, _Poke):
                     poked[item.action] = None
+                elif isinstance(item, _Later):
+                    later.append(item)
                 else:
                     deferred.append(item)
             for releaser, each in gathered.items():
@@ -115,6 +145,7 @@ class Releases:
             for action in poked:
                 _do(action)
             deferred = [each for each in deferred if not each.is_ready()]
+            later = [each for each in later if not each.is_done()]
 
     def _items(self, seconds: float | None) -> list[_Item]:
         """What comes, and what more comes within a moment; nothing where nothing comes for so many seconds."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakMethod
 
 from comfy_airlock.calls.releases import process_releases
 from comfy_airlock.wire.connection import SEGMENTS, Connection
@@ -52,7 +53,9 @@ class Sharing:
         with self._mutex:
             if self._memory is None:
                 process_releases.start()
-                memory: Memory = standard("comfy_airlock.memory.memory").Memory(lane, self._ask, self._wake)
+                memory: Memory = standard("comfy_airlock.memory.memory").Memory(
+                    lane, self._ask, self._wake, self._wake_later
+                )
                 self._memory = memory
             return self._memory
 
@@ -79,6 +82,13 @@ class Sharing:
 
     def _wake(self) -> None:
         process_releases.poke(self._tidy)
+
+    def _wake_later(self, seconds: float) -> None:
+        process_releases.later(seconds, WeakMethod(self._retire_old))
+
+    def _retire_old(self) -> None:
+        if self._memory is not None:
+            self._memory.retire_old()
 
     def _tidy(self) -> None:
         if self._memory is not None:

@@ -35,6 +35,9 @@ _GiB: Final = 1024 * 1024 * 1024
 _IDLE_BYTES_MAX: Final = 4 * _GiB
 """Bytes of empty segments that are kept warm, or an eighth of the machine's memory where that is less."""
 
+_IDLE_SECONDS: Final = 30.0
+"""How long an empty segment is kept warm: others may need its memory, and can't ask for it."""
+
 _RECLAIM_SECONDS: Final = 1.0
 """How long others may take to return what nothing needs, where memory is short."""
 _LOOK_SECONDS: Final = 0.005
@@ -55,16 +58,21 @@ class Memory:
         kept: blocks that something here keeps, by key; under the lock.
     """
 
-    def __init__(self, lane: DescriptorLane, ask_server: AskServer, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, lane: DescriptorLane, ask_server: AskServer, wake: Callable[[], None], wake_later: Callable[[float], None]
+    ) -> None:
         """
         Args:
             lane: where the server passes segments.
             ask_server: for any thread but the one that reads.
             wake: has :meth:`tidy` called soon, on a thread for that; safe to be called by a finalizer.
+            wake_later: has :meth:`retire_old` called after so many seconds, on that thread.
         """
         self._process: Final = os.getpid()
         self.lock = threading.Lock()
         self.wake = wake
+        self._wake_later = wake_later
+        self._will_retire_old = False
         self.ended = EndedHolds(wake)
         self.kept: KeptBlocks = WeakValueDictionary()
         self.ask_server = ask_server
@@ -274,21 +282,47 @@ class Memory:
         freed.segment.free(freed.page, freed.pages)
         if freed.segment.is_empty:
             self._retire_empty(self._idle_bytes_max)
+            self._retire_old_later()
+
+    def _retire_old_later(self) -> None:
+        if not self._will_retire_old:
+            self._will_retire_old = True
+            self._wake_later(_IDLE_SECONDS)
+
+    def _empty(self) -> list[tuple[Arena, OwnSegment]]:
+        """Holds the lock."""
+        return [(arena, each) for arena in self._arenas.values() for each in arena.segments if each.is_empty]
 
     def _retire_empty(self, bytes_max: int) -> None:
         """Has empty segments given up, the oldest first, until there are no more bytes of them; holds the lock."""
-        empty = [(arena, each) for arena in self._arenas.values() for each in arena.segments if each.is_empty]
+        empty = self._empty()
         idle = sum(segment.size for _, segment in empty)
         for arena, segment in empty:
             if idle <= bytes_max:
                 return
             idle -= segment.size
-            arena.remove(segment)
-            del self._own[segment.number]
-            for leases in self._leases:
-                leases.forget(segment.number)
-            self._surplus.append(segment)
-            self.wake()
+            self._retire(arena, segment)
+
+    def _retire(self, arena: Arena, segment: OwnSegment) -> None:
+        """Has one that is empty given up; holds the lock."""
+        arena.remove(segment)
+        del self._own[segment.number]
+        for leases in self._leases:
+            leases.forget(segment.number)
+        self._surplus.append(segment)
+        self.wake()
+
+    def retire_old(self) -> None:
+        """Gives up segments that have been empty for long, and looks again later where there are others."""
+        self.settle()
+        with self.lock:
+            self._will_retire_old = False
+            long_ago = time.monotonic() - _IDLE_SECONDS
+            for arena, segment in self._empty():
+                if segment.empty_since <= long_ago:
+                    self._retire(arena, segment)
+            if self._empty():
+                self._retire_old_later()
 
     def tidy(self) -> None:
         """Does what has to be done some time: returns leases, gives up segments. On a thread that may block."""

@@ -6,6 +6,7 @@ Knows nothing of who holds what. Every descriptor here is closed in forked child
 from __future__ import annotations
 
 import os
+import time
 from typing import Final
 
 from comfy_airlock.memory import libc
@@ -56,6 +57,7 @@ class OwnSegment(Segment):
 
     Attributes:
         is_whole: whether it is there for one block alone.
+        empty_since: when it was left by its last block, on the monotonic clock.
     """
 
     def __init__(self, number: int, descriptor: int, *, is_whole: bool) -> None:
@@ -80,6 +82,7 @@ class OwnSegment(Segment):
             raise self._refused(error) from error
         first = 1 if is_whole else -(-self.pages // _GENERATIONS_PER_PAGE)
         self._allocator = PageAllocator(first, self.pages - first)
+        self.empty_since = time.monotonic()
         self._generation = 0
 
     def _refused(self, error: OSError) -> LimitExceeded:
@@ -110,6 +113,7 @@ class OwnSegment(Segment):
         """A block is nobody's any more: whoever still names it finds another generation."""
         libc.write_u32(self.address + page * _GENERATION_BYTES, 0)
         self._allocator.free(page, pages)
+        self.empty_since = time.monotonic()
 
     def release(self) -> None:
         """Gives the memory back, as soon as nobody else maps it."""
