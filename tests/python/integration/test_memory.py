@@ -508,3 +508,15 @@ def test_a_call_that_was_given_up_keeps_nothing_when_its_host_has_closed() -> No
         asyncio.run(give_up(pack))
         time.sleep(0.1)
     until(lambda: not _new(before))
+
+
+def test_a_host_that_sends_nothing_more_gives_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "_IDLE_SECONDS", 0.2)
+    with connect() as airlock:
+        pack = airlock.open(PACKS / "arrays")
+        for _ in range(2):
+            back, _ = pack.call("Echo", value=LARGE)
+            assert np.array_equal(back, LARGE)
+            assert airlock.memory()["segments"] > 0
+            del back
+            until(lambda: has_no_leases(airlock) and airlock.memory()["segments"] == 0)
