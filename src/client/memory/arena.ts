@@ -2,10 +2,11 @@
  * The segments that this process owns, and which block lies in which.
  *
  * Blocks of a kind lie together, so that a segment is soon empty again: small ones, middling ones, and each larger one in
- * a segment of its own. Memory is kept for what comes next, as its first touch costs many times a copy, up to a mark;
- * above it a segment that is empty goes back. Nothing but whole segments can go back, as they are sealed.
+ * a segment of its own. Memory is kept for what comes next, as its first touch costs many times a copy, up to a mark and
+ * for a while; then a segment that is empty goes back. Nothing but whole segments can go back, as they are sealed.
  */
 
+import type { Clock, Timer } from "../../transport/clock.ts";
 import { AirlockError } from "../../transport/errors.ts";
 import type { Attachment } from "../../transport/frame.ts";
 import { pageBytes } from "../../transport/segment-file.ts";
@@ -20,7 +21,11 @@ const middlingSegmentBytes = 64 * MiB;
 /** A segment for one block takes another block that leaves at most this part of it unused. */
 const wasteMax = 0.25;
 
+/** How long a segment is kept that is empty: others may need its memory, and can't ask for it. */
+const idleMs = 30_000;
+
 export interface ArenaOptions {
+  readonly clock: Clock;
   readonly maker: Pick<SegmentMaker, "make">;
   /** What is kept though it is empty. */
   readonly keptBytesMax: number;
@@ -47,9 +52,17 @@ function planFor(bytes: number, audience: number | undefined): SegmentPlan {
   return { bytes: (1 + pagesFor(bytes)) * pageBytes, audience, isOneBlock: true };
 }
 
+interface Owned {
+  readonly segment: OwnSegment;
+  readonly size: Size;
+  /** When the last block left it. */
+  emptySinceMs: number;
+}
+
 export class Arena {
   readonly #options: ArenaOptions;
-  readonly #segments = new Map<number, { readonly segment: OwnSegment; readonly size: Size }>();
+  readonly #segments = new Map<number, Owned>();
+  #timer: Timer | undefined;
   /** Segments that are being made, by what they are for: who needs the same waits for the same. */
   readonly #making = new Map<string, Promise<void>>();
 
@@ -120,7 +133,7 @@ export class Arena {
 
   async #make(bytes: number, plan: SegmentPlan): Promise<void> {
     const segment = await this.#options.maker.make(plan);
-    this.#segments.set(segment.number, { segment, size: sizeOf(bytes) });
+    this.#segments.set(segment.number, { segment, size: sizeOf(bytes), emptySinceMs: this.#options.clock.nowMs() });
   }
 
   #hasRoom(bytes: number, audience: number | undefined): boolean {
@@ -142,9 +155,24 @@ export class Arena {
 
   /** A block is needed by nobody. */
   free(block: Attachment): void {
-    const segment = this.find(block.segment);
-    segment?.free(block);
-    if (segment?.isEmpty) this.#dropEmpty(this.#options.keptBytesMax);
+    const owned = this.#segments.get(block.segment);
+    owned?.segment.free(block);
+    if (owned === undefined || !owned.segment.isEmpty) return;
+    owned.emptySinceMs = this.#options.clock.nowMs();
+    this.#dropEmpty(this.#options.keptBytesMax);
+    this.#dropOldLater();
+  }
+
+  /** Gives back what has been empty for long, and looks again later where there is more that is empty. */
+  #dropOldLater(): void {
+    this.#timer ??= this.#options.clock.after(idleMs, () => {
+      this.#timer = undefined;
+      const oldMs = this.#options.clock.nowMs() - idleMs;
+      for (const { segment, emptySinceMs } of this.#segments.values()) {
+        if (segment.isEmpty && emptySinceMs <= oldMs) this.#drop(segment);
+      }
+      if (this.#hasEmpty()) this.#dropOldLater();
+    });
   }
 
   /** Gives segments back that are empty, the largest first, as long as there is more than `keptBytes`. */
@@ -156,15 +184,20 @@ export class Arena {
       if (total <= keptBytes) break;
       total -= segment.bytes;
       dropped = true;
-      this.#segments.delete(segment.number);
-      segment.unmap();
-      this.#options.onDropped(segment);
+      this.#drop(segment);
     }
     return dropped;
   }
 
+  #drop(segment: OwnSegment): void {
+    this.#segments.delete(segment.number);
+    segment.unmap();
+    this.#options.onDropped(segment);
+  }
+
   /** The connection has ended: no block is given out any more, and nobody can be told. */
   close(): void {
+    this.#timer?.cancel();
     for (const { segment } of this.#segments.values()) {
       segment.unmap();
       this.#options.onDropped(segment);

@@ -57,7 +57,7 @@ export class Memory {
 
   constructor(options: MemoryOptions) {
     this.options = options;
-    const { libc, callServer, lane, room } = options;
+    const { libc, callServer, clock, lane, room } = options;
     this.ledger = new LeaseLedger({
       freed: (block) => this.#freed(block),
       returned: (pair, block, receipts) => pair.owe(block, receipts),
@@ -69,6 +69,7 @@ export class Memory {
       onCollected: (blocks) => this.#unuse(blocks),
     });
     this.arena = new Arena({
+      clock,
       maker: new SegmentMaker({ libc, lane, callServer, ...(room && { room }) }),
       keptBytesMax: Math.min(keptBytesMax, (machineBytes() ?? keptBytesMax / keptPart) * keptPart),
       onDropped: (segment) => this.#dropped(segment),

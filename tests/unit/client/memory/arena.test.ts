@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { Arena } from "../../../../src/client/memory/arena.ts";
 import { headerPagesOf, OwnSegment } from "../../../../src/client/memory/own-segment.ts";
 import type { SegmentPlan } from "../../../../src/client/memory/segment-maker.ts";
+import { ManualClock } from "../../../../src/transport/clock.ts";
 import { AirlockError } from "../../../../src/transport/errors.ts";
 import type { Attachment } from "../../../../src/transport/frame.ts";
 import { rejectionOf } from "../../../support/errors.ts";
@@ -48,11 +49,34 @@ class FakeMaker {
 function newArena({ keptBytesMax = 1024 * MiB, reclaim = async () => "nobody holds any" } = {}) {
   const maker = new FakeMaker();
   const dropped: number[] = [];
-  const arena = new Arena({ maker, keptBytesMax, reclaim, onDropped: ({ number }) => dropped.push(number) });
-  return { arena, maker, dropped };
+  const clock = new ManualClock();
+  const arena = new Arena({ clock, maker, keptBytesMax, reclaim, onDropped: ({ number }) => dropped.push(number) });
+  return { arena, clock, maker, dropped };
 }
 
 describe("an arena", () => {
+  test("gives back what has been empty for half a minute, and nothing that is used meanwhile", async () => {
+    const { arena, clock, dropped } = newArena();
+    const small = await arena.allocateSoon(MiB, 0);
+    const large = await arena.allocateSoon(40 * MiB, 0);
+    clock.advance(100_000);
+    expect(dropped).toEqual([]);
+    arena.free(large);
+    clock.advance(20_000);
+    arena.free(small);
+    clock.advance(9_999);
+    expect(dropped).toEqual([]);
+    clock.advance(1);
+    expect(dropped).toEqual([2]);
+    // It is looked at again after as long.
+    const again = await arena.allocateSoon(MiB, 0);
+    clock.advance(30_000);
+    expect(dropped).toEqual([2]);
+    arena.free(again);
+    clock.advance(30_000);
+    expect(dropped).toEqual([2, 1]);
+  });
+
   test("puts blocks of a kind together: small ones, middling ones, and each larger one alone", async () => {
     const { arena, maker } = newArena();
     for (const bytes of [1, MiB, 100_000]) expect((await arena.allocateSoon(bytes, 0)).segment).toBe(1);
