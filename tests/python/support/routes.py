@@ -100,7 +100,7 @@ class _WorkerSide:
 
     def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
         fail_all(unanswered, reason)
-        self.streams.remove(self.channel)
+        # It is still polled, as a worker's connection is: who is about to wait finds that there is nothing more.
         self.streams.lead.end()
         self.executor.stop()
 
