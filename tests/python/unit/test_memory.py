@@ -622,7 +622,7 @@ def test_segments_that_nothing_was_in_for_long_are_given_up(world: World, monkey
     near.memory.retire_old()
     assert (near.memory.report()["segments"], near.later) == (2, [30.0, 30.0])
     now = time.monotonic()
-    monkeypatch.setattr(memory_module.time, "monotonic", lambda: now + 60)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
     near.memory.retire_old()
     near.memory.tidy()
     # The other is in use.
@@ -630,7 +630,7 @@ def test_segments_that_nothing_was_in_for_long_are_given_up(world: World, monkey
     del other
     settle_all(world)
     assert near.later == [30.0] * 3
-    monkeypatch.setattr(memory_module.time, "monotonic", lambda: now + 120)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 120)
     near.memory.retire_old()
     near.memory.tidy()
     assert (near.memory.report()["segments"], world.count, near.later) == (0, 0, [30.0] * 3)
