@@ -23,7 +23,7 @@ export interface Parameters {
 }
 
 const full: Parameters = {
-  ...{ calls: 3_000, seconds: 1, bytes: GiB, times: 5 },
+  ...{ calls: 3_000, seconds: 0.5, bytes: GiB, times: 5 },
   ...{ slow_seconds: 1, rest_seconds: 1, sizes: [64 * 1024, MiB, 16 * MiB, GiB], hosts: [1, 2, 4, 8] },
 };
 

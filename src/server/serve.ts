@@ -40,8 +40,7 @@ import { logPath } from "./workers/log-file.ts";
 import { pssOf } from "./workers/memory.ts";
 import { countMemoryKills } from "./workers/memory-kills.ts";
 import { Pace } from "./workers/pace.ts";
-import { importTorchAhead } from "./workers/torch-ahead.ts";
-import { commonVariables, workerVariables } from "./workers/variables.ts";
+import { commonVariables, sharedTorchVariable, workerVariables } from "./workers/variables.ts";
 import { WorkerLog } from "./workers/worker-log.ts";
 import { workerSpawner } from "./workers/worker-process.ts";
 
@@ -255,10 +254,14 @@ class RunningServer implements Server {
     if (parts.torchOf !== undefined) void this.#importTorchAhead(parts.torchOf);
   }
 
+  /** Before a pack asks for it, while the host imports its own. */
   async #importTorchAhead(python: string): Promise<void> {
-    const { clock, onEvent, workerVariables } = this.#parts;
+    const { environments, onEvent, workerVariables } = this.#parts;
+    const { inherited, added } = workerVariables;
     try {
-      await importTorchAhead({ python, inherited: workerVariables.inherited, clock, forkServers: this.#forkServers });
+      const torch = await environments.torchOf(python);
+      const variables = { ...commonVariables(inherited), ...added, ...sharedTorchVariable(torch) };
+      await this.#forkServers.warm(torch.executable, variables);
     } catch (error) {
       onEvent({ type: "torch_not_imported", python, reason: error instanceof Error ? error.message : String(error) });
     }

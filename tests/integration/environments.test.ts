@@ -310,7 +310,7 @@ describe("a pack that shares its host's torch", () => {
     async () => {
       const { python, sitePackages } = await hostWith("2.8.0");
       const memo = new SharedTorchMemo();
-      const options = { pack: "p", variables: process.env };
+      const options = { variables: process.env };
       const [first, other] = await Promise.all([memo.probe(python, options), memo.probe(python, options)]);
       expect([first.version, other]).toEqual(["2.8.0", first]);
       expect(await memo.probe(python, options)).toBe(first);

@@ -73,6 +73,7 @@ test("a torch whose import ends the process, or never ends, leaves workers to be
   expect(await dying.fork()).toEqual({ refused: "the process that forks has ended" });
   await using endless = withTorch("import time; time.sleep(600)");
   const forked = endless.fork();
+  await until(() => processesLeft().length === 1, "it is being imported");
   endless.clock.advance(30_000);
   expect(await forked).toEqual({ refused: "torch was not imported within 30 s" });
 });
@@ -111,6 +112,7 @@ test("a number is let go of also where the one that forked is gone", async () =>
 test("who waits for torch as the server stops is told", async () => {
   await using made = withTorch("import time; time.sleep(600)");
   const forked = made.fork();
+  await until(() => processesLeft().length === 1, "it is being imported");
   made.servers.stop();
   expect(await forked).toEqual({ refused: "the server is stopping" });
 });
@@ -164,7 +166,7 @@ test("one that has had no child for five minutes ends, and the next worker has o
 
 test("one that was made ahead is there for the first worker", async () => {
   await using made = withTorch("");
-  made.servers.warm(python, made.variables);
+  await made.servers.warm(python, made.variables);
   await until(() => processesLeft().length === 1, "it is there");
   const [parent] = processesLeft();
   expect(parentOf(child(await made.fork()).pid)).toBe(parent ?? 0);

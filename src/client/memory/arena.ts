@@ -198,11 +198,7 @@ export class Arena {
   /** The connection has ended: no block is given out any more, and nobody can be told. */
   close(): void {
     this.#timer?.cancel();
-    for (const { segment } of this.#segments.values()) {
-      segment.unmap();
-      this.#options.onDropped(segment);
-    }
-    this.#segments.clear();
+    for (const { segment } of this.#segments.values()) this.#drop(segment);
   }
 }
 

@@ -107,6 +107,15 @@ export class EnvironmentStore {
     }
   }
 
+  /**
+   * The torch that packs share with hosts that run on this Python: a path, or a name on PATH.
+   *
+   * @throws AirlockError `environment_failed` where it does not run or has none
+   */
+  async torchOf(python: string): Promise<SharedTorch> {
+    return await this.#torches.probe(python, { variables: this.#uv.variables, clock: this.#clock });
+  }
+
   /** Settles when nobody asks for an environment and none is being made or cleaned up after; for use after an abort. */
   async settled(): Promise<void> {
     await Promise.allSettled([...this.#asked]);
@@ -146,7 +155,7 @@ export class EnvironmentStore {
       const message = `the pack ${JSON.stringify(name)} shares the host's torch, and the host did not name its Python`;
       throw new AirlockError("environment_failed", message, { hint: "Leave share_torch out of the pack's manifest." });
     }
-    const options = { pack: name, variables: this.#uv.variables, signal, clock: this.#clock };
+    const options = { variables: this.#uv.variables, signal, clock: this.#clock };
     const [sharedTorch] = await Promise.all([
       this.#torches.probe(hostPython, options),
       // Remembered for when it is needed, a moment later; whoever asks then is told what is wrong with it.

@@ -21,9 +21,14 @@ export class InterpreterMemo {
   }
 }
 
+/** Where a Python is that is named by its path, or by a name on PATH; null where there is none. */
+export function pathOf(python: string, searchPath: string | undefined): string | null {
+  return python.includes("/") ? python : Bun.which(python, { PATH: searchPath ?? "" });
+}
+
 /** Which file a Python is, and in which state; undefined where there is none. */
 export async function identityOf(python: string, searchPath: string | undefined): Promise<string | undefined> {
-  const found = python.includes("/") ? python : Bun.which(python, { PATH: searchPath ?? "" });
+  const found = pathOf(python, searchPath);
   if (found === null) return undefined;
   try {
     const file = await realpath(found);

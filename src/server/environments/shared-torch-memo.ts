@@ -5,7 +5,7 @@
  * Asking takes a tenth of a second, half of what a worker's first answer takes. Failures are not remembered.
  */
 import { stat } from "node:fs/promises";
-import { identityOf } from "./interpreter-memo.ts";
+import { identityOf, pathOf } from "./interpreter-memo.ts";
 import { type PackageFolder, type ProbeOptions, probeSharedTorch, type SharedTorch } from "./shared-torch.ts";
 import { SharedWork } from "./shared-work.ts";
 
@@ -20,7 +20,8 @@ export class SharedTorchMemo {
   readonly #asking = new SharedWork<SharedTorch, never>();
 
   /** The torch that {@link probeSharedTorch} finds. */
-  async probe(python: string, options: ProbeOptions): Promise<SharedTorch> {
+  async probe(named: string, options: ProbeOptions): Promise<SharedTorch> {
+    const python = pathOf(named, options.variables["PATH"]) ?? named;
     const work = (signal: AbortSignal) => this.#probe(python, { ...options, signal });
     return await this.#asking.join(python, work, { signal: options.signal });
   }

@@ -33,7 +33,6 @@ const report = v.object({
 export type PackageFolder = readonly [path: string, state: string | null];
 
 export interface ProbeOptions {
-  readonly pack: string;
   readonly variables: Variables;
   readonly signal?: AbortSignal | undefined;
   readonly clock?: Clock | undefined;
@@ -75,19 +74,17 @@ export async function probeSharedTorch(
   hostPython: string,
   options: ProbeOptions,
 ): Promise<{ readonly torch: SharedTorch; readonly folders: readonly PackageFolder[] }> {
-  const { pack, variables, signal, clock = systemClock } = options;
+  const { variables, signal, clock = systemClock } = options;
   const command = [hostPython, "-I", probeFile];
   const { answer, result } = await ask(command, report, { env: variables, signal, clock });
-  const asks = `the pack ${JSON.stringify(pack)} shares the host's torch (share_torch)`;
   if (answer === undefined) {
-    const message = `${asks}, but the host's Python ${hostPython} does not say which it has (${result.ending})`;
-    throw new AirlockError("environment_failed", message, { pack, log: result.stderr.trim() });
+    const message = `the host's Python ${hostPython} does not say which torch it has, which is to be shared (${result.ending})`;
+    throw new AirlockError("environment_failed", message, { log: result.stderr.trim() });
   }
   const { python, executable, torch, folders } = answer;
   const state = Bun.hash(JSON.stringify(folders)).toString(36);
   if (torch !== null) return { torch: { ...torch, python, executable, state }, folders };
-  throw new AirlockError("environment_failed", `${asks}, but the host's Python ${hostPython} has no torch`, {
-    pack,
+  throw new AirlockError("environment_failed", `the host's Python ${hostPython} has no torch to share (share_torch)`, {
     hint: "Install torch in the host's environment, or leave share_torch out of the pack's manifest.",
   });
 }

@@ -44,6 +44,10 @@ export function describeExit(exit: ProcessExit): string {
 }
 
 function signalOfCode(code: number | null): string | undefined {
-  if (code === null || code <= 128) return undefined;
-  return Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0];
+  return code === null || code <= 128 ? undefined : signalName(code - 128);
+}
+
+/** `SIGKILL` for 9; undefined where the number has no name. */
+export function signalName(number: number): string | undefined {
+  return Object.entries(constants.signals).find(([, each]) => each === number)?.[0];
 }

@@ -5,12 +5,13 @@
  * Twin of `runtime/fork_server.py`, which says what goes over its descriptors.
  */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { constants, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import type { Clock } from "../../transport/clock.ts";
 import type { Libc } from "../../transport/libc.ts";
 import type { Child, ChildEnd, Ends } from "./child.ts";
+import { signalName } from "./exit.ts";
 import { PipeReader } from "./pipe-reader.ts";
 
 const script = join(import.meta.dir, "..", "..", "..", "worker", "src", "comfy_airlock", "runtime", "fork_server.py");
@@ -222,7 +223,7 @@ export class ForkServer {
       this.#fail(said.failed);
     } else if ("refused" in said) this.#answer?.(said);
     else if ("pid" in said) this.#answer?.(this.#childOf(said.pid));
-    else this.#ended(said.exited, { code: said.code ?? null, signal: signalName(said.signal) });
+    else this.#ended(said.exited, endOf(said));
   }
 
   #childOf(pid: number): Child {
@@ -284,7 +285,7 @@ function encode(what: object): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(what));
 }
 
-function signalName(number: number | undefined): string | null {
-  if (number === undefined) return null;
-  return Object.entries(constants.signals).find(([, each]) => each === number)?.[0] ?? `signal ${number}`;
+function endOf(said: { code?: number | undefined; signal?: number | undefined }): ChildEnd {
+  const { code = null, signal } = said;
+  return { code, signal: signal === undefined ? null : (signalName(signal) ?? `signal ${signal}`) };
 }

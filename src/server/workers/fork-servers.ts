@@ -4,8 +4,9 @@
  * The first worker that can be forked has one made, and waits for it: torch is imported once either way. One that has had
  * no child for a while is ended.
  */
-import { realpathSync, statSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import type { Clock, Timer } from "../../transport/clock.ts";
+import { identityOf } from "../environments/interpreter-memo.ts";
 import type { Ends } from "./child.ts";
 import { type Forked, type ForkLibc, type ForkRequest, ForkServer } from "./fork-server.ts";
 import { torchVariables } from "./variables.ts";
@@ -37,7 +38,8 @@ export class ForkServers {
   /** Forks a worker, which shares torch. */
   async fork(request: ForkRequest, ends: Ends): Promise<Forked> {
     try {
-      return await this.#serverFor(request.python, request.variables).fork(request, ends);
+      const server = await this.#serverFor(request.python, request.variables);
+      return await server.fork(request, ends);
     } catch (error) {
       return { refused: String(error) };
     }
@@ -48,22 +50,20 @@ export class ForkServers {
    *
    * @throws Error where it can't be started.
    */
-  warm(python: string, variables: ForkRequest["variables"]): void {
-    this.#serverFor(python, variables);
+  async warm(python: string, variables: ForkRequest["variables"]): Promise<void> {
+    await this.#serverFor(python, variables);
   }
 
-  #serverFor(python: string, variables: ForkRequest["variables"]): ForkServer {
+  async #serverFor(python: string, variables: ForkRequest["variables"]): Promise<ForkServer> {
     const looked = torchVariables(variables);
+    const key = JSON.stringify([await identityOf(python, variables["PATH"]), looked]);
     if (this.#isClosed) throw new Error("the server is stopping");
-    const interpreter = realpathSync(python);
-    const { ino, mtimeMs } = statSync(interpreter);
-    const key = JSON.stringify([interpreter, ino, mtimeMs, looked]);
     const known = this.#kept.get(key)?.server;
     if (known !== undefined && !(known.hasEnded && known.mayDoBetter)) return known;
     const { libc, clock } = this.#options;
     const onChildEnded = (): void => this.#watch(key, kept);
     const all = { ...this.#options.variables, ...looked };
-    const server = new ForkServer({ libc, clock, python: interpreter, variables: all, onChildEnded });
+    const server = new ForkServer({ libc, clock, python: realpathSync(python), variables: all, onChildEnded });
     const kept: Kept = { server, timer: undefined };
     this.#kept.set(key, kept);
     this.#watch(key, kept);

@@ -66,9 +66,9 @@ export function workerSpawner(services: SpawnServices): SpawnWorker {
     const output = openLog(command.log);
     try {
       const forked = command.mayFork ? await withEnds(libc, (ends) => forkedChild(command, ends, services)) : undefined;
-      const made = forked ?? (await withEnds(libc, async (ends) => spawnedChild(command, ends)));
-      if (made === undefined) throw new Error("no process was made");
-      return supervised(made, output, services);
+      if (forked?.child !== undefined) return supervised(forked.child, forked.ends, output, services);
+      const { child, ends } = await withEnds(libc, async (ends) => spawnedChild(command, ends));
+      return supervised(child, ends, output, services);
     } catch (error) {
       void output.end();
       throw new AirlockError("worker_start_failed", `${command.python} could not be started: ${String(error)}`);
@@ -88,28 +88,26 @@ function openLog(log: WorkerLog): WorkerOutput {
  * Has a child made, with ends of its own; those that stay are closed where none was made. One that came to nothing may have
  * left a process with its ends, so another gets others.
  */
-async function withEnds(libc: Libc, make: (ends: Ends) => Promise<Child | undefined>): Promise<Made | undefined> {
+async function withEnds<Made extends Child | undefined>(
+  libc: Libc,
+  make: (ends: Ends) => Promise<Made>,
+): Promise<{ readonly child: Made; readonly ends: Ends }> {
   const pairs: (readonly [number, number])[] = [];
   const opened = (pair: readonly [number, number]) => {
     pairs.push(pair);
     return pair;
   };
-  let child: Child | undefined;
+  let child: Made | undefined;
   try {
     const ends = { output: opened(libc.pipe()), lifeline: opened(libc.socketPair()), stacks: opened(libc.pipe()) };
     child = await make(ends);
-    return child && { child, ends };
+    return { child, ends };
   } finally {
     for (const [near, far] of pairs) {
       if (child === undefined) libc.close(near);
       libc.close(far);
     }
   }
-}
-
-interface Made {
-  readonly child: Child;
-  readonly ends: Ends;
 }
 
 /** Undefined where it has to be spawned. */
@@ -135,7 +133,7 @@ function spawnedChild(command: WorkerCommand, ends: Ends): Child {
   return { pid: child.pid, ended, release: () => undefined };
 }
 
-function supervised({ child, ends }: Made, output: WorkerOutput, services: SpawnServices): WorkerProcess {
+function supervised(child: Child, ends: Ends, output: WorkerOutput, services: SpawnServices): WorkerProcess {
   const { libc, clock, pace, countMemoryKills } = services;
   // A core file is as large as the memory of the process, and would lie in the pack's folder.
   libc.forbidCoreFiles(child.pid);
