@@ -1,7 +1,10 @@
 /** Medians with their spread, and ratios of them, by bootstrap over the starts. Pure. */
 import { randomFrom } from "./random.ts";
 
-/** A number, and between which bounds it lies with a probability of 95 %. Of one start there are no bounds. */
+/**
+ * A number, and the bounds of it that 95 % of resamples lie between. Of one start there are none; of three they are the least
+ * and the most, which hold the true median in three cases of four.
+ */
 export interface Estimate {
   readonly value: number;
   readonly low: number | undefined;
@@ -62,6 +65,64 @@ export function ratioOfRuns(of: Samples, base: Samples): Estimate {
       ? bounds(() => drawn(ours) / drawn(theirs))
       : { low: undefined, high: undefined }),
   };
+}
+
+/** How much starts differ: the variance of a start's logarithm (natural), and the degrees of freedom it is known with. */
+export interface Spread {
+  readonly variance: number;
+  readonly degrees: number;
+}
+
+/** The spread within groups of starts, all of them taken together; not a number where no group has two. */
+export function logSpread(groups: readonly Samples[]): Spread {
+  let [squares, degrees] = [0, 0];
+  for (const logs of groups.map(logsOf).filter(({ length }) => length > 1)) {
+    const middle = mean(logs);
+    for (const each of logs) squares += (each - middle) ** 2;
+    degrees += logs.length - 1;
+  }
+  return { variance: squares / degrees, degrees };
+}
+
+/** How likely two groups of starts are so far apart by chance: Student's t test of their logarithms; 1 where nobody can say. */
+export function chanceOf(one: Samples, other: Samples, { variance, degrees }: Spread): number {
+  const [first, second] = [logsOf(one), logsOf(other)];
+  if (first.length === 0 || second.length === 0 || degrees === 0) return 1;
+  const distance = Math.abs(mean(first) - mean(second));
+  if (distance === 0) return 1;
+  return studentTails(distance / Math.sqrt(variance * (1 / first.length + 1 / second.length)), degrees);
+}
+
+/**
+ * Which of many differences are taken for true, given how likely each is by chance: so many that no more than `falseMax` of
+ * them are expected not to be (Benjamini and Hochberg, 1995).
+ */
+export function areTrue(chances: readonly number[], falseMax: number): boolean[] {
+  const sorted = chances.toSorted((a, b) => a - b);
+  const limit = sorted.findLast((chance, index) => chance <= ((index + 1) / sorted.length) * falseMax);
+  return chances.map((chance) => limit !== undefined && chance <= limit);
+}
+
+/** The part of Student's distribution beyond ±t, for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4). */
+function studentTails(t: number, degrees: number): number {
+  const angle = Math.atan(t / Math.sqrt(degrees));
+  const isOdd = degrees % 2 === 1;
+  let term = isOdd ? Math.cos(angle) : 1;
+  let sum = degrees === 1 ? 0 : term;
+  for (let n = isOdd ? 3 : 2; n < degrees; n += 2) {
+    term *= (Math.cos(angle) ** 2 * (n - 1)) / n;
+    sum += term;
+  }
+  const within = isOdd ? (2 / Math.PI) * (angle + Math.sin(angle) * sum) : Math.sin(angle) * sum;
+  return Math.max(0, 1 - within);
+}
+
+function logsOf(samples: Samples): number[] {
+  return samples.flatMap((each) => (each === null || each <= 0 ? [] : [Math.log(each)]));
+}
+
+function mean(numbers: readonly number[]): number {
+  return numbers.reduce((sum, each) => sum + each, 0) / numbers.length;
 }
 
 /** @param statistic takes the indexes of the samples that were drawn. */

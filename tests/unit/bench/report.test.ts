@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { outcomesOf } from "../../../bench/goals.ts";
 import { noiseProblem } from "../../../bench/noise.ts";
+import { randomFrom } from "../../../bench/random.ts";
 import { changesBetween, changesText } from "../../../bench/report/compare.ts";
 import { headlinePicture } from "../../../bench/report/headline.ts";
 import { headlineTable } from "../../../bench/report/headline-table.ts";
@@ -112,7 +113,7 @@ describe("two runs", () => {
       [scenario({ bases: [] })],
     );
 
-  test("differ where the bounds do, and by more than a trifle; only this project's own count", () => {
+  test("differ where chance is unlikely, and by more than a trifle; only this project's own count", () => {
     expect(between(steady, times(1.5)).map(({ verdict }) => verdict)).toEqual(["slower"]);
     expect(between(steady, times(0.5)).map(({ verdict }) => verdict)).toEqual(["faster"]);
     expect(between(steady, times(1.03)).map(({ verdict }) => verdict)).toEqual(["alike"]);
@@ -130,10 +131,49 @@ describe("two runs", () => {
     expect(changes.map(({ verdict, base }) => [verdict, base])).toEqual([["alike", "floor"]]);
   });
 
+  const random = randomFrom(7);
+  /** Three starts, each of one of two modes a third apart, with some noise. */
+  const starts = () => [0, 0, 0].map(() => 100 * (random() < 0.5 ? 1 : 1.33) * (1 + 0.1 * random()));
+  const manyFigures = (factorOf: (index: number) => number) =>
+    runOf(
+      result(
+        Array.from({ length: 300 }, (_, index) =>
+          measurement(
+            "airlock",
+            starts().map((each) => each * factorOf(index)),
+            { of: `${index}` },
+          ),
+        ),
+      ),
+    );
+
+  test("of the same thing do not differ, though of hundreds of figures some lie apart by chance", () => {
+    for (let trial = 0; trial < 10; trial++) {
+      const changes = changesBetween(
+        manyFigures(() => 1),
+        manyFigures(() => 1),
+        [scenario()],
+      );
+      expect(changes.filter(({ verdict }) => verdict !== "alike")).toEqual([]);
+    }
+  });
+
+  test("have what differs found among hundreds that don't", () => {
+    const later = manyFigures((index) => (index < 10 ? 4 : 1));
+    const changes = changesBetween(
+      manyFigures(() => 1),
+      later,
+      [scenario()],
+    );
+    const slower = changes.filter(({ verdict }) => verdict === "slower").map(({ measurement: { of } }) => Number(of));
+    expect(slower.slice(0, 10)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(slower.length).toBeLessThan(13);
+  });
+
   test("are told in a table that ends with how many are what", () => {
     const text = changesText(between(steady, times(2)));
     expect(text).toMatch(/slower +calls +airlock, free, int, p50 +2 \(/);
-    expect(text).toEndWith("1 slower, 0 faster, 0 alike within their bounds");
+    expect(text).toEndWith("1 slower, 0 faster, 0 alike within noise");
   });
 });
 

@@ -2,7 +2,17 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { randomFrom } from "../../../bench/random.ts";
-import { estimate, median, quantile, ratio, ratioOfRuns, relativeSpread } from "../../../bench/statistics.ts";
+import {
+  areTrue,
+  chanceOf,
+  estimate,
+  logSpread,
+  median,
+  quantile,
+  ratio,
+  ratioOfRuns,
+  relativeSpread,
+} from "../../../bench/statistics.ts";
 
 const numbers = fc.array(fc.double({ min: 0.001, max: 1e9, noNaN: true }), { minLength: 2, maxLength: 20 });
 
@@ -69,6 +79,38 @@ describe("a ratio", () => {
     expect(high).toBeLessThan(2.5);
     expect(ratioOfRuns([1, 2], [null]).value).toBeNaN();
     expect(ratioOfRuns([1], [2])).toEqual({ value: 0.5, low: undefined, high: undefined });
+  });
+});
+
+describe("the chance of a difference", () => {
+  // Student's t that 95 % of draws stay below in size, from printed tables.
+  test.each([
+    [1, 12.706],
+    [2, 4.303],
+    [3, 3.182],
+    [4, 2.776],
+    [5, 2.571],
+    [12, 2.179],
+    [29, 2.045],
+  ])("with %d degrees of freedom is 5 % at t = %d", (degrees, t) => {
+    expect(chanceOf([Math.exp(t)], [1], { variance: 0.5, degrees })).toBeCloseTo(0.05, 4);
+  });
+
+  test("is 1 where there is none, or nobody can say", () => {
+    expect(chanceOf([5, 5], [5, 5], { variance: 0, degrees: 2 })).toBe(1);
+    expect(chanceOf([5], [6], logSpread([[5], [6]]))).toBe(1);
+    expect(chanceOf([null], [6, 7], logSpread([[null], [6, 7]]))).toBe(1);
+  });
+
+  test("rests on how much starts of one group differ, all groups together", () => {
+    const { variance, degrees } = logSpread([[1, Math.E], [10, 10 * Math.E, null], [7]]);
+    expect([variance, degrees]).toEqual([expect.closeTo(0.5), 2]);
+  });
+
+  test("of many: as many are true as may be with few of them false", () => {
+    expect(areTrue([0.001, 0.9, 0.03, 0.02], 0.05)).toEqual([true, false, true, true]);
+    expect(areTrue([0.04, 0.9, 0.9, 0.9], 0.05)).toEqual([false, false, false, false]);
+    expect(areTrue([], 0.05)).toEqual([]);
   });
 });
 
