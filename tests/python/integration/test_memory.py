@@ -92,7 +92,8 @@ def test_what_passes_through_leaves_no_lease(pack: Pack, by_route: Airlock) -> N
     assert back[2] == bytes(MiB)
     del back
     until(lambda: has_no_leases(by_route))
-    assert by_route.memory()["segments"] <= 4
+    # Of 60 arrays: how many are under way at once depends on how soon returns are read.
+    assert by_route.memory()["segments"] <= 8
 
 
 def test_views_of_one_array_alias_at_the_worker_and_when_they_come_back(pack: Pack) -> None:

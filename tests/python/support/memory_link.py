@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ class MemoryLink:
         self._changed = mutex
         self._bytes = bytearray()
         self._is_shut = False
+        self._receive_seconds = 60.0
         # Readable whenever there is something to receive: for poll.
         self._readiness = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.far: MemoryLink = self
@@ -31,6 +34,12 @@ class MemoryLink:
 
     def fileno(self) -> int:
         return self._readiness
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        """How long receiving blocks, before it raises BlockingIOError."""
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_RCVTIMEO)
+        seconds, microseconds = struct.unpack("@ll", value)
+        self._receive_seconds = seconds + microseconds / 1e6
 
     def send(self, data: bytes | memoryview, flags: int = 0) -> int:
         """Takes as much as there is room for; blocks for room unless ``flags``."""
@@ -47,21 +56,23 @@ class MemoryLink:
         """Gives what there is; blocks for something unless ``flags``; 0 at the end."""
         del nbytes
         with self._changed:
-            self._block(lambda: self._bytes or self._is_shut, flags)
+            self._block(lambda: self._bytes or self._is_shut, flags, self._receive_seconds)
             count = min(len(buffer), len(self._bytes))
             buffer[:count] = self._bytes[:count]
             del self._bytes[:count]
             self._tell()
             return count
 
-    def _block(self, is_over: Callable[[], object], flags: int) -> None:
+    def _block(self, is_over: Callable[[], object], flags: int, seconds: float = 60.0) -> None:
         if flags and not is_over():
             raise BlockingIOError
         # Woken now and then, as a test that hangs should be interruptible.
-        until = time.monotonic() + 60
+        until = time.monotonic() + seconds
         while not is_over():
-            assert time.monotonic() < until
-            self._changed.wait(1)
+            left = until - time.monotonic()
+            if left <= 0:
+                raise BlockingIOError
+            self._changed.wait(min(1, left))
 
     def _tell(self) -> None:
         self._changed.notify_all()

@@ -49,6 +49,9 @@ class ReadElsewhere:
     def read_now(self) -> None:
         raise AssertionError
 
+    def nothing_came(self) -> None:
+        raise AssertionError
+
     def may_look(self) -> bool:
         return False
 

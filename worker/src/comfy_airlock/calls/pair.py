@@ -102,8 +102,12 @@ class Pair:
         try:
             request = [method, [*args], keywords]
             body = self.codec.encode(request)
-            is_plain = timeout is None and self.call_timeout is None
-            if is_plain and not (self.references.unsettled or self.arrays.unsettled) and current_call.get() is None:
+            if (
+                timeout is None
+                and self.call_timeout is None
+                and not (self.references.unsettled or self.arrays.unsettled)
+                and current_call.get() is None
+            ):
                 # Most calls, and what most calls are is written in few steps.
                 channel, waiter.peer = self._route()
                 if channel.has_own_lead and channel.credit is None:

@@ -33,8 +33,8 @@ from comfy_airlock.wire.frame import (
     Cargo,
     Frame,
     build_frame,
-    pack_header,
-    unpack_header,
+    pack_plain_header,
+    unpack_plain_header,
 )
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead, Stream
@@ -51,6 +51,16 @@ _BYTES_COUNTED_MIN: Final = 1024
 
 class Unsent(Disconnected):
     """The channel had ended before anything of a message was sent: the message may go another way."""
+
+
+class _InChild:
+    """What a forked child does with its copy of a channel: closes it, and takes no calls for it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def close(self) -> None:
+        self._channel.forked()
 
 
 def _nobody_called(call: IncomingCall) -> None:
@@ -78,7 +88,8 @@ class Channel:
             stream: what it is read with, where that is several channels in one; by default it is read alone.
             is_direct: whether nobody stands between, who would keep deadlines and take the answers to calls given up.
         """
-        held_by_this_process.add(link)
+        self._in_child = _InChild(self)
+        held_by_this_process.add(self._in_child)
         self.codec = codec
         self.is_direct = is_direct
         self.stream: Stream = stream or self
@@ -97,7 +108,7 @@ class Channel:
         self._incoming: dict[int, IncomingCall] = {}
         self._incoming_bytes = 0
         self._reason: AirlockError | None = None
-        # Why no call is taken: the reason that it ended for, or that it was left.
+        # Why no call is taken: the reason that it ended for, or that it was left, or that it is another process's.
         self._refusal: AirlockError | None = None
         # When a call of a peer's was answered last, on the monotonic clock.
         self.answered_at = time.monotonic()
@@ -141,56 +152,68 @@ class Channel:
             The result of that call, where that is what came; it is handed to nobody then.
         """
         receiver = self.receiver
-        counts, assembler, incoming = receiver.counts, receiver.assembler, self._incoming
-        result: Body | None = None
+        counts, assembler = receiver.counts, receiver.assembler
+        has_part = assembler.has_part
         count = -1
         try:
             if seconds is not None and not receiver.has_something(seconds):
                 return None
-            if receiver.may_spin or counts or assembler.has_part:
+            if receiver.may_spin or counts or has_part:
                 receiver.receive()
                 count = counts[0]
+                counts.clear()
             else:
                 # What receive does, in fewer steps: no signal's handler runs between a loop's step and its variable.
                 for count in receiver.arrivals:  # noqa: B007 - read below.
                     break
-            if not count:
-                self._closed()
-            length, kind, flags, attachments, peer, call = unpack_header(assembler.buffer)
+            buffer = assembler.buffer
+            length, kind, peer, call = unpack_plain_header(buffer)
             # Where calls follow one another, one whole frame comes at a time. For two kinds this does what _hand_out
             # does for any frame, in fewer steps: two processes that take turns find each other's caches cold.
-            if length != count - HEADER_BYTES or flags or attachments or assembler.has_part:
-                self._hand_out(assembler.advance(count))
-            elif kind == RESULT and call == number:
-                self._pending.pop(number, None)
-                result = assembler.buffer[HEADER_BYTES:count]
-            elif (
-                kind == CALL
-                and length < _BYTES_COUNTED_MIN
-                and call
-                and call not in incoming
-                and len(incoming) < CALLS_MAX
-            ):
-                incoming[call] = asked = IncomingCall(self, peer, call, assembler.buffer[HEADER_BYTES:count])
-                (called or self._called)(asked)
-            else:
-                self._hand_out(assembler.advance(count))
-        except AirlockError as error:
+            if length == count - HEADER_BYTES and not has_part:
+                if kind == RESULT and call == number:
+                    self._pending.pop(number, None)
+                    return buffer[HEADER_BYTES:count]
+                incoming = self._incoming
+                if kind == CALL and length < _BYTES_COUNTED_MIN and len(incoming) < CALLS_MAX:
+                    asked = IncomingCall(self, peer, call, buffer[HEADER_BYTES:count])
+                    if call and incoming.setdefault(call, asked) is asked:
+                        (called or self._called)(asked)
+                        return None
+            if not count:
+                self._closed()
+            self._hand_out(assembler.advance(count))
+        except BaseException as error:
+            if not self._has_failed(error, has_taken=bool(counts) or count >= 0):
+                raise
+        return None
+
+    def _has_failed(self, error: BaseException, *, has_taken: bool) -> bool:
+        """Ends the channel where reading it came to this error; False where that interrupted it, and goes on.
+
+        Args:
+            has_taken: whether something was taken from the stream.
+        """
+        if isinstance(error, BlockingIOError):
+            self.stream.nothing_came()
+        elif isinstance(error, AirlockError):
             self._end(error)
-        except OSError as error:
+        elif isinstance(error, OSError):
             self._end(Disconnected(f"the connection to {self._far_side} broke: {error}"))
-        except BaseException:
-            # An interrupt (Ctrl-C) while nothing was taken from the stream harms nobody; later, frames may be lost.
-            if counts or count >= 0:
+        else:
+            # An interrupt (Ctrl-C) while nothing was taken harms nobody; later, frames may be lost.
+            if has_taken:
                 self._end(Disconnected("the connection ended: reading was interrupted in the middle of a message"))
-            raise
-        counts.clear()
-        return result
+            return False
+        return True
 
     def read_now(self) -> None:
         """Reads what has come, if something has. Called by whoever leads."""
         if self.receiver.glance():
             self.read()
+
+    def nothing_came(self) -> None:
+        """It is waited for as long as it takes."""
 
     def may_look(self) -> bool:
         """Whether it may pay to :meth:`look` this time."""
@@ -333,17 +356,17 @@ class Channel:
         if call.peer:
             # What the server asks is no work.
             self.answered_at = time.monotonic()
-        if call.has_references and self._owner is not None:
-            # Nobody decoded it, as one that is cancelled before its turn: what it holds is given back all the same.
-            call.has_references = False
-            self._owner.received(Frame(CALL, call.peer, number, call.body, has_references=True))
         if call.size:
+            if call.has_references and self._owner is not None:
+                # Nobody decoded it, as one that is cancelled before its turn: what it holds is given back all the same.
+                call.has_references = False
+                self._owner.received(Frame(CALL, call.peer, number, call.body, has_references=True))
             self.decoded(call)
         call.is_answered = True
         try:
-            if cargo is None and len(body) <= FRAME_BYTES_MAX and self.credit is None and self._socket.fileno() >= 0:
+            if cargo is None and len(body) <= FRAME_BYTES_MAX and self.credit is None and self._refusal is None:
                 # What send does for most frames.
-                self._sender.send(pack_header(len(body), kind, 0, 0, call.peer, number) + body)
+                self._sender.send(pack_plain_header(len(body), kind, call.peer, number) + body)
             elif not self._send_answer(call, kind, body, cargo):
                 # The loop is not to wait for credit: a thread does.
                 self._incoming[number] = call
@@ -429,11 +452,11 @@ class Channel:
             Unsent: the channel had ended before.
             Disconnected: it ended in the middle.
         """
-        if self._socket.fileno() < 0:
+        if self._refusal is not None:
             self._check_process()
         if deadline_ms is None and parent is None and cargo is None and len(body) <= FRAME_BYTES_MAX:
             # What build_frame does for most frames.
-            frame = pack_header(len(body), kind, 0, 0, peer, call) + body
+            frame = pack_plain_header(len(body), kind, peer, call) + body
         else:
             frame = build_frame(kind, peer, call, body, deadline_ms, parent, cargo)
         credit = self.credit
@@ -473,16 +496,22 @@ class Channel:
         )
         return kind(said)
 
-    def _check_process(self) -> None:
-        """Raises Disconnected in a forked child, which closed its copy: the channel is its parent's.
-
-        To be called before a lock is taken, which another thread may have held when this process was forked.
-        """
-        if self._reason is None and self._socket.fileno() < 0:
-            raise Disconnected(
+    def forked(self) -> None:
+        """This process was forked, and the channel is its parent's."""
+        self._socket.close()
+        if self._reason is None:
+            self._refusal = Disconnected(
                 "this connection belongs to the process that was forked",
                 hint="connect again in the child, or start it with the spawn method",
             )
+
+    def _check_process(self) -> None:
+        """Raises Disconnected in a forked child.
+
+        To be called before a lock is taken, which another thread may have held when this process was forked.
+        """
+        if self._reason is None and self._refusal is not None and self._socket.fileno() < 0:
+            raise self._refusal.fresh()
 
     def call(
         self,
@@ -503,7 +532,7 @@ class Channel:
             Unsent: the channel had ended before, and is direct: the call may go another way.
             AirlockError: why it ended, or why the call can't be sent.
         """
-        if self._socket.fileno() < 0:
+        if self._refusal is not None:
             self._check_process()
         number = self._begun(pending, parent)
         try:
@@ -517,20 +546,29 @@ class Channel:
 
     def _begun(self, pending: PendingCall, parent: int | None = None) -> int:
         """The number of a call that is about to be sent."""
-        number = next(self._numbers)
+        number = self._first_free(next(self._numbers))
+        # Put there before looking: whoever ends the channel, or leaves it, says so before it looks.
+        self._pending[number] = pending
+        self._check_taken(number, parent)
+        return number
+
+    def _first_free(self, number: int) -> int:
+        """The number of a call, of those that are in use of none."""
         while number > _NUMBER_MAX:
             # They begin again, and those before may be in use.
             number = (number - 1) % _NUMBER_MAX + 1
             if number in self._pending or number in self._given_up:
                 number = next(self._numbers)
-        # Put there before looking: whoever ends the channel, or leaves it, says so before it looks.
-        self._pending[number] = pending
+        return number
+
+    def _check_taken(self, number: int, parent: int | None = None) -> None:
+        """Raises why a call that is about to be sent can't be."""
         refusal = self._refusal
         # What is called on behalf of a call that came this way is part of what is finished before it is left.
         is_refused = refusal is not None and (parent is None or refusal is self._reason)
         if refusal is not None and is_refused and self._pending.pop(number, None) is not None:
+            self._check_process()
             raise refusal.fresh() if type(refusal) is not Disconnected else Unsent(refusal.message)
-        return number
 
     def _will_be_told(self, error: BaseException, number: int, pending: PendingCall) -> bool:
         """Whether whoever reads will find why a call was not sent, and fail it; otherwise it is forgotten."""
@@ -554,14 +592,18 @@ class Channel:
         Raises:
             AirlockError: as :meth:`call`.
         """
-        if len(body) > FRAME_BYTES_MAX:
+        length = len(body)
+        if length > FRAME_BYTES_MAX:
             thread.number = self.call(thread, peer, body)
             return self.lead.read_once(thread, thread.number)
-        if self._socket.fileno() < 0:
-            self._check_process()
-        number = self._begun(thread)
+        number = next(self._numbers)
+        if number > _NUMBER_MAX:
+            number = self._first_free(number)
+        self._pending[number] = thread
+        if self._refusal is not None:
+            self._check_taken(number)
         try:
-            self._sender.send(pack_header(len(body), CALL, 0, 0, peer, number) + body)
+            self._sender.send(pack_plain_header(length, CALL, peer, number) + body)
         except BaseException as error:
             if not self._will_be_told(error, number, thread):
                 raise

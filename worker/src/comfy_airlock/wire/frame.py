@@ -18,6 +18,12 @@ ATTACHMENT: Final = Struct("<IIII")
 """A block that a frame names: segment, first page, pages, generation."""
 HEADER_BYTES: Final = 16
 
+_PLAIN_HEADER: Final = Struct("<IIII")
+pack_plain_header: Final = _PLAIN_HEADER.pack
+"""A header's bytes, of length, kind, peer and call, where there are no flags and attachments."""
+unpack_plain_header: Final = _PLAIN_HEADER.unpack_from
+"""Those four, of a buffer's first bytes; flags and attachments, where there are any, make the kind one that is none."""
+
 pack_header: Final = _HEADER.pack
 """A header's bytes, of length, kind, flags, attachments, peer and call."""
 unpack_header: Final = _HEADER.unpack_from

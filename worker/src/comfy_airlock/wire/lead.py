@@ -91,6 +91,9 @@ class Stream(Protocol):
     def read_now(self) -> None:
         """Reads what has come, if something has. Called by whoever leads."""
 
+    def nothing_came(self) -> None:
+        """Nothing came for as long as the reader of one of its sockets waits. Called by whoever leads."""
+
     def may_look(self) -> bool:
         """Whether it may pay to :meth:`look` this time."""
         ...
@@ -143,14 +146,14 @@ class Lead:
             What reading gave; None where nothing was read.
         """
         self._threads_waited += 1
-        turn = [get_ident()]
+        turn, turns = [get_ident()], self._turn
         try:
-            if self._turn.setdefault(None, turn) is turn and not (seat.taken_care_of or self._has_ended):
+            if turns.setdefault(None, turn) is turn and not (seat.taken_care_of or self._has_ended):
                 return self._read(None, wanted)
             return None
         finally:
-            if self._turn.get(None) is turn:
-                self._turn.clear()
+            if turns.get(None) is turn:
+                turns.clear()
                 if self._followers or self._unattended or self._keeper_sleeps:
                     self._pass_on()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 from itertools import repeat
 from typing import Final
 
@@ -16,6 +17,8 @@ from comfy_airlock.wire.frame import FrameAssembler
 from comfy_airlock.wire.sending import DONTWAIT
 
 _ALL: Final = repeat(0)
+_TIMEVAL: Final = struct.Struct("@ll")
+"""Seconds and microseconds, as the kernel takes them."""
 
 _LOOKS: Final = 60
 """How often it is looked before a thread sleeps; each takes some 1.5 µs."""
@@ -61,10 +64,16 @@ class Receiver:
         """Blocks for the next bytes, unless some were found before.
 
         Raises:
+            BlockingIOError: nothing came in as long as :meth:`wait_at_most` has it.
             OSError: the socket broke.
         """
         if not self.counts and not (self.may_spin and self.look()):
             self.counts.extend(map(self._link.recv_into, (self.assembler.target,)))
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Has whoever blocks for the next bytes get BlockingIOError where nothing comes for so long, from now on."""
+        whole, part = divmod(seconds, 1)
+        self._link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(int(whole), int(part * 1e6)))
 
     def has_something(self, seconds: float) -> bool:
         """Waits so long for something to receive."""

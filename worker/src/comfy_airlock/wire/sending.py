@@ -12,7 +12,9 @@ from collections.abc import Callable
 from itertools import repeat
 from typing import Final, NoReturn
 
-DONTWAIT: Final = repeat(socket.MSG_DONTWAIT)
+_DONTWAIT: Final = int(socket.MSG_DONTWAIT)
+
+DONTWAIT: Final = repeat(_DONTWAIT)
 """The flag as often as it is asked for, for ``map``."""
 
 
@@ -59,30 +61,41 @@ class Sender:
             Torn: none can be sent any more.
             OSError: the socket broke.
         """
-        sent: list[int] = [] if noted is None else noted
         try:
             with self._mutex:
                 if self.is_torn:
                     self._refuse()
-                try:
+                if noted is None and len(frame) <= _WHOLE_BYTES_MAX:
+                    # The kernel takes it whole or not at all, so an interrupt leaves the stream in order.
                     try:
-                        if len(frame) <= _WHOLE_BYTES_MAX and noted is None:
-                            # The kernel takes it whole or not at all, so an interrupt leaves the stream in order.
-                            sent.append(self._link.send(frame, socket.MSG_DONTWAIT))
-                        else:
-                            # Sent and noted by one call into C: a signal's handler, which may raise, runs before or
-                            # after. Between the two above it would make half a frame look as if nothing had been sent.
-                            sent.extend(map(self._link.send, (frame,), DONTWAIT))
+                        count = self._link.send(frame, _DONTWAIT)
                     except BlockingIOError:
-                        pass
-                    if not sent or sent[0] != len(frame):
-                        self._send_rest(frame, sent)
+                        count = 0
+                    if count == len(frame):
+                        return
+                    noted = [count] if count else []
+                noted = [] if noted is None else noted
+                try:
+                    self._send_noted(frame, noted)
                 except BaseException:
-                    self.is_torn = 0 < sum(sent) < len(frame)
+                    self.is_torn = 0 < sum(noted) < len(frame)
                     raise
         except BaseException as error:
-            self._failed(error, bool(sent))
+            self._failed(error, bool(noted))
             raise
+
+    def _send_noted(self, frame: bytes, sent: list[int]) -> None:
+        """Sends and notes by one call into C: a signal's handler, which may raise, runs before or after.
+
+        Between the two it would make half a frame look as if nothing had been sent.
+        """
+        try:
+            if not sent:
+                sent.extend(map(self._link.send, (frame,), DONTWAIT))
+        except BlockingIOError:
+            pass
+        if sum(sent) < len(frame):
+            self._send_rest(frame, sent)
 
     def _send_rest(self, frame: bytes, sent: list[int]) -> None:
         self._before_blocking()

@@ -1,0 +1,120 @@
+"""Which of its channels a worker waits for: the one that calls come over alone, and not at the cost of the others."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from comfy_airlock.runtime.streams import _TIMES_ALONE, Streams
+from comfy_airlock.wire.channel import Channel
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.frame import CALL, build_frame
+from comfy_airlock.wire.incoming import IncomingCall
+
+
+class End:
+    """A channel among those of the streams, the socket at its other end, and the numbers of the calls that came."""
+
+    def __init__(self, streams: Streams, *, is_direct: bool) -> None:
+        near, self.far = socket.socketpair()
+        self.came: list[int] = []
+        self.channel = Channel(near, Codec(), "the other side", streams, is_direct=is_direct)
+        self.channel.attach(self, [])
+        streams.add(self.channel)
+
+    def call(self, number: int) -> None:
+        self.far.send(build_frame(CALL, 1, number, b"\xc0"))
+
+    def called(self, call: IncomingCall) -> None:
+        self.came.append(call.number)
+
+    def laden(self, frame: Any) -> Any:
+        raise AssertionError
+
+    def gave_up(self) -> None: ...
+
+    def received(self, frame: Any) -> None:
+        raise AssertionError
+
+    def ended(self, reason: Any, unanswered: Any) -> None: ...
+
+    def close(self) -> None:
+        self.channel.close()
+        self.far.close()
+
+
+class Both:
+    """A worker's connection and line, and a count of how often they were read."""
+
+    def __init__(self) -> None:
+        self.streams = Streams()
+        self.connection = End(self.streams, is_direct=False)
+        self.line = End(self.streams, is_direct=True)
+        self.reads = 0
+
+    def read(self) -> None:
+        self.reads += 1
+        self.streams._read(None, self.line.called)
+
+
+@pytest.fixture
+def both() -> Iterator[Both]:
+    made = Both()
+    yield made
+    made.line.close()
+    made.connection.close()
+    made.streams.close()
+
+
+def test_what_comes_over_either_is_handed_to_its_owner(both: Both) -> None:
+    both.connection.call(5)
+    both.line.call(7)
+    both.read()
+    assert (both.connection.came, both.line.came) == ([5], [7])
+
+
+def test_while_one_call_follows_another_over_the_line_the_connection_is_read_too(both: Both) -> None:
+    both.line.call(1)
+    both.read()
+    both.connection.call(1)
+    while not both.connection.came:
+        both.line.call(both.reads + 1)
+        both.read()
+        assert both.line.came == list(range(1, both.reads + 1))
+    assert both.reads <= _TIMES_ALONE + 2
+
+
+def test_a_line_that_falls_silent_is_waited_for_for_a_moment_and_then_all_are(both: Both) -> None:
+    both.line.call(1)
+    both.read()
+    both.reads = 0
+    # As after several calls, when there are times left to wait for it alone.
+    both.streams._times_alone = _TIMES_ALONE
+    both.connection.call(2)
+    while not both.connection.came:
+        both.read()
+    assert both.reads == 2
+    both.line.call(3)
+    both.read()
+    assert both.line.came == [1, 3]
+
+
+def test_a_line_that_is_gone_is_waited_for_no_more(both: Both) -> None:
+    both.line.call(1)
+    both.read()
+    both.streams.remove(both.line.channel)
+    both.connection.call(2)
+    both.read()
+    assert both.connection.came == [2]
+
+
+def test_the_end_of_a_line_that_is_waited_for_alone_is_found(both: Both) -> None:
+    both.line.call(1)
+    both.read()
+    both.streams._times_alone = _TIMES_ALONE
+    both.line.far.close()
+    both.read()
+    assert both.line.channel.has_ended
