@@ -12,7 +12,7 @@ export const usage = `bun run bench [SCENARIO …] [options]
   --json FILE            leaves every sample there
   --html FILE            leaves a page with pictures there
   --svg FILE             leaves the headline picture there
-  --markdown FILE        leaves the headline table there
+  --markdown FILE        leaves a page of tables there
   --from FILE            measures nothing, and takes what --json has left
   --compare OLD NEW      what got slower from one --json to the other; exit code 1 where something did
   --smoke                a little of everything: whether it works, not how fast

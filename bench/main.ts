@@ -9,8 +9,8 @@ import { type CommandLine, parseCommandLine, UsageError, usage } from "./command
 import { describeMachine, describeVersions } from "./machine.ts";
 import { endRunning } from "./processes.ts";
 import { changesBetween, changesText } from "./report/compare.ts";
+import { runDocument } from "./report/document.ts";
 import { headlinePicture } from "./report/headline.ts";
-import { headlineTable } from "./report/headline-table.ts";
 import { htmlReport } from "./report/html.ts";
 import { resultText } from "./report/table.ts";
 import { newRun, type Run, readRun, type ScenarioResult } from "./results.ts";
@@ -75,7 +75,7 @@ function print(scenario: Scenario, result: ScenarioResult, { all }: CommandLine)
 
 /** Writes the files that were asked for. */
 async function leave(run: Run, { html, svg, markdown }: CommandLine): Promise<void> {
-  if (markdown !== undefined) writeFileSync(markdown, `${headlineTable(run)}\n`);
+  if (markdown !== undefined) writeFileSync(markdown, runDocument(run, scenarios));
   if (html !== undefined) writeFileSync(html, await htmlReport(run, scenarios));
   if (svg === undefined) return;
   const picture = await headlinePicture(run);

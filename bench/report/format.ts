@@ -18,6 +18,11 @@ export function formatEstimate(estimate: Estimate): string {
   return `${formatNumber(estimate.value)} (${formatBounds(estimate)})`;
 }
 
+/** `0.2 (0.19–0.24)`, for a table's cell; of one start there are no bounds. */
+export function formatCell({ value, low, high }: Estimate): string {
+  return `${formatNumber(value)}${low === undefined || high === undefined ? "" : ` (${formatNumber(low)}–${formatNumber(high)})`}`;
+}
+
 /** How a unit stands behind a title. */
 export function unitText(unit: Unit): string {
   return unit === "×" ? "times" : unit;

@@ -1,7 +1,7 @@
 /** What says most, as a table in Markdown: one row for each contender, Airlock first. For the README. Pure. */
 import type { Measurement, Run } from "../results.ts";
 import { estimate } from "../statistics.ts";
-import { formatNumber } from "./format.ts";
+import { formatCell } from "./format.ts";
 
 interface Column {
   readonly title: string;
@@ -38,6 +38,7 @@ const rows: readonly Row[] = [
   { title: "gRPC", names: ["gRPC"] },
   { title: "floor: a socket pair", names: ["socket pair"] },
   { title: "floor: one copy in memory", names: ["one memcpy"] },
+  { title: "floor: the same in the host's process", names: ["in process"] },
 ];
 
 /** Medians with their bounds; a dash where something was not measured. Columns and rows without any number are left out. */
@@ -61,7 +62,5 @@ function cellOf({ results }: Run, { names }: Row, { scenario, of, statistic }: C
     );
   const measured = names.map(named).find((each) => each !== undefined);
   if (measured === undefined) return undefined;
-  const { value, low, high } = estimate(measured.samples);
-  const bounds = low === undefined || high === undefined ? "" : ` (${formatNumber(low)}–${formatNumber(high)})`;
-  return `${formatNumber(value)}${bounds}`;
+  return formatCell(estimate(measured.samples));
 }

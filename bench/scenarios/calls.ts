@@ -1,7 +1,7 @@
 /** Scenarios of small calls, from a Python host to a Python worker. */
 import type { Measurement } from "../results.ts";
 import type { Goal, Scenario } from "../scenario.ts";
-import { airlockLine, airlockRelay, contended, socketPair, socketPairBytes, stdoutJson } from "./contended.ts";
+import { airlockLine, airlockRelay, contended, inProcess, socketPair, socketPairBytes, stdoutJson } from "./contended.ts";
 
 const isMedianOrRate = ({ statistic }: Measurement): boolean => statistic === "p50" || statistic === "p99";
 
@@ -14,7 +14,7 @@ export const calls: Scenario = contended({
   describe:
     "one call after the other, over a line and over the relay: latency, calls a second, CPU time of each process",
   rounds: 7,
-  own: [airlockLine, airlockRelay, stdoutJson, socketPair, socketPairBytes],
+  own: [airlockLine, airlockRelay, stdoutJson, socketPair, socketPairBytes, inProcess],
   where: ["free", "one core"],
   bases: ["stdout JSON", "socket pair", "pyisolate, method"],
   isShown: ({ statistic }) => statistic === "p50",
@@ -35,7 +35,7 @@ export const callback: Scenario = contended({
   group: "per call",
   describe: "a call in which the worker asks a function of the host's",
   rounds: 3,
-  own: [airlockLine, airlockRelay],
+  own: [airlockLine, airlockRelay, inProcess],
   bases: ["airlock, line"],
   isShown: isMedianOrRate,
 });
@@ -45,7 +45,7 @@ export const stream: Scenario = contended({
   group: "per call",
   describe: "a thousand items that the worker yields, one after the other",
   rounds: 3,
-  own: [airlockLine, airlockRelay, stdoutJson],
+  own: [airlockLine, airlockRelay, stdoutJson, inProcess],
   bases: ["stdout JSON"],
 });
 

@@ -37,7 +37,7 @@ export const shapes: Scenario = contended({
   describe: "an IMAGE, a LATENT and a CONDITIONING as ComfyUI has them, fresh, there and back",
   rounds: 3,
   withTorch: true,
-  own: [airlock, stdoutJson],
+  own: [airlock, stdoutJson, inProcess],
   inSmoke: 1,
   bases: ["pyisolate"],
 });
