@@ -14,7 +14,8 @@ const columns: readonly Column[] = [
   { title: "a call, µs", scenario: "calls", of: "node's arguments", statistic: "p50" },
   { title: "1,000 items, /s", scenario: "stream", of: "1000 items", statistic: "items" },
   { title: "an IMAGE both ways, ms", scenario: "shapes", of: "IMAGE", statistic: "p50" },
-  { title: "a GiB in, ms", scenario: "sizes", of: "1 GiB", statistic: "in" },
+  { title: "a GiB in, ms", scenario: "images", of: "1 GiB in", statistic: "p50" },
+  { title: "the first GiB, ms", scenario: "images", of: "1 GiB in, first of all", statistic: "once" },
   { title: "its peak both ways", scenario: "footprint", of: "1 GiB both", statistic: "peak of its size" },
   { title: "after a kill, ms", scenario: "recovery", of: "a killed worker", statistic: "next answer" },
 ];
