@@ -14,13 +14,19 @@ from comfy_airlock.wire.receiving import Receiver, runnable_threads
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two sockets, joined."""
+    near, far = socket.socketpair()
+    with near, far:
+        yield near, far
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch, ends: tuple[socket.socket, socket.socket]) -> Receiver:
     """One that nothing comes to, on a machine of two cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    near, far = socket.socketpair()
-    with near, far:
-        yield Receiver(near)
+    return Receiver(ends[0])
 
 
 def crowd(monkeypatch: pytest.MonkeyPatch, *counts: int) -> list[int]:
@@ -48,14 +54,48 @@ def test_in_a_crowd_a_thread_sleeps_at_once_and_asks_again_soon(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd(monkeypatch, 3, 3, 2)
-    looked = [receiver.may_look() for _ in range(30)]
-    assert looked == [False] * 18 + [True] * 12
+    looked = [receiver.may_look() for _ in range(40)]
+    assert looked == [False] * (9 + 17) + [True] * 14
 
 
 def test_a_look_that_finds_nothing_is_not_repeated_at_once(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     crowd(monkeypatch, 1)
     assert not receiver.look()
     assert [receiver.may_look() for _ in range(9)] == [False] * 8 + [True]
+
+
+def test_after_a_look_that_finds_nothing_threads_are_counted_again(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = crowd(monkeypatch, 1, 3)
+    assert not receiver.look()
+    assert not any(receiver.may_look() for _ in range(9))
+    assert left == [3]
+
+
+def test_looks_in_vain_become_rare_and_one_that_finds_something_makes_them_frequent(
+    receiver: Receiver, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd(monkeypatch, 1)
+
+    def times_skipped() -> int:
+        times = 0
+        while not receiver.may_look():
+            times += 1
+        return times
+
+    assert not receiver.looks()
+    skipped: list[int] = []
+    for _ in range(5):
+        skipped.append(times_skipped())
+        assert not receiver.looks()
+    assert skipped == [8, 16, 32, 64, 64]
+    times_skipped()
+    ends[1].send(b"something")
+    assert receiver.looks()
+    receiver.counts.clear()
+    assert not receiver.looks()
+    assert times_skipped() == 8
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Reads arrays and copies out of them; changes none, and imports neither numpy nor
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar, Final
 
 from comfy_airlock.memory import libc
@@ -12,8 +13,10 @@ from comfy_airlock.wire.arrays import AsTensor, LargeBytes, check_ndarray, check
 from comfy_airlock.wire.errors import ValueUnsupported
 from comfy_airlock.wire.optional import loaded
 
-_BY_TORCH_BYTES: Final = 64 * 1024 * 1024
-"""Bytes from which on torch copies, on several cores. Below, its threads, which spin for a while, cost others more."""
+_MiB: Final = 1024 * 1024
+_BY_TORCH_BYTES: Final = (8 if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE" else 64) * _MiB
+"""Bytes from which on torch copies, on several cores. Where its threads spin for a while after that, as they do unless
+they are told not to, they cost others more below; workers' are told."""
 
 
 class Source:

@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 from itertools import repeat
+from time import perf_counter
 from typing import Final
 
 from comfy_airlock.wire.frame import FrameAssembler
@@ -20,11 +21,17 @@ _ALL: Final = repeat(0)
 _TIMEVAL: Final = struct.Struct("@ll")
 """Seconds and microseconds, as the kernel takes them."""
 
-_LOOKS: Final = 60
-"""How often it is looked before a thread sleeps; each takes some 1.5 µs."""
+_LOOK_SECONDS: Final = 0.0001
+"""How long a thread looks before it sleeps: about what it takes to wake it."""
+
+_LOOKS_AT_ONCE: Final = 16
+"""How often it looks between two glances at the clock; each takes about a microsecond."""
 
 _LOOKS_SKIPPED: Final = 8
 """How often a thread sleeps at once after looks found nothing, or where more threads want to run than can."""
+
+_LOOKS_SKIPPED_MAX: Final = 64
+"""The same where that went on: twice as often each time."""
 
 _TIMES_BETWEEN_COUNTS: Final = 64
 """How often it is looked before those threads are counted again, which takes some 10 µs."""
@@ -55,6 +62,7 @@ class Receiver:
         # Those of the machine, as the threads that want to run are.
         self._cores = os.cpu_count() or 1
         self._looks_skipped = 0
+        self._looks_to_skip = _LOOKS_SKIPPED
         self._times_until_counted = 0
         self.assembler = FrameAssembler()
         self.counts: list[int] = []
@@ -111,7 +119,7 @@ class Receiver:
             self._times_until_counted -= 1
             return True
         if runnable_threads() > self._cores:
-            self._looks_skipped = _LOOKS_SKIPPED
+            self._skip_looks()
             return False
         self._times_until_counted = _TIMES_BETWEEN_COUNTS
         return True
@@ -119,11 +127,21 @@ class Receiver:
     def looks(self) -> bool:
         """As :meth:`look`, where it is tried."""
         counts, receive, target = self.counts, self._link.recv_into, (self.assembler.target,)
-        for _ in range(_LOOKS):
-            try:
-                counts.extend(map(receive, target, _ALL, DONTWAIT))
-            except OSError:
-                continue
-            return True
-        self._looks_skipped = _LOOKS_SKIPPED
-        return False
+        until = perf_counter() + _LOOK_SECONDS
+        while True:
+            for _ in range(_LOOKS_AT_ONCE):
+                try:
+                    counts.extend(map(receive, target, _ALL, DONTWAIT))
+                except OSError:
+                    continue
+                self._looks_to_skip = _LOOKS_SKIPPED
+                return True
+            if perf_counter() > until:
+                self._skip_looks()
+                return False
+
+    def _skip_looks(self) -> None:
+        self._looks_skipped = self._looks_to_skip
+        self._looks_to_skip = min(2 * self._looks_to_skip, _LOOKS_SKIPPED_MAX)
+        # What kept the other side from answering may be those who want a core, too.
+        self._times_until_counted = 0
