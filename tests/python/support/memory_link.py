@@ -35,6 +35,9 @@ class MemoryLink:
     def fileno(self) -> int:
         return self._readiness
 
+    def settimeout(self, seconds: float | None) -> None:
+        assert seconds is None
+
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         """How long receiving blocks, before it raises BlockingIOError."""
         assert (level, option) == (socket.SOL_SOCKET, socket.SO_RCVTIMEO)

@@ -47,6 +47,24 @@ def test_held_descriptor_is_closed_in_a_child_and_stays_open_here() -> None:
         assert theirs.recv(1) == b"x"
 
 
+def test_one_that_cannot_be_closed_keeps_no_other_open() -> None:
+    class Stuck:
+        def close(self) -> None:
+            raise OSError("stuck")
+
+    held = HeldDescriptors()
+    stuck = [Stuck() for _ in range(4)]
+    pairs = [socket.socketpair() for _ in range(4)]
+    for each, (ours, _) in zip(stuck, pairs, strict=True):
+        held.add(each)
+        held.add(ours)
+    with pytest.raises(OSError, match="stuck"):
+        held._close()
+    assert all(ours.fileno() < 0 for ours, _ in pairs)
+    for _, theirs in pairs:
+        theirs.close()
+
+
 def test_number_of_a_descriptor_that_was_closed_may_be_anothers() -> None:
     held = HeldDescriptors()
     ours, theirs = socket.socketpair()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from signal import ITIMER_REAL, getitimer
+from time import monotonic
 from typing import Final
 
 from comfy_airlock.wire.channel import Channel
@@ -16,10 +18,8 @@ from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead
 
 _ALONE_SECONDS: Final = 0.02
-"""How long the channel that something has come over is waited for alone; others may have to wait so long to be read."""
-
-_TIMES_ALONE: Final = 16
-"""How often that is done in a row before the others are looked at."""
+"""How long the channel that something has come over is waited for alone. Others are looked at as often, so they may
+have to wait twice as long to be read."""
 
 
 class Streams:
@@ -35,7 +35,9 @@ class Streams:
         # The same where something has just come over it: where calls follow one another, waiting for it alone spares
         # every other system call.
         self._busy: Channel | None = None
-        self._times_alone = 0
+        self._alone_until = 0.0
+        # Whether an event loop watches for all of them: what is ready and not read would call it again and again.
+        self._is_watched = False
 
     def add(self, channel: Channel) -> None:
         """Reads ``channel``, too. Called before anybody reads, or by whoever reads."""
@@ -56,6 +58,7 @@ class Streams:
 
     def fileno(self) -> int:
         """A descriptor that is readable while something is to be read from any of them."""
+        self._is_watched, self._busy = True, None
         return self._epoll.fileno()
 
     def close(self) -> None:
@@ -84,11 +87,13 @@ class Streams:
         if busy is None or seconds is not None:
             self._read_ready(seconds, called)
             return
-        if self._times_alone:
-            self._times_alone -= 1
-        else:
-            self._times_alone = _TIMES_ALONE
-            if self._read_ready(0.0, called):
+        now = monotonic()
+        if now > self._alone_until:
+            self._alone_until = now + _ALONE_SECONDS
+            # A timer's signals begin the wait for one anew each time, so that it may never end.
+            if busy.has_ended or getitimer(ITIMER_REAL)[0]:
+                self._busy = None
+            if self._read_ready(0.0, called) or self._busy is None:
                 return
         busy.read(None, 0, called if busy.is_direct else None)
 
@@ -98,7 +103,7 @@ class Streams:
             # One that was handed out before this one may have ended it.
             channel = self._channels.get(descriptor)
             if channel is not None:
-                if channel is self._latest:
+                if channel is self._latest and not self._is_watched:
                     self._busy = channel
                 channel.read(None, 0, called if channel.is_direct else None)
         return bool(ready)

@@ -88,6 +88,12 @@ class Channel:
             stream: what it is read with, where that is several channels in one; by default it is read alone.
             is_direct: whether nobody stands between, who would keep deadlines and take the answers to calls given up.
         """
+        # A pack may have set a timeout for all sockets to come.
+        link.settimeout(None)
+        self._socket = link
+        self._reason: AirlockError | None = None
+        # Why no call is taken: the reason that it ended for, or that it was left, or that it is another process's.
+        self._refusal: AirlockError | None = None
         self._in_child = _InChild(self)
         held_by_this_process.add(self._in_child)
         self.codec = codec
@@ -96,7 +102,6 @@ class Channel:
         self.lead = Lead(self.read, lambda: self.is_full) if stream is None else stream.lead
         self.has_own_lead = stream is None
         self._far_side = far_side
-        self._socket = link
         self._sender = Sender(link, self.lead.call_keeper, self._sending_failed)
         self.credit: Credit | None = None
         self._aside = Aside()
@@ -107,9 +112,6 @@ class Channel:
         self._numbers = itertools.count(1)
         self._incoming: dict[int, IncomingCall] = {}
         self._incoming_bytes = 0
-        self._reason: AirlockError | None = None
-        # Why no call is taken: the reason that it ended for, or that it was left, or that it is another process's.
-        self._refusal: AirlockError | None = None
         # When a call of a peer's was answered last, on the monotonic clock.
         self.answered_at = time.monotonic()
         self.receiver = Receiver(link)
@@ -194,7 +196,7 @@ class Channel:
         Args:
             has_taken: whether something was taken from the stream.
         """
-        if isinstance(error, BlockingIOError):
+        if isinstance(error, BlockingIOError) and not has_taken:
             self.stream.nothing_came()
         elif isinstance(error, AirlockError):
             self._end(error)

@@ -33,9 +33,15 @@ class HeldDescriptors:
             os.register_at_fork(after_in_child=self._close)
 
     def _close(self) -> None:
+        failed: Exception | None = None
         for descriptor in list(self._held):
-            descriptor.close()
+            try:
+                descriptor.close()
+            except Exception as error:  # noqa: BLE001 - the others are to be closed all the same.
+                failed = error
         self._held.clear()
+        if failed is not None:
+            raise failed
 
 
 held_by_this_process: Final = HeldDescriptors()
