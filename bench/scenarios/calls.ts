@@ -1,7 +1,15 @@
 /** Scenarios of small calls, from a Python host to a Python worker. */
 import type { Measurement } from "../results.ts";
 import type { Goal, Scenario } from "../scenario.ts";
-import { airlockLine, airlockRelay, contended, inProcess, socketPair, socketPairBytes, stdoutJson } from "./contended.ts";
+import {
+  airlockLine,
+  airlockRelay,
+  contended,
+  inProcess,
+  socketPair,
+  socketPairBytes,
+  stdoutJson,
+} from "./contended.ts";
 
 const isMedianOrRate = ({ statistic }: Measurement): boolean => statistic === "p50" || statistic === "p99";
 
