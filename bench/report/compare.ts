@@ -26,10 +26,7 @@ export interface Change {
 }
 
 /** A figure that both runs have. */
-interface Pair {
-  readonly scenario: string;
-  readonly measurement: Measurement;
-  readonly base: string | undefined;
+interface Pair extends Pick<Change, "scenario" | "measurement" | "base"> {
   readonly earlier: Samples;
   readonly later: Samples;
 }

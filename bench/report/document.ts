@@ -1,12 +1,10 @@
 /** A run as a page in Markdown: what says most, then a table of each thing that was measured, with its goals. Pure. */
-import { outcomesOf } from "../goals.ts";
-import { noiseProblem } from "../noise.ts";
 import type { Run, ScenarioResult } from "../results.ts";
 import type { Scenario } from "../scenario.ts";
 import { type Block, blocksOf } from "./blocks.ts";
 import { formatCell, unitText } from "./format.ts";
 import { headlineTable } from "./headline-table.ts";
-import { outcomeText } from "./table.ts";
+import { remarksOf } from "./table.ts";
 
 export function runDocument(run: Run, scenarios: readonly Scenario[]): string {
   const parts = scenarios.flatMap((scenario) => {
@@ -30,17 +28,11 @@ function introduction({ startedAt, seed, machine, versions }: Run): string {
 }
 
 function scenarioText(scenario: Scenario, result: ScenarioResult): string {
-  const problem = noiseProblem(result.noise);
-  const lines = [
-    ...outcomesOf(scenario, result).map(outcomeText),
-    ...(problem === undefined ? [] : [problem]),
-    ...result.notes,
-    ...result.failures.map((failure) => `FAILED: ${failure}`),
-  ];
+  const remarks = remarksOf(scenario, result);
   return [
     `## ${scenario.name}\n\n${scenario.describe}: \`npm run bench -- ${scenario.name}\`, ${result.rounds} starts of each.`,
     ...tables(blocksOf(scenario, result, false)),
-    ...(lines.length === 0 ? [] : [lines.map((line) => `- ${line}`).join("\n")]),
+    ...(remarks.length === 0 ? [] : [remarks.map((each) => `- ${each}`).join("\n")]),
   ].join("\n\n");
 }
 

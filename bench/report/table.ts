@@ -24,16 +24,23 @@ export function resultText(scenario: Scenario, result: ScenarioResult, { width, 
   const bases = basesOf(scenario, result);
   const hidden = result.measurements.length - blocks.reduce((sum, { rows }) => sum + rows.length, 0);
   const rough = blocks.some(({ rows }) => rows.some(isRough));
-  const problem = noiseProblem(result.noise);
   return [
     ...(blocks.length > 0 ? [tableOf(blocks, bases, width)] : []),
     ...(hidden > 0 ? [`… and ${hidden} more figures: --all`] : []),
     ...(rough ? [`~ the bounds are more than ${100 * roughMin} % of the median apart from it`] : []),
+    ...remarksOf(scenario, result),
+  ].join("\n");
+}
+
+/** What there is to say besides numbers: goals, noise, who was absent, and who failed; a line each. */
+export function remarksOf(scenario: Scenario, result: ScenarioResult): string[] {
+  const problem = noiseProblem(result.noise);
+  return [
     ...outcomesOf(scenario, result).map(outcomeText),
     ...(problem === undefined ? [] : [problem]),
     ...result.notes,
     ...result.failures.map((failure) => `FAILED: ${failure}`),
-  ].join("\n");
+  ];
 }
 
 /** With as many of the bases as fit. */

@@ -149,9 +149,10 @@ def timer() -> Iterator[None]:
 def test_where_a_timer_interrupts_all_waits_no_channel_is_waited_for_alone(both: Both) -> None:
     both.line.call(1)
     both.read()
+    both.wait_alone()
     both.connection.call(2)
-    while not both.connection.came:
-        both.read()
+    both.read()
+    assert both.connection.came == [2]
 
 
 def test_a_line_that_has_ended_is_not_waited_for_alone(both: Both) -> None:

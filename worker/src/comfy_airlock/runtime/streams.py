@@ -84,15 +84,14 @@ class Streams:
 
     def _read(self, seconds: float | None, called: Callable[[IncomingCall], object] | None = None) -> None:
         busy = self._busy
-        if busy is None or seconds is not None:
+        # A timer's signals begin the wait for one anew each time, so that it may never end.
+        if busy is None or seconds is not None or getitimer(ITIMER_REAL)[0]:
             self._read_ready(seconds, called)
             return
         now = monotonic()
         if now > self._alone_until:
             self._alone_until = now + _ALONE_SECONDS
-            # A timer's signals begin the wait for one anew each time, so that it may never end.
-            if busy.has_ended or getitimer(ITIMER_REAL)[0]:
-                self._busy = None
+            self._busy = None if busy.has_ended else busy
             if self._read_ready(0.0, called) or self._busy is None:
                 return
         busy.read(None, 0, called if busy.is_direct else None)

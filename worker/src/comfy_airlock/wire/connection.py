@@ -108,7 +108,6 @@ class Connection(Channel):
 
 def _connect(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(None)
     held_by_this_process.add(connection)
     try:
         _reach(connection, path)

@@ -107,7 +107,7 @@ def build_frame(
         LimitExceeded: it is larger than receivers take; one of them would end the connection over it.
     """
     if deadline_ms is None and parent is None and cargo is None and len(body) <= FRAME_BYTES_MAX:
-        return pack_header(len(body), kind, 0, 0, peer, call) + body
+        return pack_plain_header(len(body), kind, peer, call) + body
     flags, attachments, prefix = 0, 0, b""
     if cargo is not None:
         flags = _FLAG_REFERENCES * cargo.has_references | _FLAG_ARRAYS * cargo.has_arrays
