@@ -87,3 +87,25 @@ def test_what_is_under_way_as_it_closes_fails(host: Host, outbox: Outbox) -> Non
         assert [type(each) for each in ended] == [asyncio.CancelledError] * 2
     finally:
         loop.close()
+
+
+def test_what_was_not_begun_as_it_closes_fails() -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    async def stand_still(request: dict[str, Any]) -> None:
+        began.set()
+        may_end.wait(SECONDS)
+
+    outbox, loop = Outbox(stand_still), asyncio.new_event_loop()
+    try:
+        outbox.put(call("update", "first"))
+        assert began.wait(SECONDS)
+        future = loop.create_future()
+        outbox.put(call("reset", "second") | {"future": future, "calling_loop": loop})
+        outbox.close()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(asyncio.wait_for(future, SECONDS))
+    finally:
+        may_end.set()
+        loop.close()

@@ -31,17 +31,15 @@ class Outbox:
 
     def put(self, request: dict[str, Any] | None) -> None:
         """Sends a request, in order with those of its method; None, by which users end such a queue, is passed over."""
-        if request is not None:
-            asyncio.run_coroutine_threadsafe(self._carry_out(request), self._running())
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        with self._mutex:
+        if request is None:
+            return
+        with self._mutex:  # So that close() comes before a request or after it, never while it is handed over.
             if self._is_closed:
                 raise RuntimeError("the outbox is closed: its worker was stopped")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._run, args=(self._loop,), name="airlock-outbox", daemon=True).start()
-            return self._loop
+            self._loop.call_soon_threadsafe(self._begin, self._loop, request)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
@@ -50,24 +48,23 @@ class Outbox:
             under_way = asyncio.all_tasks(loop)
             for task in under_way:
                 task.cancel()
-            loop.run_until_complete(asyncio.gather(*under_way))
+            loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
         finally:
             loop.close()
 
-    async def _carry_out(self, request: dict[str, Any]) -> None:
-        future, loop = request.get("future"), request.get("calling_loop")
+    def _begin(self, loop: asyncio.AbstractEventLoop, request: dict[str, Any]) -> None:
+        # Settled as the task ends, not by the task: one that is cancelled before its first step never runs.
+        task = loop.create_task(self._carry_out(request))
+        task.add_done_callback(lambda task: _settle(request.get("calling_loop"), request.get("future"), task))
+
+    async def _carry_out(self, request: dict[str, Any]) -> Any:
         of = (request.get("object_id"), request.get("method"))
         before, answered = self._latest.get(of), asyncio.Event()
         self._latest[of] = answered
         try:
             if before is not None:
                 await before.wait()
-            result = await self._send(request)
-        except (Exception, asyncio.CancelledError) as error:
-            logging.getLogger(__name__).debug("a call of the outbox's failed", exc_info=True)
-            _settle(loop, future, "set_exception", error)
-        else:
-            _settle(loop, future, "set_result", result)
+            return await self._send(request)
         finally:
             answered.set()
             if self._latest.get(of) is answered:
@@ -82,13 +79,20 @@ class Outbox:
             loop.call_soon_threadsafe(loop.stop)
 
 
-def _settle(loop: Any, future: Any, how: str, outcome: Any) -> None:
+def _settle(loop: Any, future: Any, task: asyncio.Task[Any]) -> None:
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if error is not None:
+        logging.getLogger(__name__).debug("a call of the outbox's failed", exc_info=error)
     if loop is None or future is None:
         return
 
     def settle() -> None:
-        if not future.done():
-            getattr(future, how)(outcome)
+        if future.done():
+            return
+        if error is None:
+            future.set_result(task.result())
+        else:
+            future.set_exception(error)
 
     try:
         loop.call_soon_threadsafe(settle)
