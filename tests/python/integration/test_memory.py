@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from comfy_airlock import Airlock, Pack, WorkerDied, connect
+from comfy_airlock.memory import heap as heap_module
 from comfy_airlock.memory import libc
-from comfy_airlock.memory import memory as memory_module
 from comfy_airlock.memory.room import Room
 from comfy_airlock.wire.errors import Disconnected, LimitExceeded
 from processes import is_running, until
@@ -157,7 +157,7 @@ def test_an_array_of_more_than_4_gib_crosses(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "posix_fallocate", lambda *_: None)
     monkeypatch.setattr(libc, "populate", lambda *_: None)
     monkeypatch.setattr(libc, "copy", copy_some)
-    monkeypatch.setattr(memory_module, "memory_room", lambda: None)
+    monkeypatch.setattr(heap_module, "memory_room", lambda: None)
     with connect() as airlock:
         array = np.zeros(size, "u1")
         array[1 << 32], array[-1] = 5, 3
@@ -310,9 +310,9 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Airlock]:
         pack = airlock.open(PACKS / "arrays")
         pack.call("Echo", value=1)
         monkeypatch.setattr(
-            memory_module,
+            heap_module,
             "memory_room",
-            lambda: Room(150 * MiB - airlock._lines.sharing.memory._own_bytes(), "this test"),  # type: ignore[union-attr] # pyright: ignore[reportOptionalMemberAccess]
+            lambda: Room(150 * MiB - airlock._lines.sharing.memory.heap.size, "this test"),  # type: ignore[union-attr] # pyright: ignore[reportOptionalMemberAccess]
         )
         yield airlock
 
@@ -512,7 +512,7 @@ def test_a_call_that_was_given_up_keeps_nothing_when_its_host_has_closed() -> No
 
 
 def test_a_host_that_sends_nothing_more_gives_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "_IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(heap_module, "_IDLE_SECONDS", 0.2)
     with connect() as airlock:
         pack = airlock.open(PACKS / "arrays")
         for _ in range(2):

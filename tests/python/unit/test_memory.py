@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from comfy_airlock.memory import heap as heap_module
 from comfy_airlock.memory import libc, segments
-from comfy_airlock.memory import memory as memory_module
 from comfy_airlock.memory.arena import Arena
 from comfy_airlock.memory.blocks import Dropped, EndedHolds, Freed, HeldBlock, OwnBlock, Unviewed
 from comfy_airlock.memory.ledger import BlockKey
@@ -327,7 +327,7 @@ def test_what_arrives_is_leased_until_nobody_looks_at_it(world: World) -> None:
 
 
 def header_bytes(peer: Any) -> int:
-    own = peer.memory._own.values()
+    own = peer.memory.heap.own.values()
     return sum(segment.size - segment._allocator._all * PAGE_BYTES for segment in own)
 
 
@@ -504,12 +504,12 @@ def test_who_needs_a_segment_has_it_though_others_look_for_room_just_then(
 
         def __exit__(self, *_: object) -> None:
             lock.release()
-            if memory._own and not taken:
+            if memory.heap.own and not taken:
                 taken.append(None)
-                taken.append(memory._allocate(pages, None))
+                taken.append(memory.heap._allocate(pages, None))
 
     monkeypatch.setattr(memory, "lock", Contended())
-    block = memory.allocate(40 * MiB, None)
+    block = memory.heap.allocate(40 * MiB, None)
     assert block.pages == pages
     assert taken == [None, None]
 
@@ -577,7 +577,7 @@ def test_a_receiver_looks_for_garbage_in_no_more_than_a_quarter_of_its_time(
 
 
 def test_memory_that_the_machine_lacks_is_not_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "memory_room", lambda: Room(MiB, "the cgroup of this test"))
+    monkeypatch.setattr(heap_module, "memory_room", lambda: Room(MiB, "the cgroup of this test"))
     with pytest.raises(LimitExceeded, match="the cgroup of this test has 1048576 to give"):
         world.near.encode([LARGE])
     assert world.near.asked == []
@@ -586,7 +586,7 @@ def test_memory_that_the_machine_lacks_is_not_asked_for(world: World, monkeypatc
 def test_where_no_segment_for_many_blocks_fits_one_for_this_block_alone_does(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_module, "memory_room", lambda: Room(4 * MiB, "the cgroup of this test"))
+    monkeypatch.setattr(heap_module, "memory_room", lambda: Room(4 * MiB, "the cgroup of this test"))
     array = np.ones(2 * MiB, "u1")
     for _ in range(2):
         (arrived,) = world.near.send([array])
@@ -600,7 +600,7 @@ def test_where_no_segment_for_many_blocks_fits_one_for_this_block_alone_does(
 
 def test_idle_segments_beyond_the_mark_are_given_up(world: World) -> None:
     near, far = world.near, world.far
-    near.memory._idle_bytes_max = 100 * MiB
+    near.memory.heap._idle_bytes_max = 100 * MiB
     for _ in range(2):
         arrived = near.send([np.zeros(40 * MiB, "u1")])
         kept = near.send([np.zeros(70 * MiB, "u1")])
@@ -619,11 +619,11 @@ def test_segments_that_nothing_was_in_for_long_are_given_up(world: World, monkey
     settle_all(world)
     assert near.later == [30.0]
     # Before long it is only looked again later.
-    near.memory.retire_old()
+    near.memory.heap.retire_old()
     assert (near.memory.report()["segments"], near.later) == (2, [30.0, 30.0])
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 60)
-    near.memory.retire_old()
+    near.memory.heap.retire_old()
     near.memory.tidy()
     # The other is in use.
     assert (near.memory.report()["segments"], world.count) == (1, 1)
@@ -631,7 +631,7 @@ def test_segments_that_nothing_was_in_for_long_are_given_up(world: World, monkey
     settle_all(world)
     assert near.later == [30.0] * 3
     monkeypatch.setattr(time, "monotonic", lambda: now + 120)
-    near.memory.retire_old()
+    near.memory.heap.retire_old()
     near.memory.tidy()
     assert (near.memory.report()["segments"], world.count, near.later) == (0, 0, [30.0] * 3)
 
@@ -647,7 +647,7 @@ def test_a_segment_that_was_refused_by_the_system_is_dropped_at_the_server(
             patch.setattr(where, name, full)
             if name == "OwnSegment":
                 patch.setattr(
-                    memory_module, "OwnSegment", lambda number, descriptor, is_whole: (os.close(descriptor), full())
+                    heap_module, "OwnSegment", lambda number, descriptor, is_whole: (os.close(descriptor), full())
                 )
             with pytest.raises(LimitExceeded):
                 world.near.encode([LARGE])

@@ -212,7 +212,7 @@ class _Store:
         self._leases = leases
 
     def allocate(self, size: int) -> Any:
-        block = self._leases.memory.allocate(size, self._leases.audience)
+        block = self._leases.memory.heap.allocate(size, self._leases.audience)
         # Whoever is of the arena's audience may be given it, unless it takes none at all.
         if not self._leases.may_get(block.segment.number):
             raise CannotTake

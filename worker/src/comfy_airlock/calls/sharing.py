@@ -88,7 +88,7 @@ class Sharing:
 
     def _retire_old(self) -> None:
         if self._memory is not None:
-            self._memory.retire_old()
+            self._memory.heap.retire_old()
 
     def _tidy(self) -> None:
         if self._memory is not None:

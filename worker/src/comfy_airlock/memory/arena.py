@@ -5,7 +5,7 @@ again, as the first touch of a page costs several times what a copy does. Small 
 that one of them doesn't keep 64 MiB; a block that is larger than a share of a segment has one to itself, used again by
 size.
 
-Not safe from several threads: its owner, :class:`comfy_airlock.memory.memory.Memory`, sees to that, and makes segments.
+Not safe from several threads: its owner, :class:`comfy_airlock.memory.heap.Heap`, sees to that, and makes segments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The memory that one connection shares with others: its arenas, the segments that it was given, and all leases.
+"""The memory that one connection shares with others: its own, the segments that it was given, and all leases.
 
 One for each connection to a server. Owns the lock that all of these keep to; what blocks (the server, the kernel) is
 done outside it, and finalizers never take it.
@@ -14,36 +14,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from weakref import WeakSet, WeakValueDictionary
 
-from comfy_airlock.memory.arena import Arena
-from comfy_airlock.memory.blocks import Block, EndedHolds, Freed, GoneBlock, OwnBlock, Unviewed
+from comfy_airlock.memory.blocks import Block, EndedHolds, Freed, GoneBlock, Unviewed
+from comfy_airlock.memory.heap import Heap
 from comfy_airlock.memory.leases import Leases
-from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.memory.mappings import Found, KeptBlocks, Mappings, buffer_of, map_blocks
 from comfy_airlock.memory.pagemap import PageMap
-from comfy_airlock.memory.room import memory_room, total_bytes
-from comfy_airlock.memory.segments import OwnSegment, Segment
+from comfy_airlock.memory.segments import Segment
 from comfy_airlock.memory.sources import source_of
 from comfy_airlock.memory.unpacking import unpack
 from comfy_airlock.wire.arrays import is_array_type
 from comfy_airlock.wire.descriptor_lane import SEGMENT, DescriptorLane
-from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ValueUnsupported
+from comfy_airlock.wire.errors import AirlockError, Disconnected, ValueUnsupported
 
 AskServer = Callable[..., Any]
 """Calls a method of the server's with keyword arguments, and blocks for its answer."""
-
-_GiB: Final = 1024 * 1024 * 1024
-_IDLE_BYTES_MAX: Final = 4 * _GiB
-"""Bytes of empty segments that are kept warm, or an eighth of the machine's memory where that is less."""
-
-_IDLE_SECONDS: Final = 30.0
-"""How long an empty segment is kept warm: others may need its memory, and can't ask for it."""
-
-_RECLAIM_SECONDS: Final = 1.0
-"""How long others may take to return what nothing needs, where memory is short."""
-_LOOK_SECONDS: Final = 0.005
-"""How often it is looked whether they have."""
-_ASK_SECONDS: Final = 0.2
-"""How often they are asked: whoever looked for garbage just before passes a request over."""
 
 _COLLECT_SHARE_MAX: Final = 0.25
 """How much of this process's time others may have it spend in looking for garbage."""
@@ -54,6 +38,7 @@ class Memory:
 
     Attributes:
         lock: kept by all that belongs to it.
+        heap: this process's own segments.
         ended: what finalizers say.
         kept: blocks that something here keeps, by key; under the lock.
     """
@@ -66,29 +51,23 @@ class Memory:
             lane: where the server passes segments.
             ask_server: for any thread but the one that reads.
             wake: has :meth:`tidy` called soon, on a thread for that; safe to be called by a finalizer.
-            wake_later: has :meth:`retire_old` called after so many seconds, on that thread.
+            wake_later: has the heap's :meth:`Heap.retire_old` called after so many seconds, on that thread.
         """
         self._process: Final = os.getpid()
         self.lock = threading.Lock()
         self.wake = wake
-        self._wake_later = wake_later
-        self._will_retire_old = False
+        self.wake_later = wake_later
         self.ended = EndedHolds(wake)
         self.kept: KeptBlocks = WeakValueDictionary()
         self.ask_server = ask_server
         self._lane = lane
-        self._growing = threading.Lock()
-        self._arenas: dict[int | None, Arena] = {}
+        self.heap = Heap(self, lane)
         self._given: dict[int, Segment] = {}
-        self._own: dict[int, OwnSegment] = {}
         self._mappings = Mappings(self.ended)
         self._page_map = PageMap()
         self._leases: WeakSet[Leases] = WeakSet()
-        # Empty segments to be given up, and given ones whose owners are gone.
-        self._surplus: list[OwnSegment] = []
+        # Given segments whose owners are gone.
         self._orphans: set[int] = set()
-        self._idle_bytes_max = min(_IDLE_BYTES_MAX, total_bytes() // 8)
-        self._high_water = 0
         self._collects = False
         self._collect_not_before = float("-inf")
         self.copied_bytes = 0
@@ -109,128 +88,21 @@ class Memory:
         """There is another side to share with."""
         self._leases.add(leases)
 
-    # Blocks of this process's own.
+    def forget(self, segment: int) -> None:
+        """A segment is no more, whoever it was shared with; holds the lock."""
+        for leases in self._leases:
+            leases.forget(segment)
 
-    def allocate(self, size: int, audience: int | None) -> OwnBlock:
-        """A block for so many bytes, all its pages present.
-
-        Raises:
-            LimitExceeded: there is no memory for it; says what was asked for, what there is, and who holds it.
-        """
-        pages = max(1, -(-size // PAGE_BYTES))
-        self.settle()
-        block = self._allocate(pages, audience)
-        if block is None:
-            with self._growing:
-                block = self._allocate(pages, audience) or self._grow(pages, audience)
-        return block
-
-    def _allocate(self, pages: int, audience: int | None) -> OwnBlock | None:
-        with self.lock:
-            arena = self._arenas.get(audience)
-            if arena is None:
-                arena = self._arenas[audience] = Arena(self.ended)
-            return self._take(arena, pages)
-
-    def _take(self, arena: Arena, pages: int) -> OwnBlock | None:
-        """A block of an arena's, which is known from now on; holds the lock."""
-        block = arena.allocate(pages)
-        if block is not None:
-            self.kept[block.key] = block
-        return block
-
-    def _grow(self, pages: int, audience: int | None) -> OwnBlock:
-        arena = self._arenas[audience]
-        segment_pages = arena.segment_pages_for(pages)
-        try:
-            segment = self._make(segment_pages * PAGE_BYTES, audience, is_whole=arena.is_whole(pages))
-        except LimitExceeded:
-            self._give_up_idle()
-            block = self._reclaim(pages, audience)
-            if block is not None:
-                return block
-            try:
-                # Where there is no room for one that others share, there may be for this block alone.
-                segment = self._make((1 + pages) * PAGE_BYTES, audience, is_whole=True)
-            except LimitExceeded as error:
-                raise self._too_much(pages * PAGE_BYTES, error) from error
-        with self.lock:
-            arena.add(segment, pages)
-            self._own[segment.number] = segment
-            self._high_water = max(self._high_water, self._own_bytes())
-            # Before anybody else looks for room.
-            block = self._take(arena, pages)
-        assert block is not None, "a segment that was made for a block has room for it"
-        return block
-
-    def _make(self, size: int, audience: int | None, *, is_whole: bool) -> OwnSegment:
-        room = memory_room()
-        if room is not None and size > room.free_bytes:
-            raise LimitExceeded(f"{size} bytes were asked for, and {room.what} has {room.free_bytes} to give")
-        asked = {} if audience is None else {"audience": audience}
-        number: int = self.ask_server("make_segment", bytes=size, **asked)["segment"]
-        try:
-            segment = OwnSegment(number, self._lane.take(SEGMENT, number), is_whole=is_whole)
-        except LimitExceeded:
-            self.ask_server("drop_segment", segment=number)
-            raise
-        try:
-            self.ask_server("seal_segment", segment=number)
-        except BaseException:
-            segment.release()
-            raise
-        return segment
-
-    def _give_up_idle(self) -> None:
-        """Gives all empty segments back: they may be of the wrong size for what is asked for."""
-        self.settle()
-        with self.lock:
-            self._retire_empty(0)
-        self.tidy()
-
-    def _reclaim(self, pages: int, audience: int | None) -> OwnBlock | None:
-        """Has others return what nothing needs, and waits for that; a block, if there is room for it then."""
-        if not self._ask_back():
-            return None
-        began = asked = time.monotonic()
-        while True:
-            self.settle()
-            block = self._allocate(pages, audience)
-            now = time.monotonic()
-            is_over = now >= began + _RECLAIM_SECONDS or not any(leases.given for leases in list(self._leases))
-            if block is not None or is_over:
-                break
-            if now >= asked + _ASK_SECONDS:
-                self._ask_back()
-                asked = now
-            time.sleep(_LOOK_SECONDS)
-        self._give_up_idle()
-        return block
-
-    def _ask_back(self) -> bool:
-        """Whether anybody was asked for what it holds."""
-        asked = [leases for leases in list(self._leases) if leases.reclaim()]
-        return bool(asked)
-
-    def _too_much(self, size: int, error: LimitExceeded) -> LimitExceeded:
-        holders = sorted(
-            ((leases.given_bytes, leases.name, leases.given) for leases in list(self._leases) if leases.given),
-            reverse=True,
-        )
-        held = ", ".join(f"{name} holds {given} bytes in {count} leases" for given, name, count in holders[:5])
-        with self.lock:
-            own = self._own_bytes()
-        return LimitExceeded(
-            f"there is no memory for a tensor of {size} bytes: {error.message}; this process shares {own} bytes"
-            + (f", of which {held}" if held else ""),
-            hint="have whoever holds tensors let go of them, or send less at once",
-        )
+    @property
+    def leases(self) -> list[Leases]:
+        """Those with every other side."""
+        return list(self._leases)
 
     # Segments.
 
     def segment(self, number: int) -> Segment | None:
         """A segment that this process owns or was given; holds the lock."""
-        return self._own.get(number) or self._given.get(number)
+        return self.heap.own.get(number) or self._given.get(number)
 
     def segment_given(self, number: int) -> Segment | None:
         """As :meth:`segment`, and looks for it where the server passes it; holds the lock."""
@@ -243,14 +115,13 @@ class Memory:
 
     def owns(self, number: int) -> bool:
         """Whether a segment is this process's; holds the lock."""
-        return number in self._own
+        return number in self.heap.own
 
     def gone(self, number: int) -> None:
         """The server tells that a segment is no more."""
         with self.lock:
             segment = self._given.pop(number, None)
-            for leases in self._leases:
-                leases.forget(number)
+            self.forget(number)
         # It may lie there still, or there may have been no room for it.
         self._lane.discard(SEGMENT, number)
         if segment is not None:
@@ -272,57 +143,11 @@ class Memory:
         with self.lock:
             for each in self.ended.take():
                 if isinstance(each, Freed):
-                    self._free(each)
+                    self.heap.free(each)
                 elif isinstance(each, Unviewed):
                     self._mappings.end(each.address, each.size)
                 else:
                     each.leases.dropped(each.key, each.pages, each.life)
-
-    def _free(self, freed: Freed) -> None:
-        freed.segment.free(freed.page, freed.pages)
-        if freed.segment.is_empty:
-            self._retire_empty(self._idle_bytes_max)
-            self._retire_old_later()
-
-    def _retire_old_later(self) -> None:
-        if not self._will_retire_old:
-            self._will_retire_old = True
-            self._wake_later(_IDLE_SECONDS)
-
-    def _empty(self) -> list[tuple[Arena, OwnSegment]]:
-        """Holds the lock."""
-        return [(arena, each) for arena in self._arenas.values() for each in arena.segments if each.is_empty]
-
-    def _retire_empty(self, bytes_max: int) -> None:
-        """Has empty segments given up, the oldest first, until there are no more bytes of them; holds the lock."""
-        empty = self._empty()
-        idle = sum(segment.size for _, segment in empty)
-        for arena, segment in empty:
-            if idle <= bytes_max:
-                return
-            idle -= segment.size
-            self._retire(arena, segment)
-
-    def _retire(self, arena: Arena, segment: OwnSegment) -> None:
-        """Has one that is empty given up; holds the lock."""
-        arena.remove(segment)
-        del self._own[segment.number]
-        for leases in self._leases:
-            leases.forget(segment.number)
-        self._surplus.append(segment)
-        self.wake()
-
-    def retire_old(self) -> None:
-        """Gives up segments that have been empty for long, and looks again later where there are others."""
-        self.settle()
-        with self.lock:
-            self._will_retire_old = False
-            long_ago = time.monotonic() - _IDLE_SECONDS
-            for arena, segment in self._empty():
-                if segment.empty_since <= long_ago:
-                    self._retire(arena, segment)
-            if self._empty():
-                self._retire_old_later()
 
     def tidy(self) -> None:
         """Does what has to be done some time: returns leases, gives up segments. On a thread that may block."""
@@ -333,17 +158,16 @@ class Memory:
             ended = time.monotonic()
             self._collect_not_before = ended + (ended - began) * (1 / _COLLECT_SHARE_MAX - 1)
         self.settle()
-        for leases in list(self._leases):
+        for leases in self.leases:
             leases.send_returns()
         with self.lock:
-            surplus, self._surplus = self._surplus, []
+            surplus = self.heap.take_surplus()
             kept = {key.segment for key in list(self.kept.keys())}
             orphans = {number for number in self._orphans if number not in kept}
             self._orphans -= orphans
             given = [segment for number in orphans if (segment := self._given.pop(number, None)) is not None]
             for segment in given:
-                for leases in self._leases:
-                    leases.forget(segment.number)
+                self.forget(segment.number)
         for segment in surplus:
             segment.release()
         for segment in given:
@@ -397,7 +221,7 @@ class Memory:
         source = source_of(array)
         if not source.size:
             return array
-        block = self.allocate(source.size, audience)
+        block = self.heap.allocate(source.size, audience)
         source.copy_to(block.address)
         order = source.order or "C"
         (shared,) = unpack([[source.kind, source.dtype, source.shape, order, [0, 0, None]]], lambda: self.map([block]))
@@ -411,40 +235,32 @@ class Memory:
             self.copied_bytes += copied
             self.forwarded_bytes += forwarded
 
-    def _own_bytes(self) -> int:
-        """Holds the lock."""
-        return sum(segment.size for segment in self._own.values())
-
     def report(self) -> dict[str, int]:
         """How much is shared; PROTOCOL.md, "Methods of a worker", explains the fields."""
         self.check_process()
         self.settle()
         with self.lock:
-            free = sum(segment.free_pages for segment in self._own.values()) * PAGE_BYTES
-            size = self._own_bytes()
-            leases = list(self._leases)
+            heap, leases = self.heap, self.leases
+            size = heap.size
             return {
-                "segments": len(self._own),
+                "segments": len(heap.own),
                 "segment_bytes": size,
-                "used_bytes": size - free,
-                "high_water_bytes": self._high_water,
+                "used_bytes": size - heap.free_bytes,
+                "high_water_bytes": heap.high_water,
                 "leases_given": sum(each.given for each in leases),
-                "leases_held": sum(1 for block in self.kept.values() if block.key.segment not in self._own),
+                "leases_held": sum(1 for block in self.kept.values() if block.key.segment not in heap.own),
                 "copied_bytes": self.copied_bytes,
                 "forwarded_bytes": self.forwarded_bytes,
             }
 
     def close(self) -> None:
         """The connection has ended. What was received stays readable, for as long as it is kept."""
-        for leases in list(self._leases):
+        for leases in self.leases:
             leases.end(is_last=True)
-        self._idle_bytes_max = 0
         self.settle()
         with self.lock:
             given, self._given = list(self._given.values()), {}
-            # What is still being copied to goes when it is let go of.
-            self._retire_empty(0)
-            surplus, self._surplus = self._surplus, []
+            surplus = self.heap.close()
         for segment in given:
             segment.close()
         for segment in surplus:
