@@ -194,6 +194,25 @@ def test_what_a_forked_worker_prints_is_in_its_log(host: Airlock, folder: Path) 
     until(lambda: "said by the pack" in log.read_text() and "said by what it started" in log.read_text())
 
 
+def test_what_a_pack_leaves_for_its_end_is_done_as_a_forked_worker_is_closed(host: Airlock, folder: Path) -> None:
+    pack = open_pack(host, folder, "pack")
+    note = folder / "note"
+    evaluate(
+        pack,
+        "(ctypes.CDLL(None).printf(b'said in C'), sys.stdout.write('said last'))"
+        " and __import__('threading').Thread(target=lambda: (__import__('time').sleep(0.3),"
+        f" open({str(note)!r}, 'a').write('thread '))).start()",
+    )
+    evaluate(pack, f"__import__('atexit').register(lambda: open({str(note)!r}, 'a').write('handler')) is None")
+    ((worker,),) = [each["workers"] for each in host.status()["packs"]]
+    pack.close()
+    until(lambda: not is_running(worker["pid"]))
+    assert note.read_text() == "thread handler"
+    log = Path(worker["log"]).read_text()
+    assert "said in C" in log
+    assert "said last" in log
+
+
 def test_workers_end_with_the_process_that_forked_them_and_the_next_has_another(host: Airlock, folder: Path) -> None:
     pack = open_pack(host, folder, "pack")
     pid, importer = evaluate(pack, "os.getpid()"), evaluate(pack, IMPORTED_BY)

@@ -28,6 +28,7 @@ from comfy_airlock.runtime.forked import (  # noqa: E402 - found from here on.
     Start,
     become,
     environment_entries,
+    leave,
     loaded_modules,
     modules_to_unload,
 )
@@ -160,6 +161,7 @@ def main() -> None:
         # Its number is taken by the child's own.
         lifeline.detach()
     become(*forked)(parent)
+    leave()
 
 
 if __name__ == "__main__":
