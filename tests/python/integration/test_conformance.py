@@ -550,7 +550,7 @@ def is_given_a_call(pack: Pack) -> bool:
     """Whether a call is under way to a worker that reads nothing."""
     channel, _ = pair_of(pack)._route()
     if channel.is_direct:
-        return channel._sender._mutex.locked()
+        return channel.sender._mutex.locked()
     packs = pack._server.call("status", (), {})["packs"]
     return any(worker["relayed"] > 0 for each in packs for worker in each["workers"])
 

@@ -530,7 +530,7 @@ def test_interrupt_while_what_came_is_handed_out_ends_the_connection_and_says_so
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
         assert call(airlock, 1)
-        monkeypatch.setattr("comfy_airlock.wire.channel.unpack_plain_header", interrupt_main_thread)
+        monkeypatch.setattr("comfy_airlock.wire.express.unpack_plain_header", interrupt_main_thread)
         with pytest.raises(Interrupted):
             # The keeper may be the one that reads, on a slow machine.
             for _ in range(100):
@@ -606,9 +606,7 @@ def test_interrupt_before_anything_was_sent_leaves_the_connection_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
-        monkeypatch.setattr(
-            airlock._connection._sender, "_link", InterruptedSocket(airlock._connection._sender._link, 0)
-        )
+        monkeypatch.setattr(airlock._connection.sender, "_link", InterruptedSocket(airlock._connection.sender._link, 0))
         with pytest.raises(Interrupted):
             call(airlock, "never")
         assert call(airlock, "fine")[1] == ["fine"]
@@ -620,7 +618,7 @@ def test_interrupt_after_any_byte_was_sent_ends_the_connection(
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
         monkeypatch.setattr(
-            airlock._connection._sender, "_link", InterruptedSocket(airlock._connection._sender._link, count)
+            airlock._connection.sender, "_link", InterruptedSocket(airlock._connection.sender._link, count)
         )
         with pytest.raises(Interrupted):
             call(airlock, "half")
@@ -641,7 +639,7 @@ def test_message_over_the_limit_is_refused_before_anything_is_sent(
         with pytest.raises(LimitExceeded):
             asyncio.run(acall_peer(airlock, bytes(1000)))
         assert call(airlock, bytes(500))[1] == [bytes(500)]
-        assert airlock._connection._pending == {}
+        assert airlock._connection.made.waiting == {}
 
 
 async def acall_peer(airlock: Airlock, value: Any) -> Any:
@@ -702,11 +700,11 @@ def test_numbers_of_calls_wrap_around_those_in_use(tmp_path: Path) -> None:
 
     with served(tmp_path, welcomed(script)) as server, connect(server.path) as airlock:
         connection = airlock._connection
-        connection._numbers = itertools.count(0xFFFF_FFFF)
-        connection._pending[1] = _Nobody()
+        connection.made.numbers = itertools.count(0xFFFF_FFFF)
+        connection.made.waiting[1] = _Nobody()
         for _ in range(3):
             call(airlock, 1)
-        connection._pending.pop(1)
+        connection.made.waiting.pop(1)
     assert numbers == [0xFFFF_FFFF, 2, 3]
 
 

@@ -281,7 +281,7 @@ def test_interrupt_before_anything_was_sent_gives_the_credit_back(
         jam.give()
         jam.pair.emit("event", 1)
         before = jam.left
-        monkeypatch.setattr(jam.airlock._connection._sender, "send", interrupt)
+        monkeypatch.setattr(jam.airlock._connection.sender, "send", interrupt)
         with pytest.raises(Interrupted):
             call(jam, FULL)
         assert jam.left == before

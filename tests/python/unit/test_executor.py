@@ -28,9 +28,6 @@ SECONDS_MAX = 20
 class NobodyReads(Lead):
     """The test submits what a worker would read."""
 
-    def read_once(self, seat: object, wanted: object) -> None:
-        pass
-
     def wait(self, seat: Seat, until: float | None = None) -> None:
         seat.hang_bell()
         while not seat.taken_care_of:
@@ -45,6 +42,9 @@ class ReadElsewhere:
 
     def fileno(self) -> int:
         raise OSError
+
+    def take(self, seat: object, turn: object) -> None:
+        pass
 
     def read_now(self) -> None:
         raise AssertionError
@@ -110,6 +110,9 @@ class Rig:
             self.answered.notify_all()
         return True
 
+    def answer_plain(self, call: IncomingCall, body: bytes, /) -> None:
+        self.answer(call, frames.RESULT, body)
+
     def answer_aside(self, call: IncomingCall, kind: int, body: bytes, /) -> None:
         self.answer(call, kind, body)
 
@@ -172,6 +175,26 @@ def error_of(answer: Frame) -> dict[str, Any]:
 async def later(value: Any) -> Any:
     await asyncio.sleep(0)
     return value
+
+
+def test_a_call_that_was_taken_comes_before_those_that_another_thread_has_read_since() -> None:
+    ran: list[int] = []
+
+    class Carrying:
+        def begin(self, call: IncomingCall) -> None:
+            ran.append(call.number)
+            if call.number == 2:
+                executor.stop()
+
+    class Taking(ReadElsewhere):
+        def take(self, seat: object, turn: object) -> IncomingCall | None:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
+            # The lead is free again before it returns.
+            executor.submit(IncomingCall(None, 1, 2, b""))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            return IncomingCall(None, 1, 1, b"")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+    executor = Executor(Carrying(), Taking())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    executor.run()
+    assert ran == [1, 2]
 
 
 def test_synchronous_calls_run_in_order_and_answer_their_caller() -> None:

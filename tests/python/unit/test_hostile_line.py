@@ -21,6 +21,7 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
+from comfy_airlock.wire.express import asking
 from comfy_airlock.wire.frame import Body, Cargo, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.recipients import PendingCall, fail_all
@@ -202,13 +203,14 @@ def test_truncated_frame_is_the_end_and_no_more(side: Side) -> None:
 
 
 def test_flood_of_calls_that_are_not_answered_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comfy_airlock.wire.channel.CALLS_MAX", 100)
+    for module in ("under_way", "express"):
+        monkeypatch.setattr(f"comfy_airlock.wire.{module}.CALLS_MAX", 100)
     held: list[IncomingCall] = []
     side.channel._called = held.append
     side.hostile.sendall(b"".join(call(number, "wait") for number in range(1, 102)))
     shown_out(side, "limit_exceeded", "100 calls under way")
     assert len(held) == 100
-    assert side.channel._incoming_bytes == sum(each.size for each in held)
+    assert side.channel.taken.size == sum(each.size for each in held)
     assert all(each.is_cancelled for each in held)
 
 
@@ -271,7 +273,7 @@ def test_references_of_a_call_that_cannot_be_decoded_are_given_back_once(side: S
 
 
 def test_flood_of_bytes_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comfy_airlock.wire.channel.INCOMING_BYTES_MAX", 10_000)
+    monkeypatch.setattr("comfy_airlock.wire.under_way.INCOMING_BYTES_MAX", 10_000)
     held: list[IncomingCall] = []
     side.channel._called = held.append
     side.hostile.sendall(b"".join(call(number, "wait", bytes(6000)) for number in range(1, 4)))
@@ -280,7 +282,7 @@ def test_flood_of_bytes_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_would_only_be_queued_is_left_to_the_kernel(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comfy_airlock.wire.channel.INCOMING_BYTES_READ_ON", 100_000)
+    monkeypatch.setattr("comfy_airlock.wire.under_way.INCOMING_BYTES_READ_ON", 100_000)
     held: list[IncomingCall] = []
     side.channel._called = held.append
     side.hostile.settimeout(0.3)
@@ -289,7 +291,7 @@ def test_what_would_only_be_queued_is_left_to_the_kernel(side: Side, monkeypatch
             side.hostile.sendall(call(number, "wait", bytes(20_000)))
     side.hostile.settimeout(SECONDS_MAX)
     # What one read brought beyond the bound, and no more.
-    assert side.channel._incoming_bytes < 100_000 + 64 * 1024
+    assert side.channel.taken.size < 100_000 + 64 * 1024
     # Worked off, it is read on.
     before = held.copy()
     for each in before:
@@ -351,8 +353,9 @@ def _fails(side: Side, data: bytes) -> None:
 
 
 def test_numbers_wrap_past_those_in_use(side: Side) -> None:
-    side.channel._numbers = itertools.count(0xFFFF_FFFF)
-    side.channel._given_up[1] = 0.0
+    side.channel.made.numbers = itertools.count(0xFFFF_FFFF)
+    side.channel.ask = asking(side.channel)
+    side.channel.made._given_up[1] = 0.0
     numbers: list[int] = []
 
     def answer() -> None:

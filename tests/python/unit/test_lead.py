@@ -96,30 +96,12 @@ def test_finalizer_on_the_thread_that_reads_neither_reads_nor_ends_its_lead(stre
     assert seen == [False, False]
 
 
-def test_thread_that_reads_once_gets_what_it_wants_and_nothing_while_another_turn_lasts() -> None:
-    within: list[object] = []
-
-    def read(seconds: float | None, wanted: str) -> str:
-        # As a finalizer would, on the thread that reads; and as another thread.
-        within.append(lead.read_once(Seat(), "again"))
-        with ThreadPoolExecutor(1) as pool:
-            within.append(pool.submit(lead.read_once, Seat(), "too").result(SECONDS_MAX))
-        return f"{wanted} came"
-
-    lead = Lead(read)
-    assert [lead.read_once(Seat(), "it") for _ in range(2)] == ["it came", "it came"]
-    assert within == [None] * 4
-    served = Seat()
-    served.call_back()
-    assert lead.read_once(served, "it") is None
-
-
 def test_leader_hands_out_what_is_for_others_and_then_passes_the_lead_on(stream: Stream) -> None:
     seats = [Seat() for _ in range(3)]
     threads = []
     for number, seat in enumerate(seats):
         threads.append(waits(stream, seat, f"thread {number}"))
-        until(lambda number=number: len(stream.lead._followers) >= number)  # type: ignore[misc]
+        until(lambda number=number: len(stream.lead.followers) >= number)  # type: ignore[misc]
     for seat in reversed(seats):
         stream.arrive(seat.call_back)
         until(lambda seat=seat: seat.taken_care_of)  # type: ignore[misc]
@@ -191,10 +173,10 @@ def test_leader_that_is_interrupted_leaves_the_lead_to_the_next(stream: Stream) 
     leader = threading.Thread(target=lead, name="leader")
     leader.start()
     assert started.wait(SECONDS_MAX)
-    until(lambda: stream.lead._turn and not stream.lead._followers)
+    until(lambda: stream.lead.turns and not stream.lead.followers)
     time.sleep(0.05)
     behind = waits(stream, follower, "follower")
-    until(lambda: follower in stream.lead._followers)
+    until(lambda: follower in stream.lead.followers)
     stream.arrive(interrupt)
     stream.arrive(follower.call_back)
     for thread in (leader, behind):
@@ -205,7 +187,7 @@ def test_leader_that_is_interrupted_leaves_the_lead_to_the_next(stream: Stream) 
 def test_wait_ends_in_time_for_the_leader_and_for_its_followers(stream: Stream) -> None:
     others = Seat()
     leader = waits(stream, others, "leader")
-    until(lambda: stream.lead._threads_waited == 1)
+    until(lambda: stream.lead.threads_waited == 1)
     for _ in range(3):
         seat = Seat()
         stream.lead.wait(seat, time.monotonic() + 0.05)
@@ -220,7 +202,7 @@ def test_after_the_end_nobody_reads_and_who_waits_is_called_back() -> None:
     stream.end()
     seat = Seat()
     thread = waits(stream, seat, "late")
-    until(lambda: seat in stream.lead._followers)
+    until(lambda: seat in stream.lead.followers)
     seat.call_back()
     thread.join(SECONDS_MAX)
     assert not thread.is_alive()

@@ -15,7 +15,7 @@ import pytest
 from comfy_airlock import Airlock, connect
 from comfy_airlock.host.lines import PackLink
 from comfy_airlock.wire import frame as frames
-from comfy_airlock.wire.channel import Channel, Unsent
+from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.errors import AirlockError, DeadlineExceeded, Disconnected, ProtocolError, WorkerDied
 from comfy_airlock.wire.frame import build_frame
 from scripted_server import PACK, Peer, ScriptedServer, pair_of
@@ -120,14 +120,21 @@ def test_call_whose_line_ends_as_it_is_sent_goes_over_the_relay(
         line = airlock._lines.pack(PACK).line
         assert line is not None
 
-        def send(*_: Any) -> None:
-            # Whoever reads finds the end after the call was noted, and before a byte of it was sent.
-            reader = threading.Thread(target=line._end, args=(Disconnected("the worker closed the connection"),))
-            reader.start()
-            reader.join(SECONDS_MAX)
-            raise Unsent("the connection broke")
+        class Ending:
+            def send(self, *_: Any) -> None:
+                # Whoever reads finds the end after the call was noted, and before a byte of it was sent.
+                reason = Disconnected("the worker closed the connection")
+                threading.Thread(target=line._end, args=(reason,)).start()
+                ends = time.monotonic() + SECONDS_MAX
+                while line.made.waiting and time.monotonic() < ends:
+                    time.sleep(0.001)
+                raise BrokenPipeError
 
-        monkeypatch.setattr(line._sender, "send", send)
+            def close(self) -> None:
+                link.close()
+
+        link = line.sender._link
+        monkeypatch.setattr(line.sender, "_link", Ending())
         if caller == "thread":
             assert call(airlock, 1) == "over the relay"
         else:

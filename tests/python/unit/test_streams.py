@@ -63,7 +63,7 @@ class Both:
 
     def read(self) -> None:
         self.reads += 1
-        self.streams._read(None, self.line.called)
+        self.streams._read()
 
 
 @pytest.fixture
@@ -169,8 +169,9 @@ def test_an_error_of_whoever_is_handed_a_call_is_not_taken_for_silence(both: Bot
     def fail(call: IncomingCall) -> None:
         raise BlockingIOError(f"no room for {call.number}")
 
+    both.line.channel._called = fail
     both.line.call(1)
-    both.streams._read(None, fail)
+    both.read()
     assert both.line.channel.has_ended
 
 

@@ -109,11 +109,11 @@ class Pair:
                 and current_call.get() is None
             ):
                 # Most calls, and what most calls are is written in few steps.
-                channel, waiter.peer = self._route()
-                if channel.has_own_lead and channel.credit is None:
-                    waiter.channel = channel
+                channel, peer = self._route()
+                if channel.is_direct and channel.has_own_lead:
+                    waiter.channel, waiter.peer = channel, peer
                     try:
-                        answer = channel.ask(waiter, waiter.peer, body)
+                        answer = channel.ask(waiter, peer, body)
                     except Unsent:
                         pass  # It may go another way.
                     else:

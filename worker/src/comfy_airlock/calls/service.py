@@ -61,6 +61,7 @@ class Service:
             inference: entered before arguments are decoded, on the thread that will run the method.
         """
         self._codec = codec
+        self._encode, self._decode = codec.encode, codec.decode
         self._shipper = shipper
         self._references, self._arrays = shipper.references, shipper.arrays
         self._methods = methods
@@ -87,17 +88,17 @@ class Service:
                 self._inference.enter()
             # Be it in vain: what was read before that fails is counted as received.
             call.has_references = False
-            name, args, keywords = self._codec.decode(call.body)
+            name, args, keywords = self._decode(call.body)
             if call.size:
                 call.channel.decoded(call)
             result = (self._methods.get(name) or self._unknown(name))(*args, **keywords)
             if type(result) is tuple or not hasattr(result, "__await__"):
-                body = self._codec.encode(result)
+                body = self._encode(result)
                 if self._references.unsettled or self._arrays.unsettled:
                     self._answer(call, body)
                 else:
                     # Most results hold none, and then this is all that it costs.
-                    call.channel.answer(call, RESULT, body)
+                    call.channel.answer_plain(call, body)
                 return None
         except Exception as error:  # noqa: BLE001 - whatever a method raises is its caller's.
             self.fail(call, error)

@@ -323,7 +323,7 @@ class _Line:
         """Has the worker ended where it owes an answer for too long; looks again later where it owes one."""
         with self._mutex:
             self._watch = None
-            since = self._line.given_up_since()
+            since = self._line.made.given_up_since()
             left = 0.0 if since is None else since + GRACE_SECONDS - time.monotonic()
             if left > 0:
                 self._watch_for(left)

@@ -12,21 +12,30 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Any
+from threading import get_ident
+from typing import Any, Protocol
 
 from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.calls.service import Service
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Seat, Stream
+from comfy_airlock.wire.lead import Seat, Stream, Turn
 from comfy_airlock.wire.optional import standard
 
 Action = Callable[[], object]
 
 
+class Calls(Stream, Protocol):
+    """Where calls come from."""
+
+    def take(self, seat: Seat, turn: Turn, /) -> IncomingCall | None:
+        """As :meth:`comfy_airlock.runtime.streams.Streams.take`."""
+        ...
+
+
 class Executor:
     """The queue of calls, and the thread that works it off."""
 
-    def __init__(self, service: Service, stream: Stream) -> None:
+    def __init__(self, service: Service, stream: Calls) -> None:
         """
         Args:
             service: carries each call out.
@@ -62,25 +71,32 @@ class Executor:
 
     def run(self) -> None:
         """Works off calls until :meth:`stop`."""
-        queue, seat, reading, begin = self._queue, self._seat, self._stream.lead, self._service.begin
+        queue, seat, take, begin, turn = self._queue, self._seat, self._stream.take, self._service.begin, [get_ident()]
         while True:
-            while not queue:
-                # Where calls follow one another, the next is what this thread reads next.
-                reading.read_once(seat, queue.append)
-                if not queue:
-                    reading.wait(seat)
-                # Before looking: what comes from here on calls again.
-                seat.taken_care_of = False
-            item = queue.popleft()
-            if isinstance(item, IncomingCall):
-                result = begin(item)
-                if result is not None:
-                    self._run_loop(item, result)
+            # Where calls follow one another, the next is what this thread reads next: whatever is queued by now came
+            # after it, as what came before has taken care of the seat, and nothing is read then.
+            call = None if queue else take(seat, turn)
+            if call is None:
+                item = self._next()
+                if item is None:
                     return
-            elif item is None:
+                if not isinstance(item, IncomingCall):
+                    item()
+                    continue
+                call = item
+            result = begin(call)
+            if result is not None:
+                self._run_loop(call, result)
                 return
-            else:
-                item()
+
+    def _next(self) -> IncomingCall | Action | None:
+        """What is next in the queue, once there is something."""
+        while True:
+            # Before looking: what comes from here on calls again.
+            self._seat.taken_care_of = False
+            if self._queue:
+                return self._queue.popleft()
+            self._stream.lead.wait(self._seat)
 
     def _run_loop(self, call: IncomingCall, first: Awaitable[Any]) -> None:
         asyncio = standard("asyncio")

@@ -17,7 +17,7 @@ class ArrayTable(Protocol):
 
     @property
     def noted(self) -> object:
-        """True in a condition where :meth:`take` may have something."""
+        """True in a condition where :meth:`take` may have something. The same object for ever."""
 
     def note(self, value: Any, /) -> int:
         """The place of an array in the message that this thread encodes.

@@ -89,6 +89,7 @@ class Codec:
         self._registry = registry
         self._references = references
         self._arrays = arrays
+        self._noted: object = () if arrays is None else arrays.noted
         self._array_types: set[type] = set()
         self._places: list[Any] = []
         # The arrays of the message that a thread decodes.
@@ -109,18 +110,22 @@ class Codec:
             # What a V1 node returns: written without the detour by which msgpack asks for other tuples' extensions.
             depth = 1 if type(value) is tuple else 0
             # What _pack does, without the call.
+            idle = self._packers[depth]
             try:
-                packer = self._packers[depth].pop()
+                packer = idle.pop()
             except IndexError:
                 packer = self._new_packer(depth, ())
             data: bytes = packer.pack([*value] if depth else value)
             length = len(data)
+            is_large = False
             if length <= _PACK_BYTES:
-                self._packers[depth].append(packer)
+                idle.append(packer)
+            else:
+                is_large = length > _LARGE_BYTES
             if depth:
-                head = _TUPLE_HEADS[length] if length < len(_TUPLE_HEADS) else _extension_head(extensions.TUPLE, length)
+                head = _TUPLE_HEADS[length] if length < _TUPLE_HEADS_MAX else _extension_head(extensions.TUPLE, length)
                 data = head + data
-            if self._arrays is not None and (self._arrays.noted or length > _LARGE_BYTES):
+            if (self._noted or is_large) and self._arrays is not None:
                 return self._with_arrays(self._arrays, value, data)
             return data
         except ManyArrays:
@@ -199,7 +204,7 @@ class Codec:
                 elif first == _EXTENSION_FIRST and data[1] + 3 == len(data):
                     at = 3
                 if at and data[at - 1] == extensions.TUPLE:
-                    items = unpackb(memoryview(data)[at:], ext_hook=self._restore_second, strict_map_key=False)
+                    items = unpackb(data[at:], ext_hook=self._restore_second, strict_map_key=False)
                     if type(items) is list:
                         return tuple(items)
             return unpackb(data, ext_hook=self._restore_outermost, strict_map_key=False)
@@ -452,7 +457,8 @@ def _only_value(unpacker: Any, length: int) -> Any:
     return value
 
 
-_TUPLE_HEADS: Final = [_extension_head(extensions.TUPLE, length) for length in range(256)]
+_TUPLE_HEADS_MAX: Final = 256
+_TUPLE_HEADS: Final = [_extension_head(extensions.TUPLE, length) for length in range(_TUPLE_HEADS_MAX)]
 
 
 def _check_depth(depth: int) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import get_ident
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from comfy_airlock.wire.errors import BadRequest
 
@@ -103,71 +103,54 @@ class Stream(Protocol):
 
 
 class Lead:
-    """The right to read one stream."""
+    """The right to read one stream.
 
-    def __init__(self, read: Callable[..., Any], is_full: Callable[[], bool] = lambda: False) -> None:
+    Attributes:
+        has_ended: whether nothing is read any more.
+        turns, followers, unattended, keeper_sleeps, threads_waited: for who does what :meth:`take` and :meth:`give_up`
+            do in fewer steps: :mod:`comfy_airlock.wire.express`, and a worker's streams.
+    """
+
+    def __init__(self, read: Callable[[float | None], object], is_full: Callable[[], bool] = lambda: False) -> None:
         """
         Args:
-            read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. May
-                be told what its reader wants, and return that instead. It does not raise for what happens to the
-                stream: that is handed out too. Nothing is read after :meth:`end`.
+            read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. It
+                does not raise for what happens to the stream: that is handed out too. Nothing is read after
+                :meth:`end`.
             is_full: whether nothing more should be read by a thread that has no need to.
         """
         self._read = read
         self._is_full = is_full
         # Whose turn it is, and nothing where nobody leads. Taken and noted by one call into C: an interrupt may come
         # between any two. A lock of Python's would take several times as long.
-        self._turn: dict[None, Turn] = {}
+        self.turns: dict[None, Turn] = {}
         self._mutex = threading.Lock()
-        self._has_ended = False
+        self.has_ended = False
         # In the order in which they came: a dict, because any of them may leave first.
-        self._followers: dict[Seat, None] = {}
-        self._threads_waited = 0
+        self.followers: dict[Seat, None] = {}
+        self.threads_waited = 0
         # A set of tokens rather than a count: what is added and discarded needs no lock, and a coroutine that nobody
         # ever resumes is dismissed by the garbage collector, which may come while this very thread holds the mutex.
-        self._unattended: set[object] = set()
+        self.unattended: set[object] = set()
         self._keeper_bell: SimpleQueue[None] = SimpleQueue()
         self._keeper_is_called = False
-        self._keeper_sleeps = False
+        self.keeper_sleeps = False
 
     def will_take(self) -> None:
         """Somebody waits who will take the lead once something is there to be read: the keeper leaves it to them."""
-        self._threads_waited += 1
-
-    def read_once(self, seat: Waiting, wanted: Any) -> Any:
-        """Reads once, unless another thread does, or ``seat`` was taken care of: mostly what comes next is wanted here.
-
-        Does what :meth:`take` and :meth:`give_up` do, in fewer steps; :meth:`wait` is for where that was not enough.
-
-        Args:
-            wanted: told to whoever reads for this thread.
-
-        Returns:
-            What reading gave; None where nothing was read.
-        """
-        self._threads_waited += 1
-        turn, turns = [get_ident()], self._turn
-        try:
-            if turns.setdefault(None, turn) is turn and not (seat.taken_care_of or self._has_ended):
-                return self._read(None, wanted)
-            return None
-        finally:
-            if turns.get(None) is turn:
-                turns.clear()
-                if self._followers or self._unattended or self._keeper_sleeps:
-                    self._pass_on()
+        self.threads_waited += 1
 
     def take(self, turn: Turn) -> bool:
         """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
-        self._threads_waited += 1
-        return self._turn.setdefault(None, turn) is turn and not self._has_ended
+        self.threads_waited += 1
+        return self.turns.setdefault(None, turn) is turn and not self.has_ended
 
     def give_up(self, turn: Turn) -> None:
         """Ends this turn, if it is the one."""
-        if self._turn.get(None) is turn:
-            self._turn.clear()
-            if self._followers or self._unattended or self._keeper_sleeps:
-                self._pass_on()
+        if self.turns.get(None) is turn:
+            self.turns.clear()
+            if self.followers or self.unattended or self.keeper_sleeps:
+                self.pass_on()
 
     def wait(self, seat: Seat, until: float | None = None) -> None:
         """Returns once ``seat`` was taken care of; reads meanwhile, or sleeps while another thread does.
@@ -175,58 +158,58 @@ class Lead:
         Args:
             until: a time of the monotonic clock, at which it returns in any case.
         """
-        turn, leading = [get_ident()], self._turn.get(None)
+        turn, leading = [get_ident()], self.turns.get(None)
         if leading == turn:
             raise BadRequest(
                 "a call was made by the thread that reads, such as in a finalizer: nobody would read for it"
             )
-        self._threads_waited += 1
+        self.threads_waited += 1
         read = self._read
         while not (seat.taken_care_of or (until is not None and time.monotonic() >= until)):
             try:
-                if self._turn.setdefault(None, turn) is turn:
-                    while not (seat.taken_care_of or self._has_ended):
+                if self.turns.setdefault(None, turn) is turn:
+                    while not (seat.taken_care_of or self.has_ended):
                         read(None if until is None else _seconds_to(until))
                         if until is not None:
                             break
             finally:
-                was_leader = self._turn.get(None) is turn
+                was_leader = self.turns.get(None) is turn
                 self.give_up(turn)
-            if not was_leader or self._has_ended:
+            if not was_leader or self.has_ended:
                 self._follow(seat, until)
 
     def _follow(self, seat: Seat, until: float | None) -> None:
         seat.hang_bell()
         with self._mutex:
-            self._followers[seat] = None
+            self.followers[seat] = None
             # Whoever gives up the lead from here on sees this follower; who did before has left it free.
-            has_to_sleep = self._has_ended or bool(self._turn)
+            has_to_sleep = self.has_ended or bool(self.turns)
         try:
             if has_to_sleep and not seat.taken_care_of:
                 seat.sleep(_seconds_to(until))
         finally:
             seat.take_bell_down()
             with self._mutex:
-                self._followers.pop(seat, None)
+                self.followers.pop(seat, None)
             # Woken to lead, and interrupted or taken care of before it could: the turn goes on to the next.
-            if self._followers or self._unattended or self._keeper_sleeps:
-                self._pass_on()
+            if self.followers or self.unattended or self.keeper_sleeps:
+                self.pass_on()
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
         """Sees to it that somebody reads, where nobody does and somebody has to."""
         with self._mutex:
             self._pass_on_to_next()
 
     def _pass_on_to_next(self) -> None:
         """Holds the mutex."""
-        if self._has_ended or self._turn:
+        if self.has_ended or self.turns:
             return
-        if self._followers:
-            for seat in self._followers:
+        if self.followers:
+            for seat in self.followers:
                 if not seat.taken_care_of:
                     seat.wake()
                     return
-        if self._unattended or self._keeper_sleeps:
+        if self.unattended or self.keeper_sleeps:
             self._call_keeper()
 
     def _call_keeper(self) -> None:
@@ -237,46 +220,41 @@ class Lead:
 
     def attend(self, token: object) -> None:
         """Something is awaited that no thread waits for here, such as the answer to a coroutine's call."""
-        self._unattended.add(token)
-        self._pass_on()
+        self.unattended.add(token)
+        self.pass_on()
 
     def dismiss(self, token: object) -> None:
         """What :meth:`attend` announced has arrived, or is awaited no longer. Takes no lock."""
-        self._unattended.discard(token)
+        self.unattended.discard(token)
 
     def call_keeper(self) -> None:
         """Has the keeper read now, where nobody does: a thread is about to block that would have."""
         with self._mutex:
-            if not self._turn:
+            if not self.turns:
                 self._call_keeper()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing is read any more."""
-        return self._has_ended
 
     def end(self) -> None:
         """Makes :meth:`keep` return. The stream must be readable from now on, so that nobody goes on waiting in it."""
         with self._mutex:
-            self._has_ended = True
+            self.has_ended = True
             self._call_keeper()
 
     def keep(self) -> None:
         """The keeper's whole life: reads wherever no other thread does, until :meth:`end`."""
         turn = [get_ident()]
-        while not self._has_ended:
-            if not self._is_full() and self._turn.setdefault(None, turn) is turn:
+        while not self.has_ended:
+            if not self._is_full() and self.turns.setdefault(None, turn) is turn:
                 try:
                     self._read_while_alone()
                 finally:
-                    self._turn.clear()
-                    self._pass_on()
+                    self.turns.clear()
+                    self.pass_on()
             self._rest()
 
     def _read_while_alone(self) -> None:
-        threads_waited = self._threads_waited
-        while not (self._has_ended or self._is_full()):
-            if self._followers or (not self._unattended and threads_waited != self._threads_waited):
+        threads_waited = self.threads_waited
+        while not (self.has_ended or self._is_full()):
+            if self.followers or (not self.unattended and threads_waited != self.threads_waited):
                 # A thread waits, or has and may again: it had better read for itself.
                 return
             self._read(None)
@@ -286,13 +264,13 @@ class Lead:
         threads_waited = -1
         while True:
             with self._mutex:
-                is_quiet = threads_waited == self._threads_waited
-                threads_waited = self._threads_waited
+                is_quiet = threads_waited == self.threads_waited
+                threads_waited = self.threads_waited
                 # One thread waits for long: it calls when it is done, so nobody has to look every few milliseconds.
                 # Said before the lead is looked at: whoever gives it up from here on calls.
-                self._keeper_sleeps = is_quiet
-                if self._keeper_is_called or (is_quiet and not self._turn):
-                    self._keeper_is_called = self._keeper_sleeps = False
+                self.keeper_sleeps = is_quiet
+                if self._keeper_is_called or (is_quiet and not self.turns):
+                    self._keeper_is_called = self.keeper_sleeps = False
                     self._silence_bell()
                     return
             try:

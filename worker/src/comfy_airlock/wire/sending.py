@@ -18,7 +18,7 @@ DONTWAIT: Final = repeat(_DONTWAIT)
 """The flag as often as it is asked for, for ``map``."""
 
 
-_WHOLE_BYTES_MAX: Final = 16 * 1024
+WHOLE_BYTES_MAX: Final = 16 * 1024
 """Bytes that a Unix socket takes in one piece: far less than half of any send buffer, of which it makes pieces."""
 
 
@@ -61,25 +61,34 @@ class Sender:
             Torn: none can be sent any more.
             OSError: the socket broke.
         """
+        if noted is None and len(frame) <= WHOLE_BYTES_MAX:
+            self.send_small(frame)
+        else:
+            self._send_any(frame, [] if noted is None else noted)
+
+    def send_small(self, frame: bytes) -> None:
+        """As :meth:`send`, for a frame of WHOLE_BYTES_MAX bytes at most, in fewer steps."""
+        try:
+            with self._mutex:
+                if not self.is_torn:
+                    # The kernel takes it whole or not at all, so an interrupt leaves the stream in order.
+                    count = self._link.send(frame, _DONTWAIT)
+                    if count != len(frame):
+                        self._send_noted(frame, [count])
+                    return
+        except BlockingIOError:
+            pass
+        except BaseException as error:
+            self._failed(error, self.is_torn)
+            raise
+        self._send_any(frame, [])
+
+    def _send_any(self, frame: bytes, noted: list[int]) -> None:
         try:
             with self._mutex:
                 if self.is_torn:
                     self._refuse()
-                if noted is None and len(frame) <= _WHOLE_BYTES_MAX:
-                    # The kernel takes it whole or not at all, so an interrupt leaves the stream in order.
-                    try:
-                        count = self._link.send(frame, _DONTWAIT)
-                    except BlockingIOError:
-                        count = 0
-                    if count == len(frame):
-                        return
-                    noted = [count] if count else []
-                noted = [] if noted is None else noted
-                try:
-                    self._send_noted(frame, noted)
-                except BaseException:
-                    self.is_torn = 0 < sum(noted) < len(frame)
-                    raise
+                self._send_noted(frame, noted)
         except BaseException as error:
             self._failed(error, bool(noted))
             raise
@@ -91,11 +100,15 @@ class Sender:
         """
         try:
             if not sent:
-                sent.extend(map(self._link.send, (frame,), DONTWAIT))
-        except BlockingIOError:
-            pass
-        if sum(sent) < len(frame):
-            self._send_rest(frame, sent)
+                try:
+                    sent.extend(map(self._link.send, (frame,), DONTWAIT))
+                except BlockingIOError:
+                    pass
+            if sum(sent) < len(frame):
+                self._send_rest(frame, sent)
+        except BaseException:
+            self.is_torn = 0 < sum(sent) < len(frame)
+            raise
 
     def _send_rest(self, frame: bytes, sent: list[int]) -> None:
         self._before_blocking()

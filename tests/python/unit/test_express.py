@@ -1,0 +1,306 @@
+"""The shortest way for calls, beside what it does in steps: who reads, what is handed on, what an interrupt leaves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from comfy_airlock.wire.channel import Channel, Unsent
+from comfy_airlock.wire.codec import Codec
+from comfy_airlock.wire.errors import AirlockError, Disconnected
+from comfy_airlock.wire.frame import CALL, ERROR, EVENT, RESULT, Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.recipients import PendingCall
+from feeding import feed
+
+NIL = b"\xc0"
+SECONDS_MAX = 20
+
+
+class Asker:
+    """A thread that waits, as far as a channel knows it."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.taken_care_of = False
+        self.was_unsent = False
+        self.told: list[Frame | AirlockError] = []
+
+    def answered(self, frame: Frame) -> None:
+        self.told.append(frame)
+
+    def progressed(self, frame: Frame) -> None:
+        raise AssertionError(frame)
+
+    def nested(self, call: IncomingCall) -> None:
+        raise AssertionError(call)
+
+    def failed(self, error: AirlockError) -> None:
+        self.told.append(error)
+
+
+class Interrupting:
+    """A socket whose next receiving, or sending, is interrupted before anything happens."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self.interrupts: set[str] = set()
+
+    def _maybe(self, what: str) -> None:
+        if what in self.interrupts:
+            self.interrupts.remove(what)
+            raise KeyboardInterrupt
+
+    def recv_into(self, *args: Any) -> int:
+        self._maybe("recv")
+        return self._link.recv_into(*args)
+
+    def send(self, data: bytes, *flags: int) -> int:
+        self._maybe("send")
+        if "half" in self.interrupts:
+            self.interrupts = {"send"}
+            return self._link.send(data[: len(data) // 2], *flags)
+        return self._link.send(data, *flags)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+
+class Side:
+    """A channel, who owns it, and the socket at the other end of it."""
+
+    def __init__(self) -> None:
+        near, self.far = socket.socketpair()
+        self.far.settimeout(SECONDS_MAX)
+        self.link = Interrupting(near)
+        self.channel = Channel(self.link, Codec(), "the other side")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.calls: list[IncomingCall] = []
+        self.others: list[Frame] = []
+        self.reason: AirlockError | None = None
+        self.on_called: Callable[[], None] = lambda: None
+        self.channel.attach(self, [])
+
+    def called(self, call: IncomingCall) -> None:
+        self.calls.append(call)
+        self.on_called()
+
+    def laden(self, frame: Any) -> Any:
+        raise AssertionError(frame)
+
+    def gave_up(self) -> None: ...
+
+    def received(self, frame: Frame) -> None:
+        self.others.append(frame)
+
+    def ended(self, reason: AirlockError, unanswered: list[PendingCall]) -> None:
+        self.reason = reason
+        for each in unanswered:
+            each.failed(reason)
+
+    def send(self, *frames: bytes) -> None:
+        self.far.sendall(b"".join(frames))
+
+    def sent(self) -> list[Frame]:
+        """What the channel has sent, all of which is there."""
+        frames: list[Frame] = []
+        assembler = FrameAssembler()
+        self.far.setblocking(False)
+        try:
+            while True:
+                frames += feed(assembler, [self.far.recv(65536)])
+        except BlockingIOError:
+            return frames
+
+    def close(self) -> None:
+        self.channel.close()
+        self.far.close()
+
+
+@pytest.fixture(params=[1, 2], ids=["one core", "two cores"])
+def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Side]:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(request.param)))
+    made = Side()
+    yield made
+    made.close()
+
+
+def test_the_result_that_comes_next_is_given_to_who_asks(side: Side) -> None:
+    side.send(build_frame(RESULT, 7, 1, b"\x01"), b"")
+    asker = Asker()
+    assert side.channel.ask(asker, 7, NIL) == b"\x01"
+    assert (asker.number, asker.told, side.channel.made.waiting) == (1, [], {})
+    assert side.sent() == [Frame(CALL, 7, 1, NIL)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        build_frame(CALL, 7, 5, NIL),
+        build_frame(EVENT, 7, 0, NIL),
+        build_frame(RESULT, 7, 1, b"\x01") + build_frame(EVENT, 7, 0, NIL),
+        build_frame(ERROR, 7, 1, b"\x80"),
+        build_frame(RESULT, 7, 1, b"\x01")[:10],
+    ],
+    ids=["a call", "an event", "more than the result", "an error", "a part of it"],
+)
+def test_whatever_else_comes_is_handed_to_whom_it_belongs_to(side: Side, first: bytes) -> None:
+    side.send(first)
+    asker = Asker()
+    assert side.channel.ask(asker, 7, NIL) is None
+    handed = [*asker.told, *side.calls, *side.others, *side.channel.made.waiting]
+    assert handed, "neither told, nor waiting for the rest"
+    assert not side.channel.lead.turns
+
+
+def test_a_result_that_is_more_than_is_read_at_once_is_told_once_it_is_there(side: Side) -> None:
+    body = bytes([0xC6, 0, 3, 0, 0]) + bytes(3 << 16)
+    writing = threading.Thread(target=side.send, args=[build_frame(RESULT, 7, 1, body)])
+    writing.start()
+    asker = Asker()
+    assert side.channel.ask(asker, 7, NIL) is None
+    while side.channel.made.waiting:
+        side.channel.read()
+    writing.join()
+    assert [bytes(each.body) for each in asker.told if isinstance(each, Frame)] == [body]
+
+
+def test_where_another_thread_reads_it_is_left_to_that(side: Side) -> None:
+    turn = [0]
+    assert side.channel.lead.take(turn)
+    asker = Asker()
+    assert side.channel.ask(asker, 7, NIL) is None
+    assert side.channel.made.waiting == {1: asker}
+    side.send(build_frame(RESULT, 7, 1, NIL))
+    side.channel.read()
+    side.channel.lead.give_up(turn)
+    assert asker.told == [Frame(RESULT, 7, 1, NIL)]
+
+
+def test_what_asks_on_the_thread_that_reads_such_as_a_finalizer_does_not_read(side: Side) -> None:
+    inner: list[Asker] = []
+
+    def ask_again() -> None:
+        inner.append(Asker())
+        assert side.channel.ask(inner[0], 7, NIL) is None
+
+    side.on_called = ask_again
+    # With something behind it, so that it is handed on while this thread has the lead.
+    side.send(build_frame(CALL, 7, 5, NIL), build_frame(RESULT, 7, 1, NIL))
+    outer = Asker()
+    assert side.channel.ask(outer, 7, NIL) is None
+    assert outer.told == [Frame(RESULT, 7, 1, NIL)]
+    assert side.channel.made.waiting == {2: inner[0]}
+    assert not side.channel.lead.turns
+
+
+def test_who_was_taken_care_of_meanwhile_reads_nothing(side: Side) -> None:
+    asker = Asker()
+    asker.taken_care_of = True
+    assert side.channel.ask(asker, 7, NIL) is None
+    assert not side.channel.lead.turns
+
+
+def test_an_interrupt_while_nothing_was_read_leaves_the_channel_as_it_was(side: Side) -> None:
+    side.link.interrupts.add("recv")
+    asker = Asker()
+    with pytest.raises(KeyboardInterrupt):
+        side.channel.ask(asker, 7, NIL)
+    assert side.channel.made.waiting == {1: asker}
+    assert side.channel.cancel(7, asker.number)
+    assert not side.channel.lead.turns
+    side.send(build_frame(RESULT, 7, 1, NIL))
+    side.send(build_frame(RESULT, 7, 2, b"\x02"))
+    again = Asker()
+    if side.channel.ask(again, 7, NIL) is None:
+        # Both in one piece, or the answer to the first alone.
+        while not again.told:
+            side.channel.read()
+    assert side.reason is None
+
+
+def test_an_interrupt_before_anything_is_sent_forgets_the_call(side: Side) -> None:
+    side.link.interrupts.add("send")
+    with pytest.raises(KeyboardInterrupt):
+        side.channel.ask(Asker(), 7, NIL)
+    assert side.channel.made.waiting == {}
+    assert not side.sent()
+    assert not side.channel.sender.is_torn
+
+
+def test_an_interrupt_in_the_middle_of_a_frame_ends_the_channel(side: Side) -> None:
+    side.link.interrupts.add("half")
+    asker = Asker()
+    with pytest.raises(KeyboardInterrupt):
+        side.channel.ask(asker, 7, NIL)
+    assert side.reason is not None
+    assert "in the middle of a message" in side.reason.message
+
+
+def test_asking_over_what_has_ended_tells_that_nothing_was_sent(side: Side) -> None:
+    side.channel._end(Disconnected("gone"))
+    with pytest.raises(Unsent, match="gone"):
+        side.channel.ask(Asker(), 7, NIL)
+
+
+def test_who_asks_is_told_of_an_end_in_place_of_an_answer(side: Side) -> None:
+    side.far.close()
+    asker = Asker()
+    try:
+        assert side.channel.ask(asker, 7, NIL) is None
+        assert [type(each) for each in asker.told] == [Disconnected]
+    except Unsent:
+        assert asker.told == []
+
+
+def test_a_small_call_is_given_to_who_takes_it_and_others_to_their_owner(side: Side) -> None:
+    side.send(build_frame(CALL, 7, 5, b"\x01"))
+    call = side.channel.take()
+    assert call is not None
+    assert (call.number, call.peer, bytes(call.body), side.calls) == (5, 7, b"\x01", [])
+    for number, body in enumerate([b"\x01", b"\xc5\x08\x00" + bytes(2048)], 6):
+        side.send(build_frame(CALL, 7, number, body, deadline_ms=1000 if number == 6 else None))
+        assert side.channel.take() is None
+    assert [(each.number, each.size) for each in side.calls] == [(6, 0), (7, 2051)]
+    assert list(side.channel.taken.unanswered) == [5, 6, 7]
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_a_call_with_a_number_that_is_in_use_or_none_ends_the_channel(side: Side, number: int) -> None:
+    side.send(build_frame(CALL, 7, 5, NIL))
+    assert side.channel.take() is not None
+    side.send(build_frame(CALL, 7, number, NIL))
+    assert side.channel.take() is None
+    assert side.reason is not None
+    assert "in use or none" in side.reason.message
+
+
+def test_a_plain_answer_is_sent_once(side: Side) -> None:
+    side.send(build_frame(CALL, 7, 5, NIL))
+    call = side.channel.take()
+    assert call is not None
+    side.channel.answer_plain(call, b"\x01")
+    side.channel.answer_plain(call, b"\x02")
+    assert call.is_answered
+    assert side.sent() == [Frame(RESULT, 7, 5, b"\x01")]
+
+
+def test_an_answer_to_who_is_gone_harms_nobody(side: Side) -> None:
+    side.send(build_frame(CALL, 7, 5, NIL))
+    call = side.channel.take()
+    assert call is not None
+    side.far.close()
+    side.channel.answer_plain(call, NIL)
+    assert call.is_answered
+
+
+def test_the_answer_to_a_call_that_was_counted_counts_it_no_more(side: Side) -> None:
+    side.send(build_frame(CALL, 7, 5, b"\xc5\x08\x00" + bytes(2048)))
+    assert side.channel.take() is None
+    side.channel.answer_plain(side.calls[0], NIL)
+    assert side.channel.taken.size == 0
+    assert side.sent() == [Frame(RESULT, 7, 5, NIL)]
