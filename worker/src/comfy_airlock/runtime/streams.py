@@ -98,8 +98,8 @@ class Streams:
         try:
             if turns.setdefault(None, turn) is turn and not (seat.taken_care_of or lead.has_ended):
                 busy = self._busy
-                # As in _read, and all were looked at a moment ago.
-                if busy and busy.is_direct and monotonic() < self._alone_until and not getitimer(ITIMER_REAL)[0]:
+                # As in _read, where all were looked at a moment before it was answered last: that is the time now.
+                if busy and busy.is_direct and busy.answered_at < self._alone_until and not getitimer(ITIMER_REAL)[0]:
                     return busy.take()
                 self._read()
             return None

@@ -15,7 +15,8 @@ from typing import Any
 def loaded(name: str) -> Any | None:
     """The module, if this process has imported it. A value of its types can exist only then."""
     module = sys.modules.get(name)
-    return None if module is None or _is_being_imported(module) else module
+    # Another thread may still be at it: ``import_module`` waits for that one.
+    return None if module is None or getattr(module.__spec__, "_initializing", False) else module
 
 
 def installed(name: str) -> Any | None:
@@ -29,8 +30,3 @@ def installed(name: str) -> Any | None:
 def standard(name: str) -> Any:
     """A module that there is, imported when first needed."""
     return loaded(name) or import_module(name)
-
-
-def _is_being_imported(module: Any) -> bool:
-    """Whether another thread is still at it: ``import_module`` waits for that one."""
-    return getattr(module.__spec__, "_initializing", False)
