@@ -16,6 +16,7 @@ import {
   serverPeer,
   validate,
   type Welcome,
+  type WorkerEntry,
 } from "../transport/control.ts";
 import { DescriptorLane, type LaneLibc } from "../transport/descriptor-lane.ts";
 import { AirlockError, errorToWire, toAirlockError } from "../transport/errors.ts";
@@ -254,7 +255,7 @@ export class Door {
       features: shared,
       peer: session.peer,
       server: { version: this.#options.version, pid: process.pid },
-      ...(slot && { pack: packOf(slot), host: slot.host.peer }),
+      ...(slot && { pack: { name: slot.name, folder: slot.manifest.folder, ...entryOf(slot) }, host: slot.host.peer }),
       ...(session.keepsToCredit && { window: limits.creditWindowBytes }),
       ...(shared.includes(features.segments) && { memory }),
     };
@@ -288,7 +289,6 @@ export class Door {
   }
 }
 
-/** What a worker is told of its pack. */
-function packOf({ name, manifest: { folder, entry, limits } }: Slot): NonNullable<Welcome["pack"]> {
-  return { name, folder, ...(entry && { entry }), ...(limits.memory && { memory_max: limits.memory.value }) };
+function entryOf({ manifest: { entry } }: Slot): { entry?: WorkerEntry } {
+  return entry ? { entry } : {};
 }

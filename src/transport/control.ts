@@ -59,15 +59,8 @@ export const welcomeSchema = v.object({
   features: v.array(v.string()),
   peer: u32,
   server: v.object({ version: v.string(), pid: u32 }),
-  /** For a worker: the pack that it runs, and how many bytes of memory that may use, if they are limited. */
-  pack: v.optional(
-    v.object({
-      name: v.string(),
-      folder: v.string(),
-      entry: v.exactOptional(entrySchema),
-      memory_max: v.exactOptional(v.number()),
-    }),
-  ),
+  /** For a worker: the pack that it runs. */
+  pack: v.optional(v.object({ name: v.string(), folder: v.string(), entry: v.exactOptional(entrySchema) })),
   /** For a worker: the number of the host that it works for. */
   host: v.optional(u32),
   /** With the feature `credit`: bytes that may be under way to each peer. */

@@ -29,14 +29,12 @@ SEGMENT_GONE: Final = "segment_gone"
 class Sharing:
     """One connection's."""
 
-    def __init__(self, connection: Connection, server: Callable[[], Pair], *, recycles: bool = False) -> None:
+    def __init__(self, connection: Connection, server: Callable[[], Pair]) -> None:
         """
         Args:
             server: gives the pair with the server, by which segments are asked for.
-            recycles: whether this process keeps memory of its own that large tensors were in, for those to come.
         """
         self._connection = connection
-        self._recycles = recycles
         self._server = server
         self._mutex = threading.Lock()
         self._memory: Memory | None = None
@@ -58,19 +56,8 @@ class Sharing:
                 memory: Memory = standard("comfy_airlock.memory.memory").Memory(
                     lane, self._ask, self._wake, self._wake_later
                 )
-                if self._recycles:
-                    self._recycle(memory)
                 self._memory = memory
             return self._memory
-
-    def _recycle(self, memory: Memory) -> None:
-        def look_later(seconds: float) -> None:
-            process_releases.later(seconds, WeakMethod(recycling.look))
-
-        limit = self._connection.welcome.get("pack", {}).get("memory_max")
-        recycling = standard("comfy_airlock.memory.recycling").recycling_here(look_later, limit)
-        if recycling is not None:
-            memory.on_bytes = recycling.on_bytes
 
     def share(self, array: Any, audience: int | None) -> Any:
         """As :meth:`Memory.share`; the array itself where no memory is shared."""

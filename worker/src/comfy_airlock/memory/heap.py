@@ -68,8 +68,6 @@ class Heap:
             LimitExceeded: there is no memory for it; says what was asked for, what there is, and who holds it.
         """
         pages = max(1, -(-size // PAGE_BYTES))
-        if self._memory.on_bytes is not None:
-            self._memory.on_bytes(size)
         self._memory.settle()
         block = self._allocate(pages, audience)
         if block is None:

@@ -41,7 +41,6 @@ class Memory:
         heap: this process's own segments.
         ended: what finalizers say.
         kept: blocks that something here keeps, by key; under the lock.
-        on_bytes: told how much a message brings or takes along in blocks, if somebody wants to know.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class Memory:
         self.wake_later = wake_later
         self.ended = EndedHolds(wake)
         self.kept: KeptBlocks = WeakValueDictionary()
-        self.on_bytes: Callable[[int], object] | None = None
         self.ask_server = ask_server
         self._lane = lane
         self.heap = Heap(self, lane)
@@ -197,12 +195,9 @@ class Memory:
             LeaseGone, LimitExceeded: as :func:`map_blocks`.
         """
         mapped = map_blocks(blocks, self.ended)
-        mappings = {mapping.address: mapping for mapping, _ in mapped}.values()
         with self.lock:
-            for mapping in mappings:
+            for mapping in {mapping.address: mapping for mapping, _ in mapped}.values():
                 self._mappings.add(mapping)
-        if self.on_bytes is not None:
-            self.on_bytes(sum(mapping.size for mapping in mappings))
         return [buffer_of(mapping, block) for mapping, block in mapped]
 
     def find_unwritten(self, low: int, high: int) -> Found | None:

@@ -59,7 +59,7 @@ class HostLink:
         relay: Route = (connection, self._host)
         server: Route = (connection, SERVER_PEER)
         self._server = Pair(lambda: server, server, reveals=False)
-        self.sharing = Sharing(connection, lambda: self._server, recycles=True)
+        self.sharing = Sharing(connection, lambda: self._server)
         self.pair = Pair(
             self._route,
             relay,
