@@ -38,7 +38,7 @@ class ReadElsewhere:
     """A stream with nothing that a loop could watch."""
 
     def __init__(self) -> None:
-        self.lead = NobodyReads(lambda: None)
+        self.lead = NobodyReads(lambda _: None)
 
     def fileno(self) -> int:
         raise OSError
