@@ -631,7 +631,6 @@ def test_message_over_the_limit_is_refused_before_anything_is_sent(
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
         monkeypatch.setattr("comfy_airlock.wire.frame.FRAME_BYTES_MAX", 1000)
-        monkeypatch.setattr("comfy_airlock.wire.channel.FRAME_BYTES_MAX", 1000)
         with pytest.raises(LimitExceeded, match=r"10\d\d bytes is over the limit of 1000") as caught:
             call(airlock, bytes(1000))
         assert caught.value.code == "limit_exceeded"

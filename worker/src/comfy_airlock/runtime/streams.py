@@ -98,7 +98,7 @@ class Streams:
         try:
             if turns.setdefault(None, turn) is turn and not (seat.taken_care_of or lead.has_ended):
                 busy = self._busy
-                # As in _read, where all were looked at a moment before it was answered last: that is the time now.
+                # As in _read, but for the clock: where calls follow one another, the last was answered just now.
                 if busy and busy.is_direct and busy.answered_at < self._alone_until and not getitimer(ITIMER_REAL)[0]:
                     return busy.take()
                 self._read()

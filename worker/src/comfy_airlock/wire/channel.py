@@ -31,11 +31,9 @@ from comfy_airlock.wire.frame import (
     Cargo,
     Frame,
     build_frame,
-    pack_plain_header,
 )
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Lead, Stream
-from comfy_airlock.wire.limits import FRAME_BYTES_MAX
 from comfy_airlock.wire.receiving import Receiver
 from comfy_airlock.wire.recipients import Owner, PendingCall
 from comfy_airlock.wire.sending import Sender, Torn
@@ -328,10 +326,8 @@ class Channel:
             self.taken.decoded(call)
         call.is_answered = True
         try:
-            if cargo is None and len(body) <= FRAME_BYTES_MAX and self.credit is None and self.refusal is None:
-                # What send does for most frames.
-                self.sender.send(pack_plain_header(len(body), kind, call.peer, number) + body)
-            elif not self._send_answer(call, kind, body, cargo):
+            turn = call if call.is_on_loop else None
+            if not self.send(kind, call.peer, number, body, cargo=cargo, turn=turn):
                 # The loop is not to wait for credit: a thread does.
                 unanswered[number] = call
                 call.is_answered = call.is_on_loop = False
@@ -343,10 +339,6 @@ class Channel:
                 call.is_answered = False
                 raise
         return True
-
-    def _send_answer(self, call: IncomingCall, kind: int, body: bytes, cargo: Cargo | None) -> bool:
-        turn = call if call.is_on_loop else None
-        return self.send(kind, call.peer, call.number, body, cargo=cargo, turn=turn)
 
     def decoded(self, call: IncomingCall) -> None:
         """A call's body is needed no more."""
@@ -413,11 +405,7 @@ class Channel:
         """
         if self.refusal is not None:
             self._check_process()
-        if deadline_ms is None and parent is None and cargo is None and len(body) <= FRAME_BYTES_MAX:
-            # What build_frame does for most frames.
-            frame = pack_plain_header(len(body), kind, peer, call) + body
-        else:
-            frame = build_frame(kind, peer, call, body, deadline_ms, parent, cargo)
+        frame = build_frame(kind, peer, call, body, deadline_ms, parent, cargo)
         credit = self.credit
         if credit is None:
             self.sender.send(frame)

@@ -117,15 +117,12 @@ class Codec:
                 packer = self._new_packer(depth, ())
             data: bytes = packer.pack([*value] if depth else value)
             length = len(data)
-            is_large = False
             if length <= _PACK_BYTES:
                 idle.append(packer)
-            else:
-                is_large = length > _LARGE_BYTES
             if depth:
                 head = _TUPLE_HEADS[length] if length < _TUPLE_HEADS_MAX else _extension_head(extensions.TUPLE, length)
                 data = head + data
-            if (self._noted or is_large) and self._arrays is not None:
+            if (self._noted or length > _LARGE_BYTES) and self._arrays is not None:
                 return self._with_arrays(self._arrays, value, data)
             return data
         except ManyArrays:

@@ -3,7 +3,7 @@
 Three functions, each written over all that it needs: they do in one what :class:`Channel`, :class:`Sender`,
 :class:`Lead` and :class:`Receiver` do in steps, and leave to those whatever is not as plain. Where two processes take
 turns on one core, each finds the caches and the branch predictor used by the other: a step of the interpreter costs
-some 10 ns then, several times what it costs in a loop, and so it is the number of steps that a call takes.
+several times what it costs in a loop then, and so it is the number of steps that a call takes.
 """
 
 from __future__ import annotations
