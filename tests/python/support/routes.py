@@ -14,6 +14,7 @@ import pytest
 from comfy_airlock import Airlock, Pack, connect
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair
+from comfy_airlock.calls.service import Whole
 from comfy_airlock.host.lines import PackLink
 from comfy_airlock.runtime import host_link
 from comfy_airlock.runtime.executor import Executor
@@ -69,6 +70,7 @@ def sharing_by(route: str) -> Generator[Airlock]:
         if route == "relay":
             # There is a line, which is a condition of shared memory, and no call goes over it.
             patch.setattr(PackLink, "_route", lambda self: (self._connection, self.peer))
+            patch.setattr(Pair, "goes_by", lambda _self, _line: None)
         yield airlock
 
 
@@ -81,7 +83,7 @@ class _WorkerSide:
         inference = InferenceMode()
         worker = Worker(NodePack("calls", str(FOLDER)), inference)
         route = (self.channel, 1)
-        methods = {"run": worker.run, "describe": worker.describe}
+        methods = {"run": Whole(worker.run), "describe": worker.describe}
         self.pair = Pair(lambda: route, route, reveals=True, methods=methods, pack="calls", inference=inference)
         self.executor = Executor(self.pair.service, self.streams)
         self.called = self.executor.submit

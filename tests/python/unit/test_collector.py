@@ -255,7 +255,7 @@ def test_message_that_was_not_sent_does_not_count() -> None:
     source: Any = AnsweredBefore()
     service = Service(side.codec, side, {"home": lambda: theirs, "own": Thing})
     for method in ("home", "own"):
-        service.run(IncomingCall(source, 1, 1, side.codec.encode([method, [], {}])))
+        service.run(IncomingCall.of(source, 1, 1, side.codec.encode([method, [], {}])))
     assert side.references.traffic() == before
 
 

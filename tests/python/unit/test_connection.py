@@ -530,7 +530,7 @@ def test_interrupt_while_what_came_is_handed_out_ends_the_connection_and_says_so
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
         assert call(airlock, 1)
-        monkeypatch.setattr("comfy_airlock.wire.express.unpack_plain_header", interrupt_main_thread)
+        monkeypatch.setattr(airlock._connection, "received", interrupt_main_thread)
         with pytest.raises(Interrupted):
             # The keeper may be the one that reads, on a slow machine.
             for _ in range(100):

@@ -210,7 +210,7 @@ def test_call_is_cancelled_with_the_one_that_it_is_made_for_while_it_waits_for_c
                 ended.append(error)
             has_ended.set()
 
-        jam.pair.service._methods["call_back"] = call_back
+        jam.pair.service.offer({"call_back": call_back})
         jam.peer.send(frames.CALL, 5, ["call_back", [], {}], PACK)
         held_up(jam, lambda: jam.peer.send_bytes(build_frame(frames.CANCEL, PACK, 5))).join()
         assert has_ended.wait(SECONDS_MAX)
@@ -297,7 +297,7 @@ def test_answer_of_a_coroutine_waits_for_credit_and_its_loop_does_not(tmp_path: 
             answered.set()
             return "at last"
 
-        jam.pair.service._methods["answer"] = answer
+        jam.pair.service.offer({"answer": answer})
         loop = asyncio.get_running_loop()
         jam.give()
         own = asyncio.create_task(acall(jam, FULL))
@@ -314,7 +314,7 @@ def test_answer_of_a_coroutine_waits_for_credit_and_its_loop_does_not(tmp_path: 
         assert (reply.kind, reply.call, jam.peer.codec.decode(reply.body)) == (frames.RESULT, 9, "at last")
         jam.peer.result(frame, "fine")
         assert await own == "fine"
-        del jam.pair.service._methods["answer"]
+        jam.pair.service._methods.pop("answer")
 
     with jammed(tmp_path) as jam:
         failsafe = threading.Timer(SECONDS_MAX / 2, jam.airlock.close)

@@ -43,7 +43,7 @@ class ReadElsewhere:
     def fileno(self) -> int:
         raise OSError
 
-    def take(self, seat: object, turn: object) -> None:
+    def take(self, seat: object, turn: object, /) -> None:
         pass
 
     def read_now(self) -> None:
@@ -141,7 +141,7 @@ class Rig:
         self.call_with(number, CODEC.encode([method, list(args), keywords]))
 
     def call_with(self, number: int, body: bytes) -> None:
-        call = self.calls[number] = IncomingCall(self, 9, number, body)
+        call = self.calls[number] = IncomingCall.of(self, 9, number, body)
         self.executor.submit(call)
 
     def cancel(self, number: int) -> None:
@@ -189,8 +189,8 @@ def test_a_call_that_was_taken_comes_before_those_that_another_thread_has_read_s
     class Taking(ReadElsewhere):
         def take(self, seat: object, turn: object) -> IncomingCall | None:  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
             # The lead is free again before it returns.
-            executor.submit(IncomingCall(None, 1, 2, b""))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-            return IncomingCall(None, 1, 1, b"")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            executor.submit(IncomingCall.of(None, 1, 2, b""))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            return IncomingCall.of(None, 1, 1, b"")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
     executor = Executor(Carrying(), Taking())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     executor.run()
@@ -277,7 +277,6 @@ def test_waiting_coroutine_is_cancelled_and_can_clean_up() -> None:
 
 def test_cancelled_coroutine_cleans_up_before_its_answer_though_other_threads_are_at_work() -> None:
     rig = Rig()
-    methods = rig.service._methods
     let_go, waiting = threading.Event(), threading.Event()
     cleaned: list[list[Frame]] = []
 
@@ -289,8 +288,8 @@ def test_cancelled_coroutine_cleans_up_before_its_answer_though_other_threads_ar
             await asyncio.sleep(0.05)
             cleaned.append([each for each in rig.sent if each.call == 2])
 
-    methods.update(block=lambda: let_go.wait(SECONDS_MAX), forever=forever)
-    calls = {number: IncomingCall(rig, 9, number, CODEC.encode([method, [], {}])) for number, method in
+    rig.service.offer({"block": lambda: let_go.wait(SECONDS_MAX), "forever": forever})
+    calls = {number: IncomingCall.of(rig, 9, number, CODEC.encode([method, [], {}])) for number, method in
              [(1, "block"), (2, "forever")]}  # fmt: skip
     rig.calls.update(calls)
     # As in a host, whose calls run on as many threads.
@@ -503,7 +502,7 @@ def test_airlocks_own_error_keeps_its_code() -> None:
 def test_exception_whose_text_is_no_utf8_is_answered_and_the_worker_lives() -> None:
     rig = Rig(fail=fail, f=lambda: 1)
     rig.call(1, "fail", "x")
-    rig.service._methods["fail"] = lambda _: fail("cannot read \udcff.png")
+    rig.service.offer({"fail": lambda _: fail("cannot read \udcff.png")})
     rig.call(2, "f")
     first, second = rig.end()
     assert "\\udcff.png" in error_of(first)["message"]

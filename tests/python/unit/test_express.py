@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ import pytest
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected
-from comfy_airlock.wire.frame import CALL, ERROR, EVENT, RESULT, Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.express import asking
+from comfy_airlock.wire.frame import CALL, ERROR, EVENT, RESULT, Body, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.lead import Seat
 from comfy_airlock.wire.recipients import PendingCall
 from feeding import feed
 
@@ -33,6 +36,9 @@ class Asker:
 
     def answered(self, frame: Frame) -> None:
         self.told.append(frame)
+
+    def asked(self, channel: Channel, peer: int, number: int) -> None:
+        self.number = number
 
     def progressed(self, frame: Frame) -> None:
         raise AssertionError(frame)
@@ -102,6 +108,12 @@ class Side:
         for each in unanswered:
             each.failed(reason)
 
+    def ask(self, asker: Asker) -> Body | None:
+        return asking(self.channel, 7)(asker, NIL)
+
+    def take(self) -> IncomingCall | None:
+        return self.channel.take(Seat(), [threading.get_ident()])
+
     def send(self, *frames: bytes) -> None:
         self.far.sendall(b"".join(frames))
 
@@ -132,8 +144,8 @@ def side(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_the_result_that_comes_next_is_given_to_who_asks(side: Side) -> None:
     side.send(build_frame(RESULT, 7, 1, b"\x01"), b"")
     asker = Asker()
-    assert side.channel.ask(asker, 7, NIL) == b"\x01"
-    assert (asker.number, asker.told, side.channel.made.waiting) == (1, [], {})
+    assert side.ask(asker) == b"\x01"
+    assert (asker.told, side.channel.made.waiting, side.channel.lead.turns) == ([], {}, {})
     assert side.sent() == [Frame(CALL, 7, 1, NIL)]
 
 
@@ -151,7 +163,7 @@ def test_the_result_that_comes_next_is_given_to_who_asks(side: Side) -> None:
 def test_whatever_else_comes_is_handed_to_whom_it_belongs_to(side: Side, first: bytes) -> None:
     side.send(first)
     asker = Asker()
-    assert side.channel.ask(asker, 7, NIL) is None
+    assert side.ask(asker) is None
     handed = [*asker.told, *side.calls, *side.others, *side.channel.made.waiting]
     assert handed, "neither told, nor waiting for the rest"
     assert not side.channel.lead.turns
@@ -162,7 +174,7 @@ def test_a_result_that_is_more_than_is_read_at_once_is_told_once_it_is_there(sid
     writing = threading.Thread(target=side.send, args=[build_frame(RESULT, 7, 1, body)])
     writing.start()
     asker = Asker()
-    assert side.channel.ask(asker, 7, NIL) is None
+    assert side.ask(asker) is None
     while side.channel.made.waiting:
         side.channel.read()
     writing.join()
@@ -173,7 +185,7 @@ def test_where_another_thread_reads_it_is_left_to_that(side: Side) -> None:
     turn = [0]
     assert side.channel.lead.take(turn)
     asker = Asker()
-    assert side.channel.ask(asker, 7, NIL) is None
+    assert side.ask(asker) is None
     assert side.channel.made.waiting == {1: asker}
     side.send(build_frame(RESULT, 7, 1, NIL))
     side.channel.read()
@@ -186,13 +198,13 @@ def test_what_asks_on_the_thread_that_reads_such_as_a_finalizer_does_not_read(si
 
     def ask_again() -> None:
         inner.append(Asker())
-        assert side.channel.ask(inner[0], 7, NIL) is None
+        assert side.ask(inner[0]) is None
 
     side.on_called = ask_again
     # With something behind it, so that it is handed on while this thread has the lead.
     side.send(build_frame(CALL, 7, 5, NIL), build_frame(RESULT, 7, 1, NIL))
     outer = Asker()
-    assert side.channel.ask(outer, 7, NIL) is None
+    assert side.ask(outer) is None
     assert outer.told == [Frame(RESULT, 7, 1, NIL)]
     assert side.channel.made.waiting == {2: inner[0]}
     assert not side.channel.lead.turns
@@ -201,7 +213,7 @@ def test_what_asks_on_the_thread_that_reads_such_as_a_finalizer_does_not_read(si
 def test_who_was_taken_care_of_meanwhile_reads_nothing(side: Side) -> None:
     asker = Asker()
     asker.taken_care_of = True
-    assert side.channel.ask(asker, 7, NIL) is None
+    assert side.ask(asker) is None
     assert not side.channel.lead.turns
 
 
@@ -209,14 +221,14 @@ def test_an_interrupt_while_nothing_was_read_leaves_the_channel_as_it_was(side: 
     side.link.interrupts.add("recv")
     asker = Asker()
     with pytest.raises(KeyboardInterrupt):
-        side.channel.ask(asker, 7, NIL)
+        side.ask(asker)
     assert side.channel.made.waiting == {1: asker}
     assert side.channel.cancel(7, asker.number)
     assert not side.channel.lead.turns
     side.send(build_frame(RESULT, 7, 1, NIL))
     side.send(build_frame(RESULT, 7, 2, b"\x02"))
     again = Asker()
-    if side.channel.ask(again, 7, NIL) is None:
+    if side.ask(again) is None:
         # Both in one piece, or the answer to the first alone.
         while not again.told:
             side.channel.read()
@@ -226,7 +238,7 @@ def test_an_interrupt_while_nothing_was_read_leaves_the_channel_as_it_was(side: 
 def test_an_interrupt_before_anything_is_sent_forgets_the_call(side: Side) -> None:
     side.link.interrupts.add("send")
     with pytest.raises(KeyboardInterrupt):
-        side.channel.ask(Asker(), 7, NIL)
+        side.ask(Asker())
     assert side.channel.made.waiting == {}
     assert not side.sent()
     assert not side.channel.sender.is_torn
@@ -236,7 +248,7 @@ def test_an_interrupt_in_the_middle_of_a_frame_ends_the_channel(side: Side) -> N
     side.link.interrupts.add("half")
     asker = Asker()
     with pytest.raises(KeyboardInterrupt):
-        side.channel.ask(asker, 7, NIL)
+        side.ask(asker)
     assert side.reason is not None
     assert "in the middle of a message" in side.reason.message
 
@@ -244,14 +256,14 @@ def test_an_interrupt_in_the_middle_of_a_frame_ends_the_channel(side: Side) -> N
 def test_asking_over_what_has_ended_tells_that_nothing_was_sent(side: Side) -> None:
     side.channel._end(Disconnected("gone"))
     with pytest.raises(Unsent, match="gone"):
-        side.channel.ask(Asker(), 7, NIL)
+        side.ask(Asker())
 
 
 def test_who_asks_is_told_of_an_end_in_place_of_an_answer(side: Side) -> None:
     side.far.close()
     asker = Asker()
     try:
-        assert side.channel.ask(asker, 7, NIL) is None
+        assert side.ask(asker) is None
         assert [type(each) for each in asker.told] == [Disconnected]
     except Unsent:
         assert asker.told == []
@@ -259,39 +271,97 @@ def test_who_asks_is_told_of_an_end_in_place_of_an_answer(side: Side) -> None:
 
 def test_a_small_call_is_given_to_who_takes_it_and_others_to_their_owner(side: Side) -> None:
     side.send(build_frame(CALL, 7, 5, b"\x01"))
-    call = side.channel.take()
+    call = side.take()
     assert call is not None
     assert (call.number, call.peer, bytes(call.body), side.calls) == (5, 7, b"\x01", [])
     for number, body in enumerate([b"\x01", b"\xc5\x08\x00" + bytes(2048)], 6):
         side.send(build_frame(CALL, 7, number, body, deadline_ms=1000 if number == 6 else None))
-        assert side.channel.take() is None
+        assert side.take() is None
     assert [(each.number, each.size) for each in side.calls] == [(6, 0), (7, 2051)]
     assert list(side.channel.taken.unanswered) == [5, 6, 7]
+
+
+def test_a_call_that_comes_while_another_is_unanswered_goes_to_the_owner_which_has_an_order(side: Side) -> None:
+    side.send(build_frame(CALL, 7, 5, NIL))
+    assert side.take() is not None
+    side.send(build_frame(CALL, 7, 6, NIL))
+    assert side.take() is None
+    assert [each.number for each in side.calls] == [6]
+
+
+def test_a_part_of_a_frame_is_not_taken_for_a_call(side: Side) -> None:
+    frame = build_frame(CALL, 7, 5, NIL)
+    side.send(frame[:3])
+    assert side.take() is None
+    side.send(frame[3:] + build_frame(CALL, 7, 6, NIL))
+    assert side.take() is None
+    assert side.calls == []
+    side.channel.read()
+    assert [each.number for each in side.calls] == [5, 6]
+
+
+def test_where_another_thread_reads_no_call_is_taken(side: Side) -> None:
+    turn = [0]
+    assert side.channel.lead.take(turn)
+    side.send(build_frame(CALL, 7, 5, NIL))
+    assert side.take() is None
+    assert side.channel.lead.turns == {None: turn}
+    assert side.calls == []
+
+
+def test_a_seat_that_was_taken_care_of_takes_no_call_before_what_is_queued(side: Side) -> None:
+    side.send(build_frame(CALL, 7, 5, NIL))
+    seat = Seat()
+    seat.call_back()
+    assert side.channel.take(seat, [threading.get_ident()]) is None
+    assert not side.channel.lead.turns
+    assert side.calls == []
+
+
+def test_where_a_signal_may_come_again_and_again_it_is_left_to_who_asks_the_kernel_for_timers(side: Side) -> None:
+    side.send(build_frame(CALL, 7, 5, NIL))
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        assert side.take() is None
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert side.take() is not None
+
+
+def test_an_interrupt_while_a_call_is_waited_for_leaves_the_lead_and_the_channel_as_they_were(side: Side) -> None:
+    side.link.interrupts.add("recv")
+    with pytest.raises(KeyboardInterrupt):
+        side.take()
+    assert not side.channel.lead.turns
+    side.send(build_frame(CALL, 7, 5, NIL))
+    assert side.take() is not None
 
 
 @pytest.mark.parametrize("number", [0, 5])
 def test_a_call_with_a_number_that_is_in_use_or_none_ends_the_channel(side: Side, number: int) -> None:
     side.send(build_frame(CALL, 7, 5, NIL))
-    assert side.channel.take() is not None
+    assert side.take() is not None
     side.send(build_frame(CALL, 7, number, NIL))
-    assert side.channel.take() is None
+    assert side.take() is None
     assert side.reason is not None
     assert "in use or none" in side.reason.message
 
 
 def test_a_plain_answer_is_sent_once(side: Side) -> None:
     side.send(build_frame(CALL, 7, 5, NIL))
-    call = side.channel.take()
+    call = side.take()
     assert call is not None
+    side.channel.answered_at = 0.0
     side.channel.answer_plain(call, b"\x01")
     side.channel.answer_plain(call, b"\x02")
+    assert side.channel.answered_at > 0
     assert call.is_answered
     assert side.sent() == [Frame(RESULT, 7, 5, b"\x01")]
 
 
 def test_an_answer_to_who_is_gone_harms_nobody(side: Side) -> None:
     side.send(build_frame(CALL, 7, 5, NIL))
-    call = side.channel.take()
+    call = side.take()
     assert call is not None
     side.far.close()
     side.channel.answer_plain(call, NIL)
@@ -300,7 +370,7 @@ def test_an_answer_to_who_is_gone_harms_nobody(side: Side) -> None:
 
 def test_the_answer_to_a_call_that_was_counted_counts_it_no_more(side: Side) -> None:
     side.send(build_frame(CALL, 7, 5, b"\xc5\x08\x00" + bytes(2048)))
-    assert side.channel.take() is None
-    side.channel.answer_plain(side.calls[0], NIL)
+    assert side.take() is None
+    side.channel.answer(side.calls[0], RESULT, NIL)
     assert side.channel.taken.size == 0
     assert side.sent() == [Frame(RESULT, 7, 5, NIL)]

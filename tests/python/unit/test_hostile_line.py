@@ -21,7 +21,6 @@ from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, LimitExceeded, ProtocolError
-from comfy_airlock.wire.express import asking
 from comfy_airlock.wire.frame import Body, Cargo, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.recipients import PendingCall, fail_all
@@ -43,6 +42,7 @@ class Side:
         self.channel = Channel(near, CODEC, "the worker")
         route = (self.channel, 1)
         self.pair = Pair(lambda: route, route, reveals=False, methods={"add": lambda a, b: a + b})
+        self.pair.goes_by(route)
         self.channel.attach(self, [])
         self.channel.keep("airlock-test-keeper")
 
@@ -203,8 +203,7 @@ def test_truncated_frame_is_the_end_and_no_more(side: Side) -> None:
 
 
 def test_flood_of_calls_that_are_not_answered_ends_the_line(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("under_way", "express"):
-        monkeypatch.setattr(f"comfy_airlock.wire.{module}.CALLS_MAX", 100)
+    monkeypatch.setattr("comfy_airlock.wire.under_way.CALLS_MAX", 100)
     held: list[IncomingCall] = []
     side.channel._called = held.append
     side.hostile.sendall(b"".join(call(number, "wait") for number in range(1, 102)))
@@ -354,7 +353,7 @@ def _fails(side: Side, data: bytes) -> None:
 
 def test_numbers_wrap_past_those_in_use(side: Side) -> None:
     side.channel.made.numbers = itertools.count(0xFFFF_FFFF)
-    side.channel.ask = asking(side.channel)
+    side.pair.goes_by((side.channel, 1))
     side.channel.made._given_up[1] = 0.0
     numbers: list[int] = []
 

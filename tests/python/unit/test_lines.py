@@ -376,6 +376,8 @@ def test_what_a_line_brought_before_its_worker_ended_is_read_before_that_counts(
 
             self.arrays = self
 
+        def goes_by(self, line: object) -> None: ...
+
         def end(self) -> None:
             ended.append("what the worker held")
 

@@ -50,7 +50,7 @@ def pack(folder: Path, source: str, **files: str) -> NodePack:
 
 
 def run(of: NodePack, name: str, **inputs: Any) -> Any:
-    return Worker(of, InferenceMode()).run(name, **inputs)
+    return Worker(of, InferenceMode()).run([name], inputs)
 
 
 def test_node_runs_and_its_instance_is_kept(tmp_path: Path) -> None:

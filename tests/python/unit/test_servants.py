@@ -44,8 +44,8 @@ def test_pack_whose_calls_all_block_holds_up_no_other_pack(tmp_path: Path) -> No
         assert {peer.read().call for _ in numbers} == set(numbers)
 
     with ScriptedServer(tmp_path, script) as server, connect(server.path) as airlock:
-        pair_of(airlock).service._methods["block"] = lambda: gate.wait(SECONDS_MAX)
-        airlock._lines.pack(OTHER_PACK).pair.service._methods["answer"] = lambda: "at once"
+        pair_of(airlock).service.offer({"block": lambda: gate.wait(SECONDS_MAX)})
+        airlock._lines.pack(OTHER_PACK).pair.service.offer({"answer": lambda: "at once"})
         assert servants() == 0
         is_ready.set()
         server.join(SECONDS_MAX)

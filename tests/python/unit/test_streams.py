@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.frame import CALL, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
+from comfy_airlock.wire.lead import Seat
 
 
 class End:
@@ -64,6 +66,10 @@ class Both:
     def read(self) -> None:
         self.reads += 1
         self.streams._read()
+
+    def take(self) -> IncomingCall | None:
+        """As who runs calls, one after the other."""
+        return self.streams.take(Seat(), [threading.get_ident()])
 
 
 @pytest.fixture
@@ -135,6 +141,71 @@ def test_where_an_event_loop_watches_no_channel_is_waited_for_alone(both: Both) 
     assert both.connection.came == [2]
 
 
+def express(both: Both) -> bool:
+    """Whether the line alone is read, and what comes over it is taken at once."""
+    return both.streams.take is both.line.channel.take
+
+
+def test_where_one_call_follows_another_over_the_line_each_is_taken_as_it_comes(both: Both) -> None:
+    be_express(both)
+    came = len(both.line.came)
+    both.line.call(1)
+    call = both.take()
+    assert call is not None and call.number == 1
+    assert len(both.line.came) == came, "it was handed to the owner, too"
+
+
+def calls_follow_one_another(both: Both) -> None:
+    # The first is read with all others, the second as all others were looked at, the third alone.
+    for number in (1001, 1002, 1003):
+        both.line.call(number)
+        assert both.take() is None
+        both.line.channel.answer_plain(both.line.channel.taken.unanswered[number], b"\xc0")
+
+
+def be_express(both: Both) -> None:
+    calls_follow_one_another(both)
+    assert express(both)
+
+
+def test_the_keeper_sees_to_it_that_the_others_are_read(both: Both) -> None:
+    be_express(both)
+    both.connection.call(4)
+    both.line.call(5)
+    # As the lead's keeper does, which looks as often as others are to be read.
+    both.streams.lead._look_around()
+    assert not express(both)
+    both.streams._alone_until = 0.0
+    while not both.connection.came:
+        both.take()
+    assert both.connection.came == [4]
+
+
+def test_silence_on_the_line_ends_its_being_read_alone(both: Both) -> None:
+    be_express(both)
+    both.connection.call(4)
+    assert both.take() is None
+    assert not express(both)
+    both.take()
+    assert both.connection.came == [4]
+
+
+@pytest.mark.parametrize("end", ["removed", "watched", "joined by another"])
+def test_what_changes_the_channels_ends_a_lines_being_read_alone(both: Both, end: str) -> None:
+    be_express(both)
+    if end == "removed":
+        both.streams.remove(both.line.channel)
+    elif end == "watched":
+        both.streams.fileno()
+    else:
+        other = End(both.streams, is_direct=True)
+        other.call(4)
+        assert both.take() is None
+        assert other.came == [4]
+        other.close()
+    assert not express(both)
+
+
 @pytest.fixture
 def timer() -> Iterator[None]:
     """Signals that come more often than a wait for the line alone ends."""
@@ -143,6 +214,12 @@ def timer() -> Iterator[None]:
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("timer")
+def test_where_a_timer_interrupts_all_waits_no_line_is_read_alone_for_who_runs_calls(both: Both) -> None:
+    calls_follow_one_another(both)
+    assert not express(both)
 
 
 @pytest.mark.usefixtures("timer")

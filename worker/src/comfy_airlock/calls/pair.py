@@ -21,11 +21,12 @@ from comfy_airlock.calls.objects import Objects
 from comfy_airlock.calls.question import Question
 from comfy_airlock.calls.references import References
 from comfy_airlock.calls.releases import process_releases
-from comfy_airlock.calls.service import Method, Service
+from comfy_airlock.calls.service import Methods, Service
 from comfy_airlock.calls.waiting import LoopWaiter, OnProgress, Outcome, ThreadWaiter
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, WorkerDied
+from comfy_airlock.wire.express import Ask, asking
 from comfy_airlock.wire.frame import EVENT, RECLAIM, RELEASE, RETURN, Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall, Source
 from comfy_airlock.wire.laden import LadenBody
@@ -39,7 +40,6 @@ class Pair:
 
     Attributes:
         name: what it is called in errors: the pack's name.
-        call_timeout: the time that calls to it have; on the relay the server keeps it.
         codec: for values between the two, objects by reference among them.
         events: who handles the other side's.
         on_released: told when objects of the other side's are not held any more.
@@ -54,7 +54,7 @@ class Pair:
         *,
         name: str | None = None,
         reveals: bool,
-        methods: dict[str, Method] | None = None,
+        methods: Methods | None = None,
         pack: str | None = None,
         inference: InferenceMode | None = None,
         entangled: Callable[[], None] | None = None,
@@ -72,14 +72,40 @@ class Pair:
         self._route = route
         self._relay = relay
         self.name = name
-        self.call_timeout: CallTimeout | None = None
+        self._call_timeout: CallTimeout | None = None
+        self._line: tuple[Channel, int] | None = None
+        self._ask: Ask | None = None
         self._entangled = entangled
         self.references = References(self, reveals)
         self.arrays = Arrays(open_leases)
         self.codec = Codec(references=self.references, arrays=self.arrays)
-        methods = {**Objects(self.references).methods, **(methods or {})}
-        self.service = Service(self.codec, self, methods, pack, inference)
+        self.service = Service(
+            self.codec, self, {**Objects(self.references).methods, **(methods or {})}, pack, inference
+        )
         self.events = EventHandlers(self._decoded)
+
+    @property
+    def call_timeout(self) -> CallTimeout | None:
+        """The time that calls to it have; on the relay the server keeps it."""
+        return self._call_timeout
+
+    @call_timeout.setter
+    def call_timeout(self, timeout: CallTimeout | None) -> None:
+        self._call_timeout = timeout
+        self._choose()
+
+    def goes_by(self, line: Route | None) -> None:
+        """Tells of the line that the route leads over from now on; None where it is the relay.
+
+        What is no more is told of before anything else may be used in its place: over a line that has ended, or was
+        left, nothing can be sent.
+        """
+        self._line = line
+        self._choose()
+
+    def _choose(self) -> None:
+        """Makes most calls in few steps, where that can be done."""
+        self._ask = None if self._line is None or self._call_timeout is not None else asking(*self._line)
 
     def call(
         self,
@@ -98,36 +124,37 @@ class Pair:
             Exception: whatever the method raised.
             AirlockError: the call did not come to an end, or could not be sent.
         """
-        waiter = ThreadWaiter(self, on_progress)
+        waiter = ThreadWaiter()
+        waiter.asker = self
+        waiter.on_progress = on_progress
         try:
             request = [method, [*args], keywords]
             body = self.codec.encode(request)
+            ask = self._ask
             if (
-                timeout is None
-                and self.call_timeout is None
+                ask is not None
+                and timeout is None
                 and not (self.references.unsettled or self.arrays.unsettled)
                 and current_call.get() is None
             ):
                 # Most calls, and what most calls are is written in few steps.
-                channel, peer = self._route()
-                if channel.is_direct and channel.has_own_lead:
-                    waiter.channel, waiter.peer = channel, peer
-                    try:
-                        answer = channel.ask(waiter, peer, body)
-                    except Unsent:
-                        pass  # It may go another way.
-                    else:
-                        return waiter.wait() if answer is None else self.codec.decode(answer)
-            self._begin(waiter, request, body, timeout)
-            return waiter.wait()
+                try:
+                    answer = ask(waiter, body)
+                except Unsent:
+                    pass  # It may go another way.
+                else:
+                    return waiter.wait() if answer is None else self.codec.decode(answer)
+            try:
+                self._begin(waiter, request, body, timeout)
+                return waiter.wait()
+            finally:
+                if waiter.context is not None:
+                    waiter.context.off_cancel(waiter)
         except BaseException as error:
             # Ctrl-C, or what another signal's handler raised; a call that was answered is past cancelling.
             waiter.give_up()
             if not _may_go_again(waiter, error):
                 raise
-        finally:
-            if waiter.context is not None:
-                waiter.context.off_cancel(waiter)
         return self.call(method, args, keywords, timeout, on_progress)
 
     async def acall(

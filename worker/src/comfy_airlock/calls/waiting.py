@@ -87,6 +87,8 @@ class _Waiter:
     """What the two ways of waiting share: where the call went, and its listener.
 
     Attributes:
+        asker: who makes the call.
+        on_progress: who is told how it goes.
         channel: where it went; None where it was not sent.
         peer, number: what it is known by there.
         deadline: where nobody else keeps it: on a direct channel, and as long as nothing was sent.
@@ -95,7 +97,10 @@ class _Waiter:
         was_unsent: whether nothing of it was sent, as whoever tells its outcome can't know.
     """
 
-    # One is made for each call: what most of them never set is a default of the class.
+    # One is made for each call, so there is no __init__, which C would enter the interpreter for once more; what most
+    # of them never set is a default of the class.
+    asker: Asker
+    on_progress: OnProgress | None
     channel: Channel | None = None
     peer = 0
     number = 0
@@ -108,9 +113,9 @@ class _Waiter:
     _listener_error: Exception | None = None
     _progress: WaitingProgress | None = None
 
-    def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
-        self._asker = asker
-        self._on_progress = on_progress
+    def asked(self, channel: Channel, peer: int, number: int) -> None:
+        """Where it went, and what it is known by there."""
+        self.channel, self.peer, self.number = channel, peer, number
 
     def cancelled(self) -> None:
         """The call that this one is made for was cancelled."""
@@ -139,7 +144,7 @@ class _Waiter:
     def hold(self, body: bytes, timeout: float | None, parent: int | None) -> None:
         """Nothing was sent, for want of credit: :meth:`wait` sends it once there is some."""
         self._held = body, parent
-        self.deadline = None if timeout is None else Deadline(timeout, self._asker.name, None)
+        self.deadline = None if timeout is None else Deadline(timeout, self.asker.name, None)
         self._credit.enter(self.peer, self)
 
     def _send_held(self) -> bool:
@@ -188,13 +193,13 @@ class _Waiter:
 
     def progressed(self, frame: Frame) -> None:
         """Called on the thread that reads."""
-        if self._on_progress is None:
-            self._asker.drop(frame)
+        if self.on_progress is None:
+            self.asker.drop(frame)
             return
         if self._progress is None:
             self._progress = WaitingProgress()
         for dropped in self._progress.put(frame):
-            self._asker.drop(dropped)
+            self.asker.drop(dropped)
         self._has_progress()
 
     def _has_progress(self) -> None:
@@ -209,9 +214,9 @@ class _Waiter:
     def _report(self, frame: Frame) -> None:
         """Tells the listener. What it raises is its own call's, not the connection's or the event loop's: kept."""
         try:
-            said = self._asker.codec.decode(frame.body)
-            if self._on_progress is not None:
-                self._on_progress(said)
+            said = self.asker.codec.decode(frame.body)
+            if self.on_progress is not None:
+                self.on_progress(said)
         except Exception as error:  # noqa: BLE001 - a listener may do anything.
             self._listener_error = self._listener_error or error
 
@@ -224,7 +229,7 @@ class _Waiter:
         """
         if isinstance(outcome, AirlockError):
             raise self._listener_error or outcome
-        body = self._asker.codec.decode(outcome.body)
+        body = self.asker.codec.decode(outcome.body)
         fields = body if outcome.kind == frames.ERROR and isinstance(body, dict) else {}
         if fields.get("delivered") is False and self.load is not None:
             self.load.undelivered()
@@ -299,7 +304,7 @@ class ThreadWaiter(Seat, _Waiter):
             call = self._inbox.popleft()
             # What was said before it was made comes first.
             self._report_all()
-            self._asker.service.run(call)
+            self.asker.service.run(call)
         self._report_all()
 
 
@@ -310,7 +315,7 @@ class LoopWaiter(_Waiter):
     _turn: asyncio.Future[None] | None = None
 
     def __init__(self, asker: Asker, on_progress: OnProgress | None) -> None:
-        super().__init__(asker, on_progress)
+        self.asker, self.on_progress = asker, on_progress
         self._inbox = LoopInbox.of_running_loop()
         self._context = copy_context()
         self._future: asyncio.Future[Outcome] = self._inbox.loop.create_future()
@@ -343,11 +348,11 @@ class LoopWaiter(_Waiter):
     def nested(self, call: IncomingCall) -> None:
         if not self._inbox.put(self._start, call):
             gone = Cancelled("whoever waited for the call that this one was made for is gone")
-            self._asker.service.fail_aside(call, gone)
+            self.asker.service.fail_aside(call, gone)
 
     def _start(self, call: IncomingCall) -> None:
         """Carries out a call back, in the context of the coroutine that waits."""
-        self._context.copy().run(self._asker.service.start, call)
+        self._context.copy().run(self.asker.service.start, call)
 
     def _settle(self, outcome: Outcome) -> None:
         # Cancelling the coroutine has cancelled the future.

@@ -100,6 +100,11 @@ class PackLink:
     def _route(self) -> Route:
         return self.line or self._connection, self.peer
 
+    def _go_by(self, line: Channel | None) -> None:
+        """Makes calls over this line from now on; None stands for the relay."""
+        self.line = line
+        self.pair.goes_by(None if line is None else (line, self.peer))
+
     def _logged(self, event: Any) -> None:
         # A host that doesn't log, and whose packs don't, never imports logging.
         if self._logs is None:
@@ -127,7 +132,8 @@ class PackLink:
         if self.line is not None:
             self.pair.end()
         self._is_read_out = threading.Event()
-        self.line, self.last_line = line, number
+        self.last_line = number
+        self._go_by(line)
 
     def _read_out(self) -> None:
         """Has all read that came over a line whose worker has ended, as another one's life shows that it has.
@@ -148,7 +154,8 @@ class PackLink:
         line = self.line
         if line is None or number != self.last_line:
             return
-        self.line, self._left = None, line
+        self._left = line
+        self._go_by(None)
         line.leave()
         self._mark = self.pair.references.mark()
         threading.Thread(target=self._tell_when_left, args=(line, number), name="airlock-leave", daemon=True).start()
@@ -165,7 +172,7 @@ class PackLink:
         if line is not None and number == self.last_line and not line.has_ended:
             self._left = None
             line.use_again()
-            self.line = line
+            self._go_by(line)
 
     def line_ended(self, line: Channel) -> None:
         """The worker is gone that was at the end of this line, and all that it held and that was held of it.
@@ -174,7 +181,7 @@ class PackLink:
         of those over the relay it was given, and which wait for the next one, nobody knows before.
         """
         if self.line is line:
-            self.line = None
+            self._go_by(None)
             self.pair.end_references()
             if self._connection.has_ended:
                 self.pair.arrays.end()

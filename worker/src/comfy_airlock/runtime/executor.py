@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 from comfy_airlock.calls.loops import LoopInbox
 from comfy_airlock.calls.service import Service
+from comfy_airlock.wire.express import Take
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Seat, Stream, Turn
+from comfy_airlock.wire.lead import Seat, Stream
 from comfy_airlock.wire.optional import standard
 
 Action = Callable[[], object]
@@ -27,8 +28,9 @@ Action = Callable[[], object]
 class Calls(Stream, Protocol):
     """Where calls come from."""
 
-    def take(self, seat: Seat, turn: Turn, /) -> IncomingCall | None:
-        """As :meth:`comfy_airlock.runtime.streams.Streams.take`."""
+    @property
+    def take(self) -> Take:
+        """As :attr:`comfy_airlock.runtime.streams.Streams.take`."""
         ...
 
 
@@ -71,11 +73,11 @@ class Executor:
 
     def run(self) -> None:
         """Works off calls until :meth:`stop`."""
-        queue, seat, take, begin, turn = self._queue, self._seat, self._stream.take, self._service.begin, [get_ident()]
+        queue, seat, stream, begin, turn = self._queue, self._seat, self._stream, self._service.begin, [get_ident()]
         while True:
             # Where calls follow one another, the next is what this thread reads next: whatever is queued by now came
             # after it, as what came before has taken care of the seat, and nothing is read then.
-            call = None if queue else take(seat, turn)
+            call = None if queue else stream.take(seat, turn)
             if call is None:
                 item = self._next()
                 if item is None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.pair import Pair, Route
-from comfy_airlock.calls.service import Method
+from comfy_airlock.calls.service import Methods
 from comfy_airlock.calls.sharing import Sharing
 from comfy_airlock.runtime.executor import Executor
 from comfy_airlock.runtime.streams import Streams
@@ -40,7 +40,7 @@ class HostLink:
         connection: Connection,
         streams: Streams,
         pack: str,
-        methods: dict[str, Method],
+        methods: Methods,
         inference: InferenceMode,
         stateful: Callable[[], int],
     ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from comfy_airlock.calls.inference import InferenceMode
+from comfy_airlock.calls.service import Method, Whole
 from comfy_airlock.runtime.entry import EntryContext
 from comfy_airlock.runtime.host_link import HostLink
 from comfy_airlock.runtime.lifeline import die_with, hold
@@ -22,6 +23,7 @@ from comfy_airlock.wire.frame import EVENT
 from comfy_airlock.wire.optional import loaded, standard
 
 _REPORTED_MODULES: Final = ("numpy", "torch")
+_MODULES: Final = sys.modules
 _PYTHON_VERSION: Final = ".".join(map(str, sys.version_info[:3]))
 
 
@@ -31,27 +33,37 @@ class Worker:
     def __init__(self, pack: NodePack, inference: InferenceMode) -> None:
         self._pack = pack
         self._inference = inference
+        self._functions: dict[str, Callable[..., Any]] = {}
         #: Told that a node has run, where the pack's state is kept.
         self.on_run: Callable[[], object] | None = None
         #: Told that the pack was imported, or tried to.
         self.on_loaded: Callable[[], object] | None = None
 
-    def run(self, node_name: str, /, **inputs: Any) -> Any:
-        """Calls a node's function; returns what it returned, or an awaitable of that."""
-        node = self._pack.nodes.get(node_name)
-        if node is None:
-            node = self._pack.node(node_name)
-            if self.on_loaded is not None:
-                self.on_loaded()
-            # The pack may have been imported just now, and torch by it.
-            self._inference.enter()
+    def run(self, args: list[Any], inputs: dict[str, Any]) -> Any:
+        """Calls a node's function; returns what it returned, or an awaitable of that.
+
+        Args:
+            args: the node's name.
+        """
+        (name,) = args
+        function = self._functions.get(name) or self._load(name)
         # Arrays there are only where numpy is.
-        result = node.function(**(inputs_for(node, inputs) if "numpy" in sys.modules else inputs))
+        result = function(**(inputs_for(self._pack.node(name), inputs) if "numpy" in _MODULES else inputs))
         if self.on_run is not None:
             self.on_run()
         if hasattr(result, "__await__"):
-            return self._awaited(node, result)
-        return outputs_of(node, result) if "numpy" in sys.modules else result
+            return self._awaited(self._pack.node(name), result)
+        return outputs_of(self._pack.node(name), result) if "numpy" in _MODULES else result
+
+    def _load(self, name: str) -> Callable[..., Any]:
+        """The function of a node that is used for the first time."""
+        node = self._pack.node(name)
+        if self.on_loaded is not None:
+            self.on_loaded()
+        # The pack may have been imported just now, and torch by it.
+        self._inference.enter()
+        function = self._functions[name] = node.function
+        return function
 
     async def _awaited(self, node: Node, result: Awaitable[Any]) -> Any:
         outputs = outputs_of(node, await result)
@@ -99,7 +111,11 @@ def main(parent: int | None = None) -> None:
         # What can be had back does not keep a worker that nothing else needs.
         return 0 if recovery.is_offered else pack.stateful
 
-    methods = {"run": worker.run, "describe": worker.describe, "restore": recovery.restore}
+    methods: dict[str, Method | Whole] = {
+        "run": Whole(worker.run),
+        "describe": worker.describe,
+        "restore": recovery.restore,
+    }
     entry = connection.welcome["pack"].get("entry")
     if entry is not None:
         context = EntryContext(pack.name, pack.folder, entry["settings"], lambda: host.pair, inference)

@@ -12,9 +12,10 @@ from time import monotonic
 from typing import Final
 
 from comfy_airlock.wire.channel import Channel
+from comfy_airlock.wire.express import Take
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.incoming import IncomingCall
-from comfy_airlock.wire.lead import Lead, Seat, Turn
+from comfy_airlock.wire.lead import Lead, Turn, Waiting
 
 _ALONE_SECONDS: Final = 0.02
 """How long the channel that something has come over is waited for alone. Others are looked at as often, so they may
@@ -22,10 +23,19 @@ have to wait twice as long to be read."""
 
 
 class Streams:
-    """The channels that are read, and the lead over them."""
+    """The channels that are read, and the lead over them.
+
+    Attributes:
+        take: reads once for who runs calls, as :attr:`Channel.take`: that of the line, where one call follows another
+            over it. To be looked up each time: the lead's keeper, who sees every 20 ms whether somebody reads, has the
+            others read as often.
+    """
 
     def __init__(self) -> None:
-        self.lead = Lead(self._read, lambda: any(channel.is_full for channel in self._channels.values()))
+        self.lead = Lead(
+            self._read, lambda: any(channel.is_full for channel in self._channels.values()), self._look_around
+        )
+        self.take: Take = self._take
         self._channels: dict[int, Channel] = {}
         self._epoll = select.epoll()
         held_by_this_process.add(self)
@@ -43,7 +53,7 @@ class Streams:
         descriptor = channel.fileno()
         self._channels[descriptor] = channel
         self._latest = channel
-        self._busy = None
+        self._busy, self.take = None, self._take
         channel.receiver.wait_at_most(_ALONE_SECONDS)
         self._epoll.register(descriptor, select.EPOLLIN)
 
@@ -51,13 +61,13 @@ class Streams:
         """Reads ``channel`` no more. Called by whoever reads."""
         descriptor = channel.fileno()
         self._latest = None if self._latest is channel else self._latest
-        self._busy = None
+        self._busy, self.take = None, self._take
         if self._channels.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
     def fileno(self) -> int:
         """A descriptor that is readable while something is to be read from any of them."""
-        self._is_watched, self._busy = True, None
+        self._is_watched, self._busy, self.take = True, None, self._take
         return self._epoll.fileno()
 
     def close(self) -> None:
@@ -79,35 +89,19 @@ class Streams:
 
     def nothing_came(self) -> None:
         """The one that was waited for alone was quiet."""
-        self._busy = None
+        self._busy, self.take = None, self._take
 
-    def take(self, seat: Seat, turn: Turn) -> IncomingCall | None:
-        """Reads once, where no other thread does and ``seat`` is not taken care of.
+    def _look_around(self) -> None:
+        """Has who runs calls ask the next time which are to be looked at. Called by the keeper."""
+        self.take = self._take
 
-        Does what :meth:`Lead.take` and :meth:`Lead.give_up` do, in fewer steps, as :mod:`comfy_airlock.wire.express`.
-
-        Args:
-            turn: this thread's.
-
-        Returns:
-            The call over a line that came, where that is what it was; else what came was handed to whom it belongs to.
-        """
-        lead = self.lead
-        turns = lead.turns
-        lead.threads_waited += 1
+    def _take(self, seat: Waiting, turn: Turn) -> IncomingCall | None:
+        """As :attr:`take`, whatever comes; all of it is handed out."""
         try:
-            if turns.setdefault(None, turn) is turn and not (seat.taken_care_of or lead.has_ended):
-                busy = self._busy
-                # As in _read, but for the clock: where calls follow one another, the last was answered just now.
-                if busy and busy.is_direct and busy.answered_at < self._alone_until and not getitimer(ITIMER_REAL)[0]:
-                    return busy.take()
+            if self.lead.take(turn) and not seat.taken_care_of:
                 self._read()
-            return None
         finally:
-            if turns.get(None) is turn:
-                turns.clear()
-                if lead.followers or lead.unattended or lead.keeper_sleeps:
-                    lead.pass_on()
+            self.lead.give_up(turn)
 
     def _read(self, seconds: float | None = None) -> None:
         busy = self._busy
@@ -122,6 +116,8 @@ class Streams:
             if self._read_ready(0.0) or self._busy is None:
                 return
         busy.read()
+        if busy is self._busy and busy.is_direct:
+            self.take = busy.take
 
     def _read_ready(self, seconds: float | None) -> bool:
         ready = self._epoll.poll(seconds)

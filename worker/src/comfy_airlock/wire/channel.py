@@ -19,7 +19,7 @@ from comfy_airlock.wire.aside import Aside
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.credit import Credit, Turn
 from comfy_airlock.wire.errors import AirlockError, Cancelled, Disconnected, LimitExceeded, ProtocolError
-from comfy_airlock.wire.express import answering, asking, taking
+from comfy_airlock.wire.express import answering, taking
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import (
     CALL,
@@ -69,11 +69,9 @@ class Channel:
         made, taken: the calls that are under way over it, of this side's and of the other's.
         refusal: why no call is taken: the reason that it ended for, or that it was left, or is another process's.
         answered_at: when a call of a peer's was answered last, on the monotonic clock.
-        ask: makes a call without deadline, parent and references for a thread that waits for it, on a channel without
-            credit, and reads once for the answer where no other thread reads. Gives the body of the result where that
-            is what came next; else None, and the thread was told of the outcome or will be. Raises as :meth:`call`.
-        take: reads once, for whoever leads, and hands out what came, but gives a call that is one small frame.
-        answer_plain: answers a call with a result that holds no references and no arrays.
+        take: reads once, for a thread that takes calls one by one, where no other thread reads and its seat is not
+            taken care of. Gives a call that is one small frame; else None, and what came, if anything did, was handed out.
+        answer_plain: answers a call, whose body was decoded, with a result that holds no references and no arrays.
     """
 
     def __init__(
@@ -108,10 +106,7 @@ class Channel:
         self.taken = CallsTaken()
         self.answered_at = time.monotonic()
         self.receiver = Receiver(link)
-        self.ask = asking(self)
         self.take = taking(self)
-        # For ever: it gives no such object.
-        self._taking = iter(self.take, object())
         self.answer_plain = answering(self)
         self._owner: Owner | None = None
         self._called: Callable[[IncomingCall], object] = _nobody_called
@@ -139,16 +134,17 @@ class Channel:
 
         Ends the channel where that fails. Called by whoever leads, and by nobody else.
         """
-        call = None
+        counts = self.receiver.counts
+        has_taken = False
         try:
             if seconds is None or self.receiver.has_something(seconds):
-                # No signal's handler runs between a loop's step and its variable: no call that came is lost.
-                for call in self._taking:  # noqa: B007 - read below.
-                    break
-                if call is not None:
-                    self._called(call)
+                self.receiver.receive()
+                has_taken = True
+                count = counts[0]
+                counts.clear()
+                self.received(count)
         except BaseException as error:
-            if not self.has_failed(error, has_taken=call is not None):
+            if not self.has_failed(error, has_taken=has_taken or bool(counts)):
                 raise
 
     def received(self, count: int) -> None:
@@ -233,7 +229,7 @@ class Channel:
                 else:
                     pending.answered(frame)
             elif kind == CALL:
-                call = IncomingCall(self, peer, number, body)
+                call = IncomingCall.of(self, peer, number, body)
                 is_counted = len(body) >= BYTES_COUNTED_MIN or is_laden
                 if not self.taken.put(call, len(body) if is_counted else 0):
                     raise self._refused(number)
@@ -446,6 +442,7 @@ class Channel:
     def forked(self) -> None:
         """This process was forked, and the channel is its parent's."""
         self._socket.close()
+        self.taken.unanswered.clear()
         if self._reason is None:
             self.refusal = Disconnected(
                 "this connection belongs to the process that was forked",

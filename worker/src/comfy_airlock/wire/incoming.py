@@ -55,7 +55,12 @@ class IncomingCall:
         outer: the call that was under way where this one was begun.
     """
 
-    # Defaults of the class: one is made for each call, and most of them set few of these.
+    # No __init__, which C would enter the interpreter for once more: one is made for each call.
+    channel: Source
+    peer: int
+    number: int
+    body: Body
+    # Defaults of the class: most calls set few of these.
     size = 0
     until: float | None = None
     has_references = False
@@ -66,11 +71,15 @@ class IncomingCall:
     outer: IncomingCall | None = None
     _on_cancel: dict[object, Callable[[], None]] | None = None
 
-    def __init__(self, channel: Source, peer: int, number: int, body: Body) -> None:
-        self.channel = channel
-        self.peer = peer
-        self.number = number
-        self.body = body
+    @classmethod
+    def of(cls, channel: Source, peer: int, number: int, body: Body) -> IncomingCall:
+        """One that has just come."""
+        call = cls()
+        call.channel = channel
+        call.peer = peer
+        call.number = number
+        call.body = body
+        return call
 
     def expires(self, deadline_ms: int) -> None:
         """Its caller waits no longer than that, from now on."""

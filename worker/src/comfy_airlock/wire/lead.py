@@ -107,23 +107,34 @@ class Lead:
 
     Attributes:
         has_ended: whether nothing is read any more.
-        turns, followers, unattended, keeper_sleeps, threads_waited: for who does what :meth:`take` and :meth:`give_up`
-            do in fewer steps: :mod:`comfy_airlock.wire.express`, and a worker's streams.
+        wanted: who wants to hear that the lead was given up: followers, what :meth:`attend` was given, and the lead
+            itself for its keeper while that sleeps.
+        turns, threads_waited: for who does what :meth:`take` and :meth:`give_up` do in fewer steps, as
+            :mod:`comfy_airlock.wire.express`.
     """
 
-    def __init__(self, read: Callable[[float | None], object], is_full: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        read: Callable[[float | None], object],
+        is_full: Callable[[], bool] = lambda: False,
+        look_around: Callable[[], object] = lambda: None,
+    ) -> None:
         """
         Args:
             read: blocks until something has arrived, or for so many seconds, and hands it to whom it belongs to. It
                 does not raise for what happens to the stream: that is handed out too. Nothing is read after
                 :meth:`end`.
             is_full: whether nothing more should be read by a thread that has no need to.
+            look_around: called by the keeper, again and again while it leaves the stream to a thread that comes back
+                to it.
         """
         self._read = read
         self._is_full = is_full
+        self._look_around = look_around
         # Whose turn it is, and nothing where nobody leads. Taken and noted by one call into C: an interrupt may come
         # between any two. A lock of Python's would take several times as long.
         self.turns: dict[None, Turn] = {}
+        self.wanted: set[object] = set()
         self._mutex = threading.Lock()
         self.has_ended = False
         # In the order in which they came: a dict, because any of them may leave first.
@@ -134,7 +145,6 @@ class Lead:
         self.unattended: set[object] = set()
         self._keeper_bell: SimpleQueue[None] = SimpleQueue()
         self._keeper_is_called = False
-        self.keeper_sleeps = False
 
     def will_take(self) -> None:
         """Somebody waits who will take the lead once something is there to be read: the keeper leaves it to them."""
@@ -149,7 +159,7 @@ class Lead:
         """Ends this turn, if it is the one."""
         if self.turns.get(None) is turn:
             self.turns.clear()
-            if self.followers or self.unattended or self.keeper_sleeps:
+            if self.wanted:
                 self.pass_on()
 
     def wait(self, seat: Seat, until: float | None = None) -> None:
@@ -182,6 +192,7 @@ class Lead:
         seat.hang_bell()
         with self._mutex:
             self.followers[seat] = None
+            self.wanted.add(seat)
             # Whoever gives up the lead from here on sees this follower; who did before has left it free.
             has_to_sleep = self.has_ended or bool(self.turns)
         try:
@@ -191,8 +202,9 @@ class Lead:
             seat.take_bell_down()
             with self._mutex:
                 self.followers.pop(seat, None)
+                self.wanted.discard(seat)
             # Woken to lead, and interrupted or taken care of before it could: the turn goes on to the next.
-            if self.followers or self.unattended or self.keeper_sleeps:
+            if self.wanted:
                 self.pass_on()
 
     def pass_on(self) -> None:
@@ -209,7 +221,7 @@ class Lead:
                 if not seat.taken_care_of:
                     seat.wake()
                     return
-        if self.unattended or self.keeper_sleeps:
+        if self.unattended or self in self.wanted:
             self._call_keeper()
 
     def _call_keeper(self) -> None:
@@ -221,11 +233,13 @@ class Lead:
     def attend(self, token: object) -> None:
         """Something is awaited that no thread waits for here, such as the answer to a coroutine's call."""
         self.unattended.add(token)
+        self.wanted.add(token)
         self.pass_on()
 
     def dismiss(self, token: object) -> None:
         """What :meth:`attend` announced has arrived, or is awaited no longer. Takes no lock."""
         self.unattended.discard(token)
+        self.wanted.discard(token)
 
     def call_keeper(self) -> None:
         """Has the keeper read now, where nobody does: a thread is about to block that would have."""
@@ -263,14 +277,17 @@ class Lead:
         """Until the lead was free for a while and nobody wanted it, or somebody calls."""
         threads_waited = -1
         while True:
+            self._look_around()
             with self._mutex:
                 is_quiet = threads_waited == self.threads_waited
                 threads_waited = self.threads_waited
                 # One thread waits for long: it calls when it is done, so nobody has to look every few milliseconds.
                 # Said before the lead is looked at: whoever gives it up from here on calls.
-                self.keeper_sleeps = is_quiet
+                if is_quiet:
+                    self.wanted.add(self)
                 if self._keeper_is_called or (is_quiet and not self.turns):
-                    self._keeper_is_called = self.keeper_sleeps = False
+                    self._keeper_is_called = False
+                    self.wanted.discard(self)
                     self._silence_bell()
                     return
             try:

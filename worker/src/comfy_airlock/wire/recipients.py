@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from comfy_airlock.wire.errors import AirlockError
 from comfy_airlock.wire.frame import Body, Frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Waiting
+
+if TYPE_CHECKING:
+    from comfy_airlock.wire.channel import Channel
 
 
 class PendingCall(Protocol):
@@ -32,7 +35,8 @@ class PendingCall(Protocol):
 class WaitingThread(PendingCall, Waiting, Protocol):
     """A thread that waits for its answer, and reads for it."""
 
-    number: int
+    def asked(self, channel: Channel, peer: int, number: int, /) -> None:
+        """Where the call went, and what it is known by there. Called on the thread itself, if it has no result yet."""
 
 
 class Owner(Protocol):
