@@ -70,7 +70,7 @@ class Channel:
         refusal: why no call is taken: the reason that it ended for, or that it was left, or is another process's.
         answered_at: when a call of a peer's was answered last, on the monotonic clock.
         take: reads once, for a thread that takes calls one by one, where no other thread reads and its seat is not
-            taken care of. Gives a call that is one small frame; else None, and what came, if anything did, was handed out.
+            taken care of. Gives a call that is one small frame; else None, and what came, if it did, was handed out.
         answer_plain: answers a call, whose body was decoded, with a result that holds no references and no arrays.
     """
 
