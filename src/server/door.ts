@@ -239,8 +239,8 @@ export class Door {
   #sendWelcome(visitor: Visitor, session: Session, protocol: number, slot: Slot | undefined): void {
     const credit = session.keepsToCredit ? [features.credit] : [];
     if (session.hello.features.includes(features.line)) {
-      const segments = session.hello.features.includes(features.segments) ? [features.segments] : [];
-      const welcome = this.#welcome(session, protocol, [features.line, ...segments, ...credit], slot);
+      const withLine = [features.segments, features.simplex].filter((each) => session.hello.features.includes(each));
+      const welcome = this.#welcome(session, protocol, [features.line, ...withLine, ...credit], slot);
       session.lane = DescriptorLane.open(this.#options.libc, visitor.descriptor, welcome);
       if (session.lane !== undefined) return;
     }

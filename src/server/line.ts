@@ -1,8 +1,12 @@
 /**
- * A line: one socket pair between a host and the worker of one of its packs, which the server makes and steps aside.
+ * A line: the sockets between a host and the worker of one of its packs, which the server makes and steps aside.
  *
- * The same frames as on the relay, half the way. The server keeps a copy of the worker's end, and shuts it down when the
- * worker has ended: a child that the worker forked may hold another copy, and would hide the worker's death from the host.
+ * The same frames as on the relay, half the way. One socket pair for each direction, where both take that: on a stream
+ * socket the kernel wakes whoever waits to read it as soon as what they sent was read, too, so that each message costs
+ * its sender a wake-up for nothing. Else one pair for both.
+ *
+ * The server keeps copies of the worker's ends, and shuts them down when the worker has ended: a child that the worker
+ * forked may hold others, and would hide the worker's death from the host.
  */
 import { Passed } from "../transport/descriptor-lane.ts";
 import { buildFrame, FrameKind } from "../transport/frame.ts";
@@ -13,9 +17,9 @@ export type LineLibc = Pick<Libc, "socketPair" | "shutDown" | "close">;
 
 export class Line {
   readonly #libc: LineLibc;
-  readonly #kept: number;
+  readonly #kept: readonly number[];
 
-  private constructor(libc: LineLibc, kept: number) {
+  private constructor(libc: LineLibc, kept: readonly number[]) {
     this.#libc = libc;
     this.#kept = kept;
   }
@@ -29,11 +33,12 @@ export class Line {
    */
   static join(libc: LineLibc, host: Session, worker: Session, pack: number, number: number): Line | undefined {
     if (host.lane === undefined || worker.lane === undefined) return undefined;
-    const [hostEnd, workerEnd] = libc.socketPair();
-    const line = new Line(libc, workerEnd);
+    const ends = host.takesSimplex && worker.takesSimplex ? twoPairs(libc) : onePair(libc);
+    const line = new Line(libc, ends.worker);
     // The worker first: it should read the line by the time that the host calls over it.
-    const isPassed = worker.lane.pass(Passed.line, number, workerEnd) && host.lane.pass(Passed.line, number, hostEnd);
-    libc.close(hostEnd);
+    const isPassed =
+      worker.lane.pass(Passed.line, number, ...ends.worker) && host.lane.pass(Passed.line, number, ...ends.host);
+    for (const end of ends.host) libc.close(end);
     if (!isPassed) {
       line.end();
       return undefined;
@@ -45,7 +50,32 @@ export class Line {
 
   /** Ends it for both sides; what the worker sent before is still read. To be called once. */
   end(): void {
-    this.#libc.shutDown(this.#kept);
-    this.#libc.close(this.#kept);
+    for (const end of this.#kept) {
+      this.#libc.shutDown(end);
+      this.#libc.close(end);
+    }
+  }
+}
+
+/** What either side has: one socket for both directions, or the one that it reads and the one that it writes to. */
+interface Ends {
+  readonly host: readonly number[];
+  readonly worker: readonly number[];
+}
+
+function onePair(libc: LineLibc): Ends {
+  const [host, worker] = libc.socketPair();
+  return { host: [host], worker: [worker] };
+}
+
+function twoPairs(libc: LineLibc): Ends {
+  const [hostReads, workerWrites] = libc.socketPair();
+  try {
+    const [hostWrites, workerReads] = libc.socketPair();
+    return { host: [hostReads, hostWrites], worker: [workerReads, workerWrites] };
+  } catch (error) {
+    libc.close(hostReads);
+    libc.close(workerWrites);
+    throw error;
   }
 }

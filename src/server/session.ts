@@ -100,6 +100,11 @@ export class Session {
     return this.hello.features.includes(features.credit);
   }
 
+  /** Whether its lines may be two sockets each. */
+  get takesSimplex(): boolean {
+    return this.hello.features.includes(features.simplex);
+  }
+
   /** Whether it was told that it may have segments. */
   get takesSegments(): boolean {
     return this.lane !== undefined && this.hello.features.includes(features.segments);

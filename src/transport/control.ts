@@ -14,6 +14,8 @@ export const protocolVersions = { min: 1, max: 1 } as const;
 export const features = {
   /** The peer can receive descriptors: it gets a descriptor lane with its welcome, and lines over that. */
   line: "line",
+  /** With `line`: the peer takes a line as two sockets, one that it reads and one that it writes to. */
+  simplex: "simplex",
   /** The peer sends over the relay only as much as it was given credit for. */
   credit: "credit",
   /** With `line`: the peer can be passed segments, so frames to and from it may name blocks of them. */

@@ -3,12 +3,13 @@
  *
  * Bun reads a connection with plain `recv`, which drops descriptors, so what is passed to a peer goes another way: first
  * the descriptor on the lane, then the frame that names it, on the connection or on a line. Whoever reads the frame finds
- * the descriptor there. One message is one descriptor, with what it is and the number that frames name it by.
+ * the descriptor there. One message is one descriptor, with what it is and the number that frames name it by; two, where
+ * it is a line whose ends both named the feature `simplex`.
  */
 import { AirlockError } from "./errors.ts";
 import type { Libc, Received } from "./libc.ts";
 
-export type LaneLibc = Pick<Libc, "socketPair" | "sendDescriptor" | "close">;
+export type LaneLibc = Pick<Libc, "socketPair" | "sendDescriptors" | "close">;
 export type ReceivingLibc = Pick<Libc, "receive" | "close">;
 
 /** What a descriptor is. */
@@ -38,7 +39,7 @@ export class DescriptorLane {
    */
   static open(libc: LaneLibc, connection: number, bytes: Uint8Array): DescriptorLane | undefined {
     const [near, far] = libc.socketPair("messages");
-    const sent = libc.sendDescriptor(connection, bytes, far);
+    const sent = libc.sendDescriptors(connection, bytes, far);
     libc.close(far);
     if (sent !== "full") return new DescriptorLane(libc, near);
     libc.close(near);
@@ -46,17 +47,17 @@ export class DescriptorLane {
   }
 
   /**
-   * Passes a copy of a descriptor.
+   * Passes a copy of a descriptor, or of two that are one thing.
    *
    * @returns false where the peer has not taken those before, or is gone: no frame that names it may be sent then.
    */
-  pass(what: Passed, number: number, descriptor: number): boolean {
+  pass(what: Passed, number: number, ...descriptors: readonly number[]): boolean {
     if (this.#isClosed) return false;
     const bytes = new Uint8Array(messageBytes);
     const view = new DataView(bytes.buffer);
     view.setUint32(0, what, true);
     view.setUint32(4, number, true);
-    const sent = this.#libc.sendDescriptor(this.#near, bytes, descriptor);
+    const sent = this.#libc.sendDescriptors(this.#near, bytes, ...descriptors);
     this.#isLeft ||= sent === "gone";
     return sent === "sent";
   }

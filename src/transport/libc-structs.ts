@@ -11,7 +11,7 @@ const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x08;
 const EINTR = 4;
 const EAGAIN = 11;
-/** Room for one descriptor beside a message: CMSG_SPACE(sizeof(int)). */
+/** Room for one descriptor beside a message, or two: CMSG_SPACE of either. */
 export const controlBytes = 24;
 
 /** A `struct msghdr` after `recvmsg`, and the control data that it leads to. */
@@ -44,14 +44,14 @@ export function socketAddress(path: string): Uint8Array {
   return address;
 }
 
-/** A `struct cmsghdr` with one descriptor: length with the header, level, type; then the descriptor, padded to a word. */
-export function controlWith(descriptor: number): Uint8Array {
+/** A `struct cmsghdr` with one descriptor or two: length with the header, level, type; then those, padded to a word. */
+export function controlWith(descriptors: readonly number[]): Uint8Array {
   const control = new Uint8Array(controlBytes);
   const view = new DataView(control.buffer, control.byteOffset);
-  view.setBigUint64(0, 20n, true);
+  view.setBigUint64(0, BigInt(16 + 4 * descriptors.length), true);
   view.setInt32(8, SOL_SOCKET, true);
   view.setInt32(12, SCM_RIGHTS, true);
-  view.setInt32(16, descriptor, true);
+  for (const [index, descriptor] of descriptors.entries()) view.setInt32(16 + 4 * index, descriptor, true);
   return control;
 }
 

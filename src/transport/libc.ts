@@ -113,11 +113,11 @@ export interface Libc extends MemoryCalls {
    */
   receive(socket: number, buffer: Uint8Array): Received | undefined;
   /**
-   * Sends bytes together with a copy of a descriptor (`sendmsg`, SCM_RIGHTS), without waiting.
+   * Sends bytes together with copies of one descriptor or two (`sendmsg`, SCM_RIGHTS), without waiting.
    *
    * @returns whether it was sent; `full` where the socket takes nothing now, `gone` where nobody is at its other end.
    */
-  sendDescriptor(socket: number, bytes: Uint8Array, descriptor: number): Sent;
+  sendDescriptors(socket: number, bytes: Uint8Array, ...descriptors: readonly number[]): Sent;
   /** Ends a connection for both sides, whoever else holds copies of its ends; what was sent still arrives. */
   shutDown(socket: number): void;
   /** Has the kernel kill a process group when the other end of a socket pair closes; whoever has this end open keeps it so. */
@@ -301,8 +301,8 @@ export function loadLibc(): Libc {
       if (mustTryAgain(errno())) return undefined;
       throw failed("recvmsg");
     },
-    sendDescriptor(socket, bytes, descriptor) {
-      const message = messageOf(bytes, controlWith(descriptor));
+    sendDescriptors(socket, bytes, ...descriptors) {
+      const message = messageOf(bytes, controlWith(descriptors));
       const sent = Number(symbols.sendmsg(socket, ptr(message.header), MSG_DONTWAIT | MSG_NOSIGNAL));
       if (sent === bytes.byteLength) return "sent";
       return sent < 0 && [EPIPE, ECONNRESET].includes(errno()) ? "gone" : "full";

@@ -35,7 +35,7 @@ const saidSchema = v.union([
   v.object({ exited: v.number(), code: v.optional(v.number()), signal: v.optional(v.number()) }),
 ]);
 
-export type ForkLibc = Pick<Libc, "socketPair" | "pipe" | "sendDescriptor" | "send" | "close" | "forbidCoreFiles">;
+export type ForkLibc = Pick<Libc, "socketPair" | "pipe" | "sendDescriptors" | "send" | "close" | "forbidCoreFiles">;
 
 export interface ForkServerOptions {
   readonly libc: ForkLibc;
@@ -172,7 +172,7 @@ export class ForkServer {
   }
 
   #send(what: object, descriptor: number): boolean {
-    return !this.#hasEnded && this.#options.libc.sendDescriptor(this.#requests, encode(what), descriptor) === "sent";
+    return !this.#hasEnded && this.#options.libc.sendDescriptors(this.#requests, encode(what), descriptor) === "sent";
   }
 
   /** Whether the socket took all of it; a process that is gone takes nothing. */

@@ -240,9 +240,9 @@ def test_a_forked_child_is_told_to_connect_for_itself(probe: Pack) -> None:
 
 def test_a_child_that_a_worker_forks_holds_no_connection(probe: Pack) -> None:
     sockets, inherited = probe.call("ForkedSockets")
-    # All but connection, descriptor lane and line: the lifeline is what ends the child with the server.
+    # All but connection, descriptor lane and the line's two ends: the lifeline is what ends the child with the server.
     assert inherited
-    assert len(set(sockets) - set(inherited)) == 3
+    assert len(set(sockets) - set(inherited)) == 4
 
 
 HOST = f"""

@@ -79,7 +79,7 @@ class _WorkerSide:
 
     def __init__(self, link: MemoryLink) -> None:
         self.streams = Streams()
-        self.channel = Channel(link, Codec(), "the host", self.streams)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.channel = Channel([link], Codec(), "the host", self.streams)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         inference = InferenceMode()
         worker = Worker(NodePack("calls", str(FOLDER)), inference)
         route = (self.channel, 1)
@@ -111,7 +111,7 @@ class _HostSide:
     """What a host's line does."""
 
     def __init__(self, link: MemoryLink) -> None:
-        self.channel = Channel(link, Codec(), "the worker")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.channel = Channel([link], Codec(), "the worker")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.link = PackLink(self.channel, 1, "calls")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.link.line = self.channel
         self.laden = lambda frame: self.link.pair.laden(frame, is_direct=True)

@@ -86,7 +86,7 @@ def test_hello_says_who_connects_and_the_welcome_is_kept(tmp_path: Path) -> None
     assert hellos == [
         {
             "protocol": {"min": 1, "max": 1},
-            "features": ["line", "credit", "segments"],
+            "features": ["line", "simplex", "credit", "segments"],
             "pid": os.getpid(),
             "role": "worker",
             "token": "t",

@@ -84,7 +84,7 @@ class Side:
         near, self.far = socket.socketpair()
         self.far.settimeout(SECONDS_MAX)
         self.link = Interrupting(near)
-        self.channel = Channel(self.link, Codec(), "the other side")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        self.channel = Channel([self.link], Codec(), "the other side")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.calls: list[IncomingCall] = []
         self.others: list[Frame] = []
         self.reason: AirlockError | None = None

@@ -39,7 +39,7 @@ class Side:
         self.hostile.settimeout(SECONDS_MAX)
         self.reason: AirlockError | None = None
         self.has_ended = threading.Event()
-        self.channel = Channel(near, CODEC, "the worker")
+        self.channel = Channel([near], CODEC, "the worker")
         route = (self.channel, 1)
         self.pair = Pair(lambda: route, route, reveals=False, methods={"add": lambda a, b: a + b})
         self.pair.goes_by(route)

@@ -4,10 +4,7 @@ where they were; and no table, whoever made it, leads out of the memory that it 
 
 from __future__ import annotations
 
-import array as arrays
 import os
-import socket
-import struct
 from collections.abc import Iterator
 from itertools import permutations
 from typing import Any
@@ -27,8 +24,7 @@ from comfy_airlock.memory.sources import order_of, strides_in_order
 from comfy_airlock.memory.unpacking import unpack
 from comfy_airlock.wire.arrays import AsTensor
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.descriptor_lane import LINE, SEGMENT, DescriptorLane
-from comfy_airlock.wire.errors import LimitExceeded, ProtocolError, ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.errors import ValueInvalid, ValueUnsupported
 from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import INLINE_ARRAY_BYTES, INLINE_ARRAYS_BYTES_MAX
 from same import same
@@ -359,97 +355,3 @@ def test_a_table_from_anybody_never_leads_out_of_its_blocks(blocks: Blocks, tabl
             )
             for corner in corners:
                 each[tuple(corner)].tobytes()
-
-
-# Descriptors.
-
-
-@pytest.fixture
-def lane() -> Iterator[tuple[DescriptorLane, socket.socket]]:
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    lane = DescriptorLane(near.detach())
-    yield lane, far
-    lane.close()
-    far.close()
-
-
-def pass_one(far: socket.socket, what: int, number: int, name: bytes = b"") -> int:
-    """Passes a pipe's end; returns its inode."""
-    end, other = os.pipe()
-    os.close(other)
-    socket.send_fds(far, [name or struct.pack("<II", what, number)], [end])
-    inode = os.fstat(end).st_ino
-    os.close(end)
-    return inode
-
-
-def inode_of(descriptor: int | None) -> int:
-    assert descriptor is not None
-    inode = os.fstat(descriptor).st_ino
-    os.close(descriptor)
-    return inode
-
-
-def test_descriptors_are_found_by_what_they_are_in_any_order(lane: tuple[DescriptorLane, socket.socket]) -> None:
-    end, far = lane
-    passed = [pass_one(far, *each) for each in ((LINE, 1), (SEGMENT, 1), (SEGMENT, 2), (LINE, 1))]
-    assert end.find(SEGMENT, 3) is None
-    assert inode_of(end.find(SEGMENT, 2)) == passed[2]
-    assert inode_of(end.take(SEGMENT, 1)) == passed[1]
-    assert inode_of(end.take(LINE, 1)) == passed[0]
-    assert inode_of(end.take(LINE, 1)) == passed[3]
-    with pytest.raises(ProtocolError, match="named segment 2 and passed no descriptor"):
-        end.take(SEGMENT, 2)
-
-
-def test_a_descriptor_under_half_a_name_breaks_the_protocol_and_is_closed(
-    lane: tuple[DescriptorLane, socket.socket],
-) -> None:
-    end, far = lane
-    pass_one(far, 0, 0, b"abc")
-    with pytest.raises(ProtocolError, match="3 bytes"):
-        end.find(SEGMENT, 1)
-
-
-def test_a_descriptor_that_there_is_no_room_for_is_missed_by_who_asks_for_it_alone(
-    lane: tuple[DescriptorLane, socket.socket],
-) -> None:
-    end, far = lane
-    first, _, last = (pass_one(far, SEGMENT, number) for number in (1, 2, 3))
-    real, count = socket.socket.recvmsg_into, 0
-
-    def receive(self: socket.socket, *args: Any) -> Any:
-        nonlocal count
-        size, ancillary, flags, address = real(self, *args)
-        count += 1
-        if count == 2:
-            for _, _, data in ancillary:
-                for each in arrays.array("i", data):
-                    os.close(each)
-            return size, [], flags | socket.MSG_CTRUNC, address
-        return size, ancillary, flags, address
-
-    class Link(socket.socket):
-        recvmsg_into = receive  # type: ignore[assignment]
-
-    end._socket = Link(fileno=end._socket.detach())
-    end._socket.setblocking(False)
-    assert inode_of(end.find(SEGMENT, 3)) == last
-    for _ in range(2):
-        with pytest.raises(LimitExceeded, match="cannot open any more descriptors"):
-            end.find(SEGMENT, 2)
-    # Once it is said to be gone nobody misses it.
-    end.discard(SEGMENT, 2)
-    assert end.find(SEGMENT, 2) is None
-    assert inode_of(end.find(SEGMENT, 1)) == first
-
-
-def test_a_descriptor_that_nobody_will_ask_for_is_closed(lane: tuple[DescriptorLane, socket.socket]) -> None:
-    end, far = lane
-    before = len(os.listdir("/proc/self/fd"))
-    kept = [pass_one(far, SEGMENT, number) for number in (1, 2)]
-    end.discard(SEGMENT, 1)
-    end.discard(SEGMENT, 3)
-    assert inode_of(end.take(SEGMENT, 2)) == kept[1]
-    assert end.find(SEGMENT, 1) is None
-    assert len(os.listdir("/proc/self/fd")) == before

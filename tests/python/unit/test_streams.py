@@ -25,7 +25,7 @@ class End:
     def __init__(self, streams: Streams, *, is_direct: bool) -> None:
         near, self.far = socket.socketpair()
         self.came: list[int] = []
-        self.channel = Channel(near, Codec(), "the other side", streams, is_direct=is_direct)
+        self.channel = Channel([near], Codec(), "the other side", streams, is_direct=is_direct)
         self.channel.attach(self, [])
         streams.add(self.channel)
 
@@ -256,6 +256,6 @@ def test_a_timeout_that_a_pack_sets_for_all_sockets_is_none_of_a_channels() -> N
     near, far = socket.socketpair()
     with far:
         near.settimeout(0.001)
-        Channel(near, Codec(), "the other side")
+        Channel([near], Codec(), "the other side")
         assert near.gettimeout() is None
         near.close()

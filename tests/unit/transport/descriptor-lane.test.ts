@@ -5,13 +5,13 @@ import { thrownBy } from "../../support/errors.ts";
 
 function newLibc(takes: (socket: number) => boolean, refusal: "full" | "gone" = "full") {
   const closed: number[] = [];
-  const sent: [socket: number, bytes: number[], descriptor: number][] = [];
+  const sent: [socket: number, bytes: number[], ...descriptors: number[]][] = [];
   return {
     closed,
     sent,
     socketPair: () => [20, 21] as const,
-    sendDescriptor: (socket: number, bytes: Uint8Array, descriptor: number) => {
-      if (takes(socket)) sent.push([socket, [...bytes], descriptor]);
+    sendDescriptors: (socket: number, bytes: Uint8Array, ...descriptors: readonly number[]) => {
+      if (takes(socket)) sent.push([socket, [...bytes], ...descriptors]);
       return takes(socket) ? ("sent" as const) : refusal;
     },
     close: (socket: number) => void closed.push(socket),
@@ -23,9 +23,11 @@ describe("a descriptor lane", () => {
     const libc = newLibc(() => true);
     const lane = DescriptorLane.open(libc, 5, Uint8Array.of(9, 9));
     expect(lane?.pass(Passed.line, 0x01020304, 30)).toBe(true);
+    expect(lane?.pass(Passed.line, 1, 31, 32)).toBe(true);
     expect(libc.sent).toEqual([
       [5, [9, 9], 21],
       [20, [1, 0, 0, 0, 4, 3, 2, 1], 30],
+      [20, [1, 0, 0, 0, 1, 0, 0, 0], 31, 32],
     ]);
     expect(libc.closed).toEqual([21]);
     lane?.close();
@@ -57,12 +59,12 @@ describe("a descriptor lane", () => {
   test("between real processes, tells a full one from one that nobody is at the end of", () => {
     const libc = loadLibc();
     const [near, far] = libc.socketPair("messages");
-    let sent = libc.sendDescriptor(near, Uint8Array.of(1), 0);
+    let sent = libc.sendDescriptors(near, Uint8Array.of(1), 0);
     expect(sent).toBe("sent");
-    while (sent === "sent") sent = libc.sendDescriptor(near, Uint8Array.of(1), 0);
+    while (sent === "sent") sent = libc.sendDescriptors(near, Uint8Array.of(1), 0);
     expect(sent).toBe("full");
     libc.close(far);
-    expect(libc.sendDescriptor(near, Uint8Array.of(1), 0)).toBe("gone");
+    expect(libc.sendDescriptors(near, Uint8Array.of(1), 0)).toBe("gone");
     libc.close(near);
   });
 });

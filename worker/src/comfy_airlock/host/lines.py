@@ -7,7 +7,6 @@ one of which nothing was sent yet goes over the relay.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +22,6 @@ from comfy_airlock.host.servants import InOrder, Servants
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
-from comfy_airlock.wire.descriptor_lane import LINE
 from comfy_airlock.wire.errors import AirlockError, Disconnected
 from comfy_airlock.wire.event_names import LOG_EVENT
 from comfy_airlock.wire.frame import Body, Frame
@@ -273,8 +271,7 @@ class Lines:
         lane = self._connection.lane
         if lane is None:
             return
-        end = socket.socket(fileno=lane.take(LINE, number))
-        line = Channel(end, self._connection.codec, "the worker")
+        line = Channel(lane.take_line(number), self._connection.codec, "the worker")
         link = self.pack(peer)
         line.attach(_Line(self._connection, link, line, number), [])
         link.joined(line, number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,7 +16,6 @@ from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
-from comfy_airlock.wire.descriptor_lane import LINE
 from comfy_airlock.wire.errors import AirlockError, BadRequest
 from comfy_airlock.wire.event_names import check_event_name
 from comfy_airlock.wire.frame import Body, Frame
@@ -132,8 +130,8 @@ class HostLink:
         elif frame.kind != frames.LINE:
             self.pair.received(frame, self.executor.submit, is_direct=False)
         elif self._connection.lane is not None:
-            link = socket.socket(fileno=self._connection.lane.take(LINE, frame.call))
-            line = Channel(link, self._connection.codec, "the host", self._streams)
+            ends = self._connection.lane.take_line(frame.call)
+            line = Channel(ends, self._connection.codec, "the host", self._streams)
             self._line = line
             line.attach(_LineSide(self, line), [])
             self._streams.add(line)

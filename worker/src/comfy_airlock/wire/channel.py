@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -59,7 +59,7 @@ def _nobody_called(call: IncomingCall) -> None:
 
 
 class Channel:
-    """One stream socket that frames go over.
+    """One stream socket that frames go over, or two, one for each direction.
 
     Attributes:
         stream: what it is read with: itself, where that is nothing else.
@@ -75,19 +75,27 @@ class Channel:
     """
 
     def __init__(
-        self, link: socket.socket, codec: Codec, far_side: str, stream: Stream | None = None, *, is_direct: bool = True
+        self,
+        links: Sequence[socket.socket],
+        codec: Codec,
+        far_side: str,
+        stream: Stream | None = None,
+        *,
+        is_direct: bool = True,
     ) -> None:
         """
         Args:
-            link: connected; the channel's to close.
+            links: connected, and the channel's to close: one for both directions, or one to read and one to write to.
             codec: for what the two sides tell each other of the channel itself.
             far_side: what it leads to, for errors: "the server".
             stream: what it is read with, where that is several channels in one; by default it is read alone.
             is_direct: whether nobody stands between, who would keep deadlines and take the answers to calls given up.
         """
         # A pack may have set a timeout for all sockets to come.
-        link.settimeout(None)
-        self._socket = link
+        for link in links:
+            link.settimeout(None)
+        self._links = links
+        self._socket = links[0]
         self._reason: AirlockError | None = None
         self.refusal: AirlockError | None = None
         self._in_child = _InChild(self)
@@ -98,14 +106,14 @@ class Channel:
         self.lead = Lead(self.read, lambda: self.is_full) if stream is None else stream.lead
         self.has_own_lead = stream is None
         self._far_side = far_side
-        self.sender = Sender(link, self.lead.call_keeper, self._sending_failed)
+        self.sender = Sender(links[-1], self.lead.call_keeper, self._sending_failed)
         self.credit: Credit | None = None
         self._aside = Aside()
         self._state = threading.Lock()
         self.made = CallsMade()
         self.taken = CallsTaken()
         self.answered_at = time.monotonic()
-        self.receiver = Receiver(link)
+        self.receiver = Receiver(links[0])
         self.take = taking(self)
         self.answer_plain = answering(self)
         self._owner: Owner | None = None
@@ -113,7 +121,7 @@ class Channel:
         self._keeper: threading.Thread | None = None
 
     def fileno(self) -> int:
-        """The socket's descriptor, for ``poll``."""
+        """The descriptor that it is read by, for ``poll``."""
         return self._socket.fileno()
 
     def attach(self, owner: Owner, early: list[Frame]) -> None:
@@ -367,10 +375,11 @@ class Channel:
             self._owner.ended(reason, unanswered)
 
     def _shut(self) -> None:
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # The other side was faster.
+        for link in self._links:
+            try:
+                link.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # The other side was faster.
 
     def send(
         self,
@@ -441,7 +450,8 @@ class Channel:
 
     def forked(self) -> None:
         """This process was forked, and the channel is its parent's."""
-        self._socket.close()
+        for link in self._links:
+            link.close()
         self.taken.unanswered.clear()
         if self._reason is None:
             self.refusal = Disconnected(
@@ -525,3 +535,4 @@ class Channel:
         if self._keeper is not None and self._keeper is not threading.current_thread():
             self._keeper.join()
         self.sender.close()
+        self._socket.close()

@@ -11,7 +11,7 @@ from comfy_airlock.wire.channel import Channel
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.credentials import check_server
 from comfy_airlock.wire.credit import Credit
-from comfy_airlock.wire.descriptor_lane import DescriptorLane, receive_with_descriptor
+from comfy_airlock.wire.descriptor_lane import DescriptorLane, receive_with_descriptors
 from comfy_airlock.wire.errors import AirlockError, Disconnected, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 from comfy_airlock.wire.frame import Frame, build_frame
@@ -21,7 +21,7 @@ PROTOCOL_MIN = PROTOCOL_MAX = 1
 SERVER_PEER = 0
 SEGMENTS: Final = "segments"
 """The feature by which a peer can be given segments."""
-_FEATURES: Final = ["line", "credit", SEGMENTS]
+_FEATURES: Final = ["line", "simplex", "credit", SEGMENTS]
 
 
 class Connection(Channel):
@@ -41,7 +41,7 @@ class Connection(Channel):
             Unauthorized: who listens there is another user.
             AirlockError: what the server says where it lets nobody in.
         """
-        super().__init__(_connect(path), codec, "the server", stream, is_direct=False)
+        super().__init__([_connect(path)], codec, "the server", stream, is_direct=False)
         self.lane: DescriptorLane | None = None
         try:
             first, *self.early = self._introduce(hello)
@@ -72,11 +72,11 @@ class Connection(Channel):
     def _receive_welcome(self) -> list[Frame]:
         """As :meth:`_receive`, and takes the lane that may come with the welcome's first byte."""
         try:
-            count, descriptor = receive_with_descriptor(self._socket, self.receiver.assembler.target)
+            count, descriptors = receive_with_descriptors(self._socket, self.receiver.assembler.target)
         except OSError as error:
             raise Disconnected(f"the connection to the server broke: {error}") from error
-        if descriptor is not None:
-            self.lane = DescriptorLane(descriptor)
+        if descriptors:
+            self.lane = DescriptorLane(descriptors[0])
         if count == 0:
             raise Disconnected("the server closed the connection")
         return self.receiver.assembler.advance(count)

@@ -13,26 +13,28 @@ import socket
 import struct
 import threading
 from collections import deque
+from itertools import chain
 from typing import Final
 
 from comfy_airlock.wire.errors import LimitExceeded, ProtocolError
 from comfy_airlock.wire.forking import held_by_this_process
 
 LINE: Final = 1
-"""What a descriptor is: a line's end, under the line's number."""
+"""What descriptors are: a line's end, under the line's number. One that is read and written to, or two: the one that is
+read, and the one that is written to."""
 SEGMENT: Final = 2
 """A segment, under the segment's number."""
 
 _NAMES: Final = {LINE: "line", SEGMENT: "segment"}
 _NAME: Final = struct.Struct("<II")
-_CONTROL_BYTES: Final = socket.CMSG_SPACE(array.array("i").itemsize)
+_CONTROL_BYTES: Final = socket.CMSG_SPACE(2 * array.array("i").itemsize)
 
 
-def receive_with_descriptor(link: socket.socket, buffer: memoryview) -> tuple[int, int | None]:
-    """Reads into ``buffer``; returns how many bytes came, and the descriptor that came with them, if one did.
+def receive_with_descriptors(link: socket.socket, buffer: memoryview) -> tuple[int, list[int]]:
+    """Reads into ``buffer``; returns how many bytes came, and the descriptors that came with them: none, one or two.
 
     Raises:
-        LimitExceeded: this process has no room for one more descriptor. Its name is in ``buffer`` all the same.
+        LimitExceeded: this process has no room for as many. Their name is in ``buffer`` all the same.
     """
     count, ancillary, flags, _ = link.recvmsg_into([buffer], _CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
@@ -40,11 +42,13 @@ def receive_with_descriptor(link: socket.socket, buffer: memoryview) -> tuple[in
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     if flags & socket.MSG_CTRUNC:
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise LimitExceeded(
             "this process cannot open any more descriptors, and was to be given one",
             hint="raise the limit (ulimit -n), or find what leaves files open",
         )
-    return count, descriptors[0] if descriptors else None
+    return count, list(descriptors)
 
 
 class DescriptorLane:
@@ -55,7 +59,7 @@ class DescriptorLane:
         self._socket.setblocking(False)
         self._mutex = threading.Lock()
         # In the order in which they came: lines of several packs may have one number.
-        self._passed: dict[tuple[int, int], deque[int]] = {}
+        self._passed: dict[tuple[int, int], deque[list[int]]] = {}
         # Those that this process had no room for.
         self._lost: dict[tuple[int, int], LimitExceeded] = {}
         held_by_this_process.add(self)
@@ -66,6 +70,15 @@ class DescriptorLane:
         Raises:
             LimitExceeded: this process has no room for one more descriptor.
         """
+        found = self._find(what, number)
+        if found is None:
+            return None
+        descriptor, *others = found
+        for each in others:
+            os.close(each)
+        return descriptor
+
+    def _find(self, what: int, number: int) -> list[int] | None:
         with self._mutex:
             name = what, number
             if name not in self._passed:
@@ -75,10 +88,10 @@ class DescriptorLane:
                 if name in self._lost:
                     raise self._lost[name].fresh()
                 return None
-            descriptor = passed.popleft()
+            descriptors = passed.popleft()
             if not passed:
                 del self._passed[name]
-            return descriptor
+            return descriptors
 
     def take(self, what: int, number: int) -> int:
         """As :meth:`find`, where it must be.
@@ -88,8 +101,23 @@ class DescriptorLane:
         """
         descriptor = self.find(what, number)
         if descriptor is None:
-            raise ProtocolError(f"the server named {_NAMES[what]} {number} and passed no descriptor of it")
+            raise self._missing(what, number)
         return descriptor
+
+    def take_line(self, number: int) -> list[socket.socket]:
+        """The end of a line of this number: one socket for both directions, or one to read and one to write to.
+
+        Raises:
+            ProtocolError: it is not there.
+            LimitExceeded: as :meth:`find`.
+        """
+        descriptors = self._find(LINE, number)
+        if descriptors is None:
+            raise self._missing(LINE, number)
+        return [socket.socket(fileno=each) for each in descriptors]
+
+    def _missing(self, what: int, number: int) -> ProtocolError:
+        return ProtocolError(f"the server named {_NAMES[what]} {number} and passed no descriptor of it")
 
     def discard(self, what: int, number: int) -> None:
         """Nobody will ask for what was passed under this number: it is closed, if it was not taken."""
@@ -97,7 +125,7 @@ class DescriptorLane:
         with self._mutex:
             self._take_in()
             self._lost.pop(name, None)
-            for descriptor in self._passed.pop(name, ()):
+            for descriptor in chain.from_iterable(self._passed.pop(name, ())):
                 os.close(descriptor)
 
     def _take_in(self) -> None:
@@ -105,7 +133,7 @@ class DescriptorLane:
         buffer = memoryview(bytearray(_NAME.size))
         while True:
             try:
-                count, descriptor = receive_with_descriptor(self._socket, buffer)
+                count, descriptors = receive_with_descriptors(self._socket, buffer)
             except BlockingIOError:
                 return
             except LimitExceeded as error:
@@ -115,17 +143,19 @@ class DescriptorLane:
                 continue
             except OSError:
                 return  # It was closed: nothing more comes.
-            if descriptor is None:
+            if not descriptors:
                 return
             if count != _NAME.size:
-                os.close(descriptor)
+                for descriptor in descriptors:
+                    os.close(descriptor)
                 raise ProtocolError(f"the server passed a descriptor under a name of {count} bytes")
             what, number = _NAME.unpack(buffer)
-            self._passed.setdefault((what, number), deque()).append(descriptor)
+            self._passed.setdefault((what, number), deque()).append(descriptors)
 
     def close(self) -> None:
         """Ends the lane."""
         self._socket.close()
         passed, self._passed = self._passed, {}
-        for descriptor in [each for named in passed.values() for each in named]:
-            os.close(descriptor)
+        for descriptors in chain.from_iterable(passed.values()):
+            for descriptor in descriptors:
+                os.close(descriptor)
