@@ -80,11 +80,16 @@ class Interrupting:
 class Side:
     """A channel, who owns it, and the socket at the other end of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_two: bool = False) -> None:
         near, self.far = socket.socketpair()
+        self.far_reads = self.far
         self.far.settimeout(SECONDS_MAX)
         self.link = Interrupting(near)
-        self.channel = Channel([self.link], Codec(), "the other side")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        links: list[Any] = [self.link]
+        if is_two:
+            writes, self.far_reads = socket.socketpair()
+            links.append(Interrupting(writes))
+        self.channel = Channel(links, Codec(), "the other side")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.calls: list[IncomingCall] = []
         self.others: list[Frame] = []
         self.reason: AirlockError | None = None
@@ -121,16 +126,17 @@ class Side:
         """What the channel has sent, all of which is there."""
         frames: list[Frame] = []
         assembler = FrameAssembler()
-        self.far.setblocking(False)
+        self.far_reads.setblocking(False)
         try:
             while True:
-                frames += feed(assembler, [self.far.recv(65536)])
+                frames += feed(assembler, [self.far_reads.recv(65536)])
         except BlockingIOError:
             return frames
 
     def close(self) -> None:
         self.channel.close()
         self.far.close()
+        self.far_reads.close()
 
 
 @pytest.fixture(params=[1, 2], ids=["one core", "two cores"])
@@ -374,3 +380,49 @@ def test_the_answer_to_a_call_that_was_counted_counts_it_no_more(side: Side) -> 
     side.channel.answer(side.calls[0], RESULT, NIL)
     assert side.channel.taken.size == 0
     assert side.sent() == [Frame(RESULT, 7, 5, NIL)]
+
+
+@pytest.fixture
+def two() -> Iterator[Side]:
+    """A channel that reads one socket and writes to another."""
+    made = Side(is_two=True)
+    yield made
+    made.close()
+
+
+def test_a_channel_of_two_sockets_reads_one_and_writes_to_the_other(two: Side) -> None:
+    two.send(build_frame(RESULT, 7, 1, b"\x01"))
+    assert two.ask(Asker()) == b"\x01"
+    assert two.sent() == [Frame(CALL, 7, 1, NIL)]
+    two.send(build_frame(CALL, 7, 5, NIL))
+    call = two.take()
+    assert call is not None
+    two.channel.answer_plain(call, b"\x02")
+    assert two.sent() == [Frame(RESULT, 7, 5, b"\x02")]
+
+
+def test_where_only_what_is_written_to_was_closed_what_came_is_read_before_the_end(two: Side) -> None:
+    two.send(build_frame(EVENT, 7, 0, NIL))
+    two.far_reads.close()
+    with pytest.raises(Unsent):
+        two.ask(Asker())
+    while two.reason is None:
+        two.channel.read()
+    assert [each.kind for each in two.others] == [EVENT]
+    assert isinstance(two.reason, Disconnected)
+
+
+def test_where_only_what_is_read_was_closed_the_channel_has_ended(two: Side) -> None:
+    two.far.close()
+    asker = Asker()
+    assert two.ask(asker) is None
+    assert [type(each) for each in asker.told] == [Disconnected]
+    with pytest.raises(BrokenPipeError):
+        two.far_reads.send(b"more")
+    assert two.far_reads.recv(65536) == build_frame(CALL, 7, 1, NIL)
+    assert two.far_reads.recv(65536) == b""
+
+
+def test_closing_a_channel_of_two_sockets_closes_both(two: Side) -> None:
+    two.channel.close()
+    assert (two.far.recv(1), two.far_reads.recv(1)) == (b"", b"")

@@ -54,6 +54,13 @@ class _InChild:
         self._channel.forked()
 
 
+def _shut(link: socket.socket, how: int) -> None:
+    try:
+        link.shutdown(how)
+    except OSError:
+        pass  # The other side was faster.
+
+
 def _nobody_called(call: IncomingCall) -> None:
     raise AssertionError(f"call {call.number} came before the channel had an owner")
 
@@ -376,10 +383,7 @@ class Channel:
 
     def _shut(self) -> None:
         for link in self._links:
-            try:
-                link.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # The other side was faster.
+            _shut(link, socket.SHUT_RDWR)
 
     def send(
         self,
@@ -433,7 +437,10 @@ class Channel:
         """Raises what an error means for whoever sends, where it isn't that itself."""
         kind = Disconnected if has_begun else Unsent
         if isinstance(error, ConnectionError):
-            # Whoever reads may still find why, in what the server said before it closed the connection.
+            # Whoever reads may still find why, in what the server said before it closed the connection. Where that is
+            # another socket, which may be open yet, its end comes after what is there.
+            for link in self._links[:-1]:
+                _shut(link, socket.SHUT_RD)
             raise self._broken(error, kind) from error
         if self.sender.is_torn:
             self._end(Disconnected("the connection ended: sending was interrupted in the middle of a message"))
