@@ -338,7 +338,7 @@ export function loadLibc(): Libc {
 }
 
 /**
- * A `struct msghdr` on a 64-bit system, for bytes with room for one descriptor beside them.
+ * A `struct msghdr` on a 64-bit system, for bytes with room for descriptors beside them.
  *
  * All of it is returned, so that what the addresses in it lead to stays alive as long as the header does.
  */

@@ -15,7 +15,7 @@ from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected
 from comfy_airlock.wire.express import asking
-from comfy_airlock.wire.frame import CALL, ERROR, EVENT, RESULT, Body, Frame, FrameAssembler, build_frame
+from comfy_airlock.wire.frame import CALL, CANCEL, ERROR, EVENT, RESULT, Body, Frame, FrameAssembler, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.lead import Seat
 from comfy_airlock.wire.recipients import PendingCall
@@ -189,7 +189,7 @@ def test_a_result_that_is_more_than_is_read_at_once_is_told_once_it_is_there(sid
 
 def test_where_another_thread_reads_it_is_left_to_that(side: Side) -> None:
     turn = [0]
-    assert side.channel.lead.take(turn)
+    side.channel.lead.turns[None] = turn
     asker = Asker()
     assert side.ask(asker) is None
     assert side.channel.made.waiting == {1: asker}
@@ -239,6 +239,23 @@ def test_an_interrupt_while_nothing_was_read_leaves_the_channel_as_it_was(side: 
         while not again.told:
             side.channel.read()
     assert side.reason is None
+
+
+def test_who_is_interrupted_once_the_call_is_sent_knows_what_to_cancel(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = Asker()
+
+    class Turns(dict[Any, Any]):
+        def setdefault(self, *_: Any) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(side.channel.lead, "turns", Turns())
+    with pytest.raises(KeyboardInterrupt):
+        side.ask(asker)
+    assert [each.kind for each in side.sent()] == [CALL]
+    assert side.channel.cancel(7, asker.number)
+    assert [each.kind for each in side.sent()] == [CANCEL]
 
 
 def test_an_interrupt_before_anything_is_sent_forgets_the_call(side: Side) -> None:
@@ -308,7 +325,7 @@ def test_a_part_of_a_frame_is_not_taken_for_a_call(side: Side) -> None:
 
 def test_where_another_thread_reads_no_call_is_taken(side: Side) -> None:
     turn = [0]
-    assert side.channel.lead.take(turn)
+    side.channel.lead.turns[None] = turn
     side.send(build_frame(CALL, 7, 5, NIL))
     assert side.take() is None
     assert side.channel.lead.turns == {None: turn}

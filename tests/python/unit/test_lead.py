@@ -83,12 +83,12 @@ def test_finalizer_on_the_thread_that_reads_neither_reads_nor_ends_its_lead(stre
 
     def finalize() -> None:
         turn = [threading.get_ident()]
-        seen.append(stream.lead.take(turn))
+        seen.append(stream.lead.hold(turn, finalize))
         stream.lead.give_up(turn)
         with pytest.raises(BadRequest, match="thread that reads"):
             stream.lead.wait(Seat())
         with ThreadPoolExecutor(1) as pool:
-            seen.append(pool.submit(lambda: stream.lead.take([threading.get_ident()])).result(SECONDS_MAX))
+            seen.append(pool.submit(lambda: stream.lead.hold([threading.get_ident()], finalize)).result(SECONDS_MAX))
         seat.call_back()
 
     stream.arrive(finalize)
@@ -254,3 +254,36 @@ def test_many_threads_and_coroutines_all_get_what_is_theirs(stream: Stream, seed
             finished.result(SECONDS_MAX * 3)
     outstanding.put(stop)
     answers.join(SECONDS_MAX)
+
+
+class Interrupted(BaseException):
+    """As a signal's handler raises it, between any two steps."""
+
+
+def test_an_interrupted_turn_leaves_the_lead_free_and_those_who_wait_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lead = Lead(lambda _: None)
+    told: list[object] = []
+    pass_on = lead.pass_on
+
+    def interrupt() -> None:
+        # As it is entered the first time: who waits was not told yet.
+        monkeypatch.setattr(lead, "pass_on", lambda: (told.append(dict(lead.turns)), pass_on()))
+        raise Interrupted
+
+    monkeypatch.setattr(lead, "pass_on", interrupt)
+    lead.wanted.add(lead)
+    with pytest.raises(Interrupted):
+        lead.hold([0], lambda: None)
+    assert told == [{}]
+
+
+def test_an_interrupt_of_what_a_leader_reads_leaves_the_lead_free() -> None:
+    def interrupt(_: float | None) -> None:
+        raise Interrupted
+
+    lead = Lead(interrupt)
+    with pytest.raises(Interrupted):
+        lead.wait(Seat())
+    assert not lead.turns
+    with pytest.raises(Interrupted):
+        lead.wait(Seat())

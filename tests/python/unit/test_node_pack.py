@@ -14,7 +14,7 @@ from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.runtime.main import Worker
 from comfy_airlock.runtime.node_pack import NodePack
 from comfy_airlock.wire.codec import Codec
-from comfy_airlock.wire.errors import NodeInvalid, NodeNotFound
+from comfy_airlock.wire.errors import BadRequest, NodeInvalid, NodeNotFound
 
 NODE = """
 class Add:
@@ -58,6 +58,13 @@ def test_node_runs_and_its_instance_is_kept(tmp_path: Path) -> None:
     assert run(made, "Add", a=1) == (3,)
     assert run(made, "Add", a=1, b=5) == (6,)
     assert made.node("Add").cls.made == 1
+
+
+@pytest.mark.parametrize("args", [[], ["Add", "Mul"]])
+def test_what_is_run_without_one_name_is_refused(tmp_path: Path, args: list[str]) -> None:
+    worker = Worker(pack(tmp_path, NODE), InferenceMode())
+    with pytest.raises(BadRequest, match=f"by its name and keywords, and {len(args)} arguments came"):
+        worker.run(args, {})
 
 
 def test_pack_imports_its_own_modules(tmp_path: Path) -> None:

@@ -188,13 +188,13 @@ class LoopReader:
             self.close()
 
     def _take(self, read: Callable[[], None]) -> None:
-        lead, turn = self._stream.lead, [get_ident()]
+        lead = self._stream.lead
         self._inbox.begin_reading()
         try:
-            if lead.take(turn):
-                read()
+            lead.will_take()
+            if not lead.has_ended:
+                lead.hold([get_ident()], read)
         finally:
-            lead.give_up(turn)
             self._inbox.empty()
 
     def close(self) -> None:

@@ -40,6 +40,7 @@ class Pair:
 
     Attributes:
         name: what it is called in errors: the pack's name.
+        call_timeout: the time that calls to it have; on the relay the server keeps it.
         codec: for values between the two, objects by reference among them.
         events: who handles the other side's.
         on_released: told when objects of the other side's are not held any more.
@@ -72,8 +73,8 @@ class Pair:
         self._route = route
         self._relay = relay
         self.name = name
-        self._call_timeout: CallTimeout | None = None
-        self._line: tuple[Channel, int] | None = None
+        self.call_timeout: CallTimeout | None = None
+        # Over a line that has ended, or was left, nothing can be sent: the call goes another way then.
         self._ask: Ask | None = None
         self._entangled = entangled
         self.references = References(self, reveals)
@@ -84,28 +85,9 @@ class Pair:
         )
         self.events = EventHandlers(self._decoded)
 
-    @property
-    def call_timeout(self) -> CallTimeout | None:
-        """The time that calls to it have; on the relay the server keeps it."""
-        return self._call_timeout
-
-    @call_timeout.setter
-    def call_timeout(self, timeout: CallTimeout | None) -> None:
-        self._call_timeout = timeout
-        self._choose()
-
     def goes_by(self, line: Route | None) -> None:
-        """Tells of the line that the route leads over from now on; None where it is the relay.
-
-        What is no more is told of before anything else may be used in its place: over a line that has ended, or was
-        left, nothing can be sent.
-        """
-        self._line = line
-        self._choose()
-
-    def _choose(self) -> None:
-        """Makes most calls in few steps, where that can be done."""
-        self._ask = None if self._line is None or self._call_timeout is not None else asking(*self._line)
+        """Tells of the line that the route leads over from now on; None where it is the relay."""
+        self._ask = None if line is None else asking(*line)
 
     def call(
         self,
@@ -134,6 +116,7 @@ class Pair:
             if (
                 ask is not None
                 and timeout is None
+                and self.call_timeout is None
                 and not (self.references.unsettled or self.arrays.unsettled)
                 and current_call.get() is None
             ):

@@ -65,6 +65,8 @@ class PackLink:
         self._events = InOrder(self._servants)
         self.peer = peer
         self.line: Channel | None = None
+        # Two threads may tell of two lines: what the pair goes by is to be the line that there is.
+        self._going = threading.Lock()
         # Set once all that came over the line was read.
         self._is_read_out = threading.Event()
         self._left: Channel | None = None
@@ -100,8 +102,9 @@ class PackLink:
 
     def _go_by(self, line: Channel | None) -> None:
         """Makes calls over this line from now on; None stands for the relay."""
-        self.line = line
-        self.pair.goes_by(None if line is None else (line, self.peer))
+        with self._going:
+            self.line = line
+            self.pair.goes_by(None if line is None else (line, self.peer))
 
     def _logged(self, event: Any) -> None:
         # A host that doesn't log, and whose packs don't, never imports logging.

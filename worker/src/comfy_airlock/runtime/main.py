@@ -19,6 +19,7 @@ from comfy_airlock.runtime.recovery import Recovery
 from comfy_airlock.runtime.streams import Streams
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.connection import SERVER_PEER, Connection
+from comfy_airlock.wire.errors import BadRequest
 from comfy_airlock.wire.frame import EVENT
 from comfy_airlock.wire.optional import loaded, standard
 
@@ -44,8 +45,16 @@ class Worker:
 
         Args:
             args: the node's name.
+
+        Raises:
+            BadRequest: the arguments are not that.
         """
-        (name,) = args
+        try:
+            (name,) = args
+        except ValueError:
+            raise BadRequest(
+                f"a node is run by its name and keywords, and {len(args)} arguments came", pack=self._pack.name
+            ) from None
         function = self._functions.get(name) or self._load(name)
         # Arrays there are only where numpy is.
         result = function(**(inputs_for(self._pack.node(name), inputs) if "numpy" in _MODULES else inputs))

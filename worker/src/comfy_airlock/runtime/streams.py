@@ -92,16 +92,15 @@ class Streams:
         self._busy, self.take = None, self._take
 
     def _look_around(self) -> None:
-        """Has who runs calls ask the next time which are to be looked at. Called by the keeper."""
+        """Has all be looked at the next time. Called by the keeper."""
+        self._alone_until = 0.0
         self.take = self._take
 
     def _take(self, seat: Waiting, turn: Turn) -> IncomingCall | None:
         """As :attr:`take`, whatever comes; all of it is handed out."""
-        try:
-            if self.lead.take(turn) and not seat.taken_care_of:
-                self._read()
-        finally:
-            self.lead.give_up(turn)
+        lead = self.lead
+        lead.will_take()
+        lead.hold(turn, lambda: None if seat.taken_care_of or lead.has_ended else self._read())
 
     def _read(self, seconds: float | None = None) -> None:
         busy = self._busy

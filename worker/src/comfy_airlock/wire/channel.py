@@ -71,7 +71,7 @@ class Channel:
     Attributes:
         stream: what it is read with: itself, where that is nothing else.
         lead: who reads.
-        sender, receiver: the two directions of its socket.
+        sender, receiver: the two directions.
         credit: what may be sent to each peer; None where nothing bounds it, as on a direct channel.
         made, taken: the calls that are under way over it, of this side's and of the other's.
         refusal: why no call is taken: the reason that it ended for, or that it was left, or is another process's.

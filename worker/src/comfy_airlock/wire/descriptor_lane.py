@@ -1,4 +1,4 @@
-"""A peer's descriptor lane: where the server passes descriptors, one message each, beside the frames that name them.
+"""A peer's descriptor lane: where the server passes descriptors, one message for each thing that a frame names.
 
 Twin of ``src/transport/descriptor-lane.ts``. The server puts a descriptor here before it sends the frame that names it,
 so whoever has read the frame finds the descriptor without waiting. Frames of different streams may be read in another
@@ -45,7 +45,7 @@ def receive_with_descriptors(link: socket.socket, buffer: memoryview) -> tuple[i
         for descriptor in descriptors:
             os.close(descriptor)
         raise LimitExceeded(
-            "this process cannot open any more descriptors, and was to be given one",
+            "this process cannot open any more descriptors, and was to be given some",
             hint="raise the limit (ulimit -n), or find what leaves files open",
         )
     return count, list(descriptors)

@@ -109,7 +109,7 @@ class Lead:
         has_ended: whether nothing is read any more.
         wanted: who wants to hear that the lead was given up: followers, what :meth:`attend` was given, and the lead
             itself for its keeper while that sleeps.
-        turns, threads_waited: for who does what :meth:`take` and :meth:`give_up` do in fewer steps, as
+        turns, threads_waited: for who does what :meth:`hold` does in fewer steps, as
             :mod:`comfy_airlock.wire.express`.
     """
 
@@ -150,17 +150,28 @@ class Lead:
         """Somebody waits who will take the lead once something is there to be read: the keeper leaves it to them."""
         self.threads_waited += 1
 
-    def take(self, turn: Turn) -> bool:
-        """Makes this thread the leader, where there is none: it reads then, and gives up the lead."""
-        self.threads_waited += 1
-        return self.turns.setdefault(None, turn) is turn and not self.has_ended
+    def hold(self, turn: Turn, read: Callable[[], object]) -> bool:
+        """Has this thread lead while it does ``read``, where none leads; False where one does."""
+        try:
+            if self.turns.setdefault(None, turn) is not turn:
+                return False
+            try:
+                read()
+            finally:
+                # First, and no call: no signal's handler, which may raise, comes before the lead is free.
+                del self.turns[None]
+                if self.wanted:
+                    self.pass_on()
+        except BaseException:
+            self.give_up(turn)
+            raise
+        return True
 
     def give_up(self, turn: Turn) -> None:
-        """Ends this turn, if it is the one."""
+        """Leaves nothing of a turn that was interrupted: as it began, or before those who wait were told of its end."""
         if self.turns.get(None) is turn:
             self.turns.clear()
-            if self.wanted:
-                self.pass_on()
+        self.pass_on()
 
     def wait(self, seat: Seat, until: float | None = None) -> None:
         """Returns once ``seat`` was taken care of; reads meanwhile, or sleeps while another thread does.
@@ -174,18 +185,15 @@ class Lead:
                 "a call was made by the thread that reads, such as in a finalizer: nobody would read for it"
             )
         self.threads_waited += 1
-        read = self._read
+
+        def read() -> None:
+            while not (seat.taken_care_of or self.has_ended):
+                self._read(None if until is None else _seconds_to(until))
+                if until is not None:
+                    break
+
         while not (seat.taken_care_of or (until is not None and time.monotonic() >= until)):
-            try:
-                if self.turns.setdefault(None, turn) is turn:
-                    while not (seat.taken_care_of or self.has_ended):
-                        read(None if until is None else _seconds_to(until))
-                        if until is not None:
-                            break
-            finally:
-                was_leader = self.turns.get(None) is turn
-                self.give_up(turn)
-            if not was_leader or self.has_ended:
+            if not self.hold(turn, read) or self.has_ended:
                 self._follow(seat, until)
 
     def _follow(self, seat: Seat, until: float | None) -> None:
