@@ -55,11 +55,11 @@ def asking(channel: Channel, peer: int) -> Ask:  # noqa: C901 - in one, as this 
         number = next(numbers)
         if number > NUMBER_MAX:
             number = channel.made.first_free(number)
+        turn = [get_ident()]
         # Put there before looking: whoever ends the channel, or leaves it, says so before it looks.
         pending[number] = thread
         if channel.refusal is not None:
             channel.check_taken(number)
-        turn = [get_ident()]
         try:
             send(pack_plain_header(length, CALL, peer, number) + body)
         except BaseException as error:
