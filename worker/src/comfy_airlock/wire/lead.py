@@ -293,6 +293,8 @@ class Lead:
                 # Said before the lead is looked at: whoever gives it up from here on calls.
                 if is_quiet:
                     self.wanted.add(self)
+                else:
+                    self.wanted.discard(self)
                 if self._keeper_is_called or (is_quiet and not self.turns):
                     self._keeper_is_called = False
                     self.wanted.discard(self)
