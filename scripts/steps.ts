@@ -11,6 +11,8 @@ export interface Tally {
   passed: number;
   failed: number;
   skipped: number;
+  /** Names of what failed, as far as they are known: whoever sees the end of a long log sees them there. */
+  failures?: readonly string[];
 }
 
 export interface StepOptions {
@@ -49,7 +51,17 @@ export async function runTests(
 function readJUnit(xml: string): Tally {
   const count = (pattern: RegExp): number => [...xml.matchAll(pattern)].length;
   const cases = count(/<testcase\b/g);
+  const failures = [...xml.matchAll(/<testcase\b((?:[^>"]|"[^"]*")*)>\s*<(?:failure|error)\b/g)].map(
+    ([, attributes = ""]) => ["file", "classname", "name"].map((name) => attribute(attributes, name)).join(" "),
+  );
   const failed = count(/<(?:failure|error)\b/g);
   const skipped = count(/<skipped\b/g);
-  return { passed: Math.max(0, cases - failed - skipped), failed, skipped };
+  return { passed: Math.max(0, cases - failed - skipped), failed, skipped, failures };
+}
+
+const entities: Readonly<Record<string, string>> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" };
+
+function attribute(attributes: string, name: string): string {
+  const value = new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "";
+  return value.replaceAll(/&(\w+);/g, (escaped, entity: string) => entities[entity] ?? escaped);
 }

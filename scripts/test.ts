@@ -75,7 +75,10 @@ const total: Tally = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
 for (const part of chosen) {
   const tally = await part.run();
-  if (tally.failed > 0) failures.push(`${part.title}: ${tally.failed} failed`);
+  if (tally.failed > 0) {
+    const names = (tally.failures ?? []).map((name) => `\n  ${name.trim()}`);
+    failures.push(`${part.title}: ${tally.failed} failed${names.join("")}`);
+  }
   total.passed += tally.passed;
   total.failed += tally.failed;
   total.skipped += tally.skipped;

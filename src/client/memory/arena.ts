@@ -32,11 +32,11 @@ export interface ArenaOptions {
   /** A segment is no more: its mapping is gone, and nobody may be given blocks of it. */
   readonly onDropped: (segment: OwnSegment) => void;
   /**
-   * Memory is short: asks those who hold blocks for what they can spare, and waits a while until that is enough.
+   * Memory is short: asks those who hold blocks for what they can spare, and tries again with what comes back, for a while.
    *
-   * @returns who holds how much, for people.
+   * @returns undefined as soon as trying again did it; otherwise who holds how much, for people.
    */
-  readonly reclaim: (isEnough: () => boolean) => Promise<string>;
+  readonly reclaim: (tryAgain: () => Promise<boolean>) => Promise<string | undefined>;
 }
 
 type Size = "small" | "middling" | "large";
@@ -118,17 +118,18 @@ export class Arena {
       return await this.#make(bytes, plan);
     } catch (error) {
       if (!isShort(error)) throw error;
-      if (this.#dropEmpty(0)) {
-        const made = await this.#make(bytes, plan).then(() => true, ignoreShortage);
-        if (made) return;
-      }
-      const hasRoom = (): boolean => this.#hasRoom(bytes, plan.audience);
-      const holders = await this.#options.reclaim(() => hasRoom() || this.#hasEmpty());
-      if (hasRoom()) return;
-      this.#dropEmpty(0);
-      const made = await this.#make(bytes, plan).then(() => true, ignoreShortage);
-      if (!made) throw this.#shortage(error, holders);
+      const tryAgain = (): Promise<boolean> => this.#tryAgain(bytes, plan);
+      if (await tryAgain()) return;
+      const holders = await this.#options.reclaim(tryAgain);
+      if (holders !== undefined) throw this.#shortage(error, holders);
     }
+  }
+
+  /** Whether there is room for a block now: in what came back, or in a segment made with the memory of those that are empty. */
+  async #tryAgain(bytes: number, plan: SegmentPlan): Promise<boolean> {
+    if (this.#hasRoom(bytes, plan.audience)) return true;
+    if (!this.#dropEmpty(0)) return false;
+    return await this.#make(bytes, plan).then(() => true, ignoreShortage);
   }
 
   async #make(bytes: number, plan: SegmentPlan): Promise<void> {

@@ -73,7 +73,7 @@ export class Memory {
       maker: new SegmentMaker({ libc, lane, callServer, ...(room && { room }) }),
       keptBytesMax: Math.min(keptBytesMax, (machineBytes() ?? keptBytesMax / keptPart) * keptPart),
       onDropped: (segment) => this.#dropped(segment),
-      reclaim: (isEnough) => this.#reclaim(isEnough),
+      reclaim: (tryAgain) => this.#reclaim(tryAgain),
     });
   }
 
@@ -187,28 +187,47 @@ export class Memory {
     this.received.close(number);
   }
 
-  /** Asks all holders for what they can spare, and waits until enough has come back, or too long. */
-  async #reclaim(isEnough: () => boolean): Promise<string> {
-    const held = [...this.ledger.heldPages()].filter(([, pages]) => pages > 0);
-    const holders = held.map(([pair, pages]) => `${pair.name} holds ${inMiB(pages * pageBytes)}`);
+  /** Asks all holders for what they can spare, and tries again whenever some has come back, but not for too long. */
+  async #reclaim(tryAgain: () => Promise<boolean>): Promise<string | undefined> {
     this.options.collectGarbage();
-    const waiting = Promise.withResolvers<void>();
-    const timer = this.options.clock.after(reclaimMs, waiting.resolve);
+    let isOver = false;
+    let change = Promise.withResolvers<void>();
+    const timer = this.options.clock.after(reclaimMs, () => {
+      isOver = true;
+      change.resolve();
+    });
     // Asked again: whoever looked for garbage just before passes a request over.
     let again: Timer | undefined;
     const ask = (): void => {
-      for (const [pair] of held) pair.askBack();
+      for (const [pair] of this.#held()) pair.askBack();
       again = this.options.clock.after(askMs, ask);
     };
     ask();
-    const tell = (): void => {
-      if (isEnough()) waiting.resolve();
-    };
+    const tell = (): void => change.resolve();
     this.#onFreed.add(tell);
-    await waiting.promise;
-    this.#onFreed.delete(tell);
-    timer.cancel();
-    again?.cancel();
+    try {
+      for (;;) {
+        await change.promise;
+        // Before the attempt: what comes back during it is worth another.
+        change = Promise.withResolvers();
+        if (await tryAgain()) return undefined;
+        if (isOver) return this.#holders();
+      }
+    } finally {
+      this.#onFreed.delete(tell);
+      timer.cancel();
+      again?.cancel();
+    }
+  }
+
+  /** Who holds pages of this process's own, and how many. */
+  #held(): [PairLeases, number][] {
+    return [...this.ledger.heldPages()].filter(([, pages]) => pages > 0);
+  }
+
+  /** The same for people. */
+  #holders(): string {
+    const holders = this.#held().map(([pair, pages]) => `${pair.name} holds ${inMiB(pages * pageBytes)}`);
     return holders.length === 0 ? "nobody else holds any" : holders.join(", ");
   }
 

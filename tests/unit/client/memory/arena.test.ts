@@ -46,7 +46,10 @@ class FakeMaker {
   }
 }
 
-function newArena({ keptBytesMax = 1024 * MiB, reclaim = async () => "nobody holds any" } = {}) {
+type Reclaim = (tryAgain: () => Promise<boolean>) => Promise<string | undefined>;
+
+function newArena(options: { readonly keptBytesMax?: number; readonly reclaim?: Reclaim } = {}) {
+  const { keptBytesMax = 1024 * MiB, reclaim = async () => "nobody holds any" } = options;
   const maker = new FakeMaker();
   const dropped: number[] = [];
   const clock = new ManualClock();
@@ -148,7 +151,7 @@ describe("an arena", () => {
     const { arena, maker, dropped } = newArena({
       reclaim: async () => {
         asked += 1;
-        return "";
+        return "nobody";
       },
     });
     maker.limitBytes = 100 * MiB;
@@ -161,14 +164,37 @@ describe("an arena", () => {
   test("that is short has what comes back when it asked", async () => {
     let held: Attachment | undefined;
     const { arena, maker } = newArena({
-      reclaim: async () => {
+      reclaim: async (tryAgain) => {
+        expect(await tryAgain()).toBe(false);
         arena.free(held ?? expect.unreachable());
-        return "";
+        expect(await tryAgain()).toBe(true);
+        return undefined;
       },
     });
     maker.limitBytes = 100 * MiB;
     held = await arena.allocateSoon(60 * MiB, 0);
     expect((await arena.allocateSoon(55 * MiB, 0)).segment).toBe(held.segment);
+  });
+
+  test("that is short makes one segment of several that come back one after the other", async () => {
+    const held: Attachment[] = [];
+    const outcomes: boolean[] = [];
+    const { arena, maker, dropped } = newArena({
+      reclaim: async (tryAgain) => {
+        for (const block of held) {
+          arena.free(block);
+          outcomes.push(await tryAgain());
+        }
+        return undefined;
+      },
+    });
+    maker.limitBytes = 100 * MiB;
+    for (let count = 0; count < 2; count++) held.push(await arena.allocateSoon(40 * MiB, 0));
+    expect((await arena.allocateSoon(90 * MiB, 0)).segment).toBe(3);
+    expect([outcomes, dropped]).toEqual([
+      [false, true],
+      [1, 2],
+    ]);
   });
 
   test("that stays short says what it was asked for, and who holds what", async () => {

@@ -278,4 +278,45 @@ describe("a process without memory", () => {
     );
     expect(segments.asked).toEqual([]);
   });
+
+  /** A host that may own 100 MiB, of which the worker holds twice 40. */
+  async function short() {
+    const made = joinedMemories();
+    made.segments.bytesMax = 100 * megabyte;
+    const held: Attachment[] = [];
+    for (let count = 0; count < 2; count++) held.push(...(await written(made.host, array(40 * megabyte))).blocks);
+    return { ...made, held };
+  }
+
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 30; turn++) await Promise.resolve();
+  };
+
+  test("goes on once enough has come back, however many are needed for it", async () => {
+    const { host, held, sent, segments } = await short();
+    const writing = written(host, array(60 * megabyte));
+    await turns();
+    expect(sent).toEqual([{ from: "host" }]);
+    for (const block of held) {
+      host.returned([block], false);
+      await turns();
+    }
+    expect((await writing).blocks).toHaveLength(1);
+    expect(segments.numbers).toEqual([3]);
+  });
+
+  test("asks again, and fails a second later with what is held then", async () => {
+    const { host, held, clock, sent } = await short();
+    const failure = rejectionOf(written(host, array(60 * megabyte)));
+    await turns();
+    host.returned(held.slice(0, 1), false);
+    for (let step = 0; step < 5; step++) {
+      await turns();
+      clock.advance(200);
+    }
+    const error = await failure;
+    expect(error.code).toBe("limit_exceeded");
+    expect(error.message).toContain("of 41 MiB that this process has for arrays, pack blur holds 40 MiB");
+    expect(sent.length).toBeGreaterThanOrEqual(5);
+  });
 });
