@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from comfy_airlock.calls.arrays import PackedArrays
-from comfy_airlock.wire.codec import ReferenceTable
 from comfy_airlock.wire.frame import Cargo
+from comfy_airlock.wire.reference import ReferenceTable
 
 
 class Load:

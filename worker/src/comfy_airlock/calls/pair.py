@@ -22,7 +22,8 @@ from comfy_airlock.calls.question import Question
 from comfy_airlock.calls.references import References
 from comfy_airlock.calls.releases import process_releases
 from comfy_airlock.calls.service import Methods, Service
-from comfy_airlock.calls.waiting import LoopWaiter, OnProgress, Outcome, ThreadWaiter
+from comfy_airlock.calls.waiting import OnProgress, Outcome, ThreadWaiter
+from comfy_airlock.calls.waiting_on_loop import LoopWaiter
 from comfy_airlock.wire.channel import Channel, Unsent
 from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, Disconnected, WorkerDied

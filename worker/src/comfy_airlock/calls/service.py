@@ -14,12 +14,13 @@ from comfy_airlock.calls.arrays import Arrays
 from comfy_airlock.calls.context import current_call
 from comfy_airlock.calls.inference import InferenceMode
 from comfy_airlock.calls.loops import LoopInbox
-from comfy_airlock.wire.codec import Codec, ReferenceTable
+from comfy_airlock.wire.codec import Codec
 from comfy_airlock.wire.errors import AirlockError, BadRequest, Cancelled
 from comfy_airlock.wire.exceptions import text_of
 from comfy_airlock.wire.frame import ERROR, RESULT
 from comfy_airlock.wire.incoming import IncomingCall, Source
 from comfy_airlock.wire.optional import standard
+from comfy_airlock.wire.reference import ReferenceTable
 
 if TYPE_CHECKING:
     from comfy_airlock.calls.load import Load

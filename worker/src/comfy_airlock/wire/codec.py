@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from functools import partial
 from threading import get_ident
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgpack
 from msgpack import unpackb
@@ -17,42 +17,15 @@ from msgpack import unpackb
 from comfy_airlock.wire import arrays, exceptions, extensions, standard_types
 from comfy_airlock.wire.array_table import ArrayRun, ArrayTable, ManyArrays, array_at
 from comfy_airlock.wire.errors import AirlockError, ReferenceGone, ValueInvalid, ValueUnsupported
+from comfy_airlock.wire.extensions import EXTENSION_FIRST, FIXED_TOTALS, extension_head
+from comfy_airlock.wire.faults import path_to_fault
 from comfy_airlock.wire.laden import LadenBody
 from comfy_airlock.wire.limits import EXCEPTIONS_DEEP_MAX, VALUE_EXTENSIONS_DEEP_MAX
-from comfy_airlock.wire.reference import Reference, read_reference
+from comfy_airlock.wire.reference import ReferenceTable, read_reference
 from comfy_airlock.wire.registry import Opaque, Registry, process_registry
 
 Exceptions = tuple[BaseException, ...]
 
-
-class ReferenceTable(Protocol):
-    """Objects that stay where they live, and what crosses in their place."""
-
-    @property
-    def unsettled(self) -> object:
-        """True in a condition where :meth:`settle` may have something to tell."""
-
-    def describe(self, value: Any, /) -> Reference | None:
-        """What stands for an object, which counts as sent from now on; None where nothing can."""
-
-    def settle(self) -> list[int] | None:
-        """What :meth:`describe` has counted in this thread since this was asked last; None where it was not asked."""
-        ...
-
-    def revert(self, receipts: list[int] | None, /) -> None:
-        """What :meth:`settle` gave will not be sent."""
-
-    def restore(self, reference: Reference, /) -> Any:
-        """The object, or a stand-in for it."""
-
-
-#: First bytes of extensions by their payload's length, where that is all that they tell.
-_FIXED_HEADS: Final = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
-_FIXED_TOTALS: Final = {head: 2 + length for length, head in _FIXED_HEADS.items()}
-#: The least of the bytes that extensions begin with; it is followed by a length of one byte.
-_EXTENSION_FIRST: Final = 0xC7
-_MEDIUM_HEAD: Final = struct.Struct(">BHB")
-_LONG_HEAD: Final = struct.Struct(">BIB")
 _COMPLEX: Final = struct.Struct("<dd")
 _PACKERS_IDLE_MAX: Final = 8
 #: What a packer begins with. Its own default, a MiB, costs 20 µs of page faults for each tuple within another value.
@@ -120,7 +93,7 @@ class Codec:
             if length <= _PACK_BYTES:
                 idle.append(packer)
             if depth:
-                head = _TUPLE_HEADS[length] if length < _TUPLE_HEADS_MAX else _extension_head(extensions.TUPLE, length)
+                head = _TUPLE_HEADS[length] if length < _TUPLE_HEADS_MAX else extension_head(extensions.TUPLE, length)
                 data = head + data
             if (self._noted or length > _LARGE_BYTES) and self._arrays is not None:
                 return self._with_arrays(self._arrays, value, data)
@@ -194,11 +167,11 @@ class Codec:
         try:
             # What a V1 node returns, if it is short: read without the detour by which msgpack hands out extensions.
             first = data[0]
-            if first >= _EXTENSION_FIRST:
+            if first >= EXTENSION_FIRST:
                 at = 0
-                if _FIXED_TOTALS.get(first) == len(data):
+                if FIXED_TOTALS.get(first) == len(data):
                     at = 2
-                elif first == _EXTENSION_FIRST and data[1] + 3 == len(data):
+                elif first == EXTENSION_FIRST and data[1] + 3 == len(data):
                     at = 3
                 if at and data[at - 1] == extensions.TUPLE:
                     items = unpackb(data[at:], ext_hook=self._restore_second, strict_map_key=False)
@@ -419,31 +392,7 @@ class Codec:
         return Opaque(name, state) if value is None else value
 
     def _located(self, value: Any, error: ValueUnsupported) -> ValueUnsupported:
-        path = self._path_to_fault(value, "value", 0)
-        return ValueUnsupported(f"{path}: {error.message}", hint=error.hint)
-
-    def _path_to_fault(self, value: Any, path: str, depth: int) -> str:
-        """Where in ``value`` the part lies that cannot cross. Slow, and only walked once something failed."""
-        children: list[tuple[str, Any]] = []
-        if type(value) is dict:
-            children = [(f"{path}[{key!r}]", item) for key, item in value.items()]
-        elif type(value) in (list, tuple):
-            children = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-        if depth < 64:
-            for child_path, child in children:
-                if not self.crosses(child):
-                    return self._path_to_fault(child, child_path, depth + 1)
-        return path
-
-
-def _extension_head(code: int, length: int) -> bytes:
-    """How an extension begins whose payload is encoded already."""
-    fixed = _FIXED_HEADS.get(length)
-    if fixed is not None:
-        return bytes([fixed, code])
-    if length < 0x100:
-        return bytes([_EXTENSION_FIRST, length, code])
-    return _MEDIUM_HEAD.pack(0xC8, length, code) if length < 0x10000 else _LONG_HEAD.pack(0xC9, length, code)
+        return ValueUnsupported(f"{path_to_fault(value, self.crosses)}: {error.message}", hint=error.hint)
 
 
 def _only_value(unpacker: Any, length: int) -> Any:
@@ -455,7 +404,7 @@ def _only_value(unpacker: Any, length: int) -> Any:
 
 
 _TUPLE_HEADS_MAX: Final = 256
-_TUPLE_HEADS: Final = [_extension_head(extensions.TUPLE, length) for length in range(_TUPLE_HEADS_MAX)]
+_TUPLE_HEADS: Final = [extension_head(extensions.TUPLE, length) for length in range(_TUPLE_HEADS_MAX)]
 
 
 def _check_depth(depth: int) -> None:

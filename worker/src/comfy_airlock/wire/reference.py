@@ -1,8 +1,11 @@
-"""A reference as it crosses: what stands for an object that stays where it lives. Twin of ``references.ts``."""
+"""A reference as it crosses: what stands for an object that stays where it lives. Twin of ``references.ts``.
+
+And what the codec asks of whoever keeps those objects.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from comfy_airlock.wire.errors import ValueInvalid
 
@@ -47,3 +50,24 @@ def read_reference(items: list[Any]) -> Reference:
         if owner == _THEIRS and len(rest) == 2 and type(rest[0]) is str and rest[0] in KINDS and type(rest[1]) is str:
             return Reference(number, *rest)
     raise ValueInvalid("a reference is malformed")
+
+
+class ReferenceTable(Protocol):
+    """Objects that stay where they live, and what crosses in their place."""
+
+    @property
+    def unsettled(self) -> object:
+        """True in a condition where :meth:`settle` may have something to tell."""
+
+    def describe(self, value: Any, /) -> Reference | None:
+        """What stands for an object, which counts as sent from now on; None where nothing can."""
+
+    def settle(self) -> list[int] | None:
+        """What :meth:`describe` has counted in this thread since this was asked last; None where it was not asked."""
+        ...
+
+    def revert(self, receipts: list[int] | None, /) -> None:
+        """What :meth:`settle` gave will not be sent."""
+
+    def restore(self, reference: Reference, /) -> Any:
+        """The object, or a stand-in for it."""
