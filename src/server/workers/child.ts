@@ -10,8 +10,8 @@ export interface Child {
   readonly pid: number;
   /** Settles when it has ended. */
   readonly ended: Promise<ChildEnd>;
-  /** Lets its number be given out again, once it has ended and its group was. */
-  release(): void;
+  /** Lets its number be given out again, once it has ended and its group was; settles when there is nothing of it left. */
+  release(): Promise<void>;
 }
 
 type Pair = readonly [near: number, far: number];

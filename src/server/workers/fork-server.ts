@@ -32,6 +32,7 @@ const saidSchema = v.union([
   v.object({ failed: v.string() }),
   v.object({ pid: v.number() }),
   v.object({ refused: v.string() }),
+  v.object({ reaped: v.number() }),
   v.object({ exited: v.number(), code: v.optional(v.number()), signal: v.optional(v.number()) }),
 ]);
 
@@ -72,6 +73,8 @@ export class ForkServer {
   #turn: Promise<unknown> = Promise.resolve();
   #answer: ((forked: Forked) => void) | undefined;
   readonly #children = new Map<number, (end: ChildEnd) => void>();
+  /** Who waits until a child is reaped, by its number. */
+  readonly #reaping = new Map<number, () => void>();
   readonly #closed: Promise<void>;
   #load = 0;
   #isReady = false;
@@ -223,19 +226,34 @@ export class ForkServer {
       this.#fail(said.failed);
     } else if ("refused" in said) this.#answer?.(said);
     else if ("pid" in said) this.#answer?.(this.#childOf(said.pid));
+    else if ("reaped" in said) this.#reaped(said.reaped);
     else this.#ended(said.exited, endOf(said));
   }
 
   #childOf(pid: number): Child {
     const { promise, resolve } = Promise.withResolvers<ChildEnd>();
     this.#children.set(pid, resolve);
-    return { pid, ended: promise, release: () => this.#reap(pid) };
+    return { pid, ended: promise, release: () => this.#release(pid) };
+  }
+
+  async #release(pid: number): Promise<void> {
+    // What ends with its parent is another's to reap.
+    if (this.#hasEnded) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#reaping.set(pid, resolve);
+    this.#reap(pid);
+    await promise;
   }
 
   #reap(pid: number): void {
     if (this.#hasEnded || this.#sendAll(this.#requests, encode({ reap: pid }))) return;
     // It is gone, which comes to be known soon, or has much to read.
     this.#options.clock.after(reapAgainMs, () => this.#reap(pid));
+  }
+
+  #reaped(pid: number): void {
+    this.#reaping.get(pid)?.();
+    this.#reaping.delete(pid);
   }
 
   #ended(pid: number, end: ChildEnd): void {
@@ -255,6 +273,7 @@ export class ForkServer {
     this.#process.kill("SIGKILL");
     this.#answer?.({ refused: reason });
     for (const pid of [...this.#children.keys()]) this.#ended(pid, { code: null, signal: "SIGKILL" });
+    for (const pid of [...this.#reaping.keys()]) this.#reaped(pid);
   }
 
   /** Ends it where it forks nothing yet: who waits for it is refused. */

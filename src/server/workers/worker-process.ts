@@ -130,7 +130,7 @@ function spawnedChild(command: WorkerCommand, ends: Ends): Child {
   const ended = child.exited.then(() => {
     return { code: child.exitCode, signal: child.signalCode === null ? null : String(child.signalCode) };
   });
-  return { pid: child.pid, ended, release: () => undefined };
+  return { pid: child.pid, ended, release: () => Promise.resolve() };
 }
 
 function supervised(child: Child, ends: Ends, output: WorkerOutput, services: SpawnServices): WorkerProcess {
@@ -156,10 +156,11 @@ function supervised(child: Child, ends: Ends, output: WorkerOutput, services: Sp
     // What the worker forked must not outlive it; while any of that lives, the group's number is not given out again.
     kill();
     reaped = true;
-    child.release();
+    const released = child.release();
     libc.close(ends.lifeline[0]);
     await stacks.end();
     await output.end(stacks.crash);
+    await released;
     return { ...end, killer };
   });
   return {

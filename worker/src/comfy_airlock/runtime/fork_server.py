@@ -69,6 +69,7 @@ class ForkServer:
                 request: dict[str, Any] = json.loads(data)
                 if "reap" in request:
                     os.waitpid(request["reap"], 0)
+                    _say({"reaped": request["reap"]})
                     continue
                 for _ in range(2):
                     descriptors += socket.recv_fds(self._requests, _REQUEST_BYTES_MAX, 1)[1]
