@@ -372,7 +372,7 @@ class Channel:
             return
         unanswered, given_up = self.made.end(), self.taken.end()
         if isinstance(reason, (ProtocolError, LimitExceeded)):
-            self.sender.send_last(build_frame(ERROR, 0, 0, self.codec.encode(reason.to_wire())))
+            self.sender.send_if_free(build_frame(ERROR, 0, 0, self.codec.encode(reason.to_wire())))
         self._shut()
         if self.has_own_lead:
             self.lead.end()
@@ -495,16 +495,21 @@ class Channel:
         """
         if self.refusal is not None:
             self._check_process()
-        # Put there before looking: whoever ends the channel, or leaves it, says so before it looks.
-        number = self.made.begin(pending)
-        self.check_taken(number, parent)
+        number = self.made.next_number()
         try:
-            if not self.send(CALL, peer, number, body, deadline_ms, parent, cargo, turn):
-                self.made.take(number)
-                return 0
-        except BaseException as error:
-            if not self.will_be_told(error, number, pending):
-                raise
+            # Put there before looking: whoever ends the channel, or leaves it, says so before it looks.
+            self.made.waiting[number] = pending
+            self.check_taken(number, parent)
+            try:
+                if not self.send(CALL, peer, number, body, deadline_ms, parent, cargo, turn):
+                    self.made.take(number)
+                    return 0
+            except BaseException as error:
+                if not self.will_be_told(error, peer, number, pending):
+                    raise
+        except BaseException:
+            self.made.take(number)
+            raise
         return number
 
     def check_taken(self, number: int, parent: int | None = None) -> None:
@@ -516,13 +521,17 @@ class Channel:
             self._check_process()
             raise refusal.fresh() if type(refusal) is not Disconnected else Unsent(refusal.message)
 
-    def will_be_told(self, error: BaseException, number: int, pending: PendingCall) -> bool:
+    def will_be_told(self, error: BaseException, peer: int, number: int, pending: PendingCall) -> bool:
         """Whether whoever reads will find why a call was not sent, and fail it; otherwise it is forgotten."""
         is_unsent = isinstance(error, Unsent) and self.is_direct
         if isinstance(error, Disconnected) and not is_unsent:
             return True
         # It may go another way, or was interrupted; unless whoever ended the channel has taken it to be told.
-        pending.was_unsent = self.made.take(number) is None and is_unsent
+        is_forgotten = self.made.take(number) is not None
+        pending.was_unsent = is_unsent and not is_forgotten
+        if is_forgotten and not isinstance(error, AirlockError):
+            # An interrupt may come when it is sent and nobody knows of that: its callee is told that nobody waits.
+            self.sender.send_if_free(build_frame(CANCEL, peer, number))
         return pending.was_unsent
 
     def cancel(self, peer: int, number: int) -> bool:

@@ -59,11 +59,15 @@ def asking(channel: Channel, peer: int) -> Ask:  # noqa: C901 - in one, as this 
         # Put there before looking: whoever ends the channel, or leaves it, says so before it looks.
         pending[number] = thread
         if channel.refusal is not None:
-            channel.check_taken(number)
+            try:
+                channel.check_taken(number)
+            except BaseException:
+                pending.pop(number, None)
+                raise
         try:
             send(pack_plain_header(length, CALL, peer, number) + body)
         except BaseException as error:
-            if not channel.will_be_told(error, number, thread):
+            if not channel.will_be_told(error, peer, number, thread):
                 raise
         try:
             lead.threads_waited += 1

@@ -130,12 +130,13 @@ class Sender:
     def _refuse(self) -> NoReturn:
         raise Torn("a message before was interrupted in the middle")
 
-    def send_last(self, frame: bytes) -> None:
-        """Sends a frame where that can be done without waiting; otherwise nothing happens."""
+    def send_if_free(self, frame: bytes) -> None:
+        """Sends a small frame where that can be done without waiting; otherwise nothing happens."""
         if not self._mutex.acquire(blocking=False):
             return
         try:
-            self._link.send(frame, socket.MSG_DONTWAIT)
+            if not self.is_torn:
+                self._link.send(frame, _DONTWAIT)
         except OSError:
             pass
         finally:

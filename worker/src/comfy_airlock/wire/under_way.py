@@ -32,13 +32,10 @@ class CallsMade:
         # Their numbers are not free before their answers have come, which somebody else's would be taken for.
         self._given_up: dict[int, float] = {}
 
-    def begin(self, pending: PendingCall) -> int:
+    def next_number(self) -> int:
         """The number of a call that is about to be sent."""
         number = next(self.numbers)
-        if number > NUMBER_MAX:
-            number = self.first_free(number)
-        self.waiting[number] = pending
-        return number
+        return number if number <= NUMBER_MAX else self.first_free(number)
 
     def first_free(self, number: int) -> int:
         """What a call is called instead, where the numbers are through and begin again: one that is in use of none."""
