@@ -27,8 +27,10 @@ _SHARED = re.compile(r"/memfd:airlock-segment|/proc/\d+/pagemap$")
 
 def _threads() -> Counter[str]:
     names = [each.name for each in threading.enumerate()]
-    # The thread that sends releases is the process's, as the queue is that finalizers put them into.
-    return Counter(f"thread {each}" for each in names if each.startswith("airlock-") and each != "airlock-releases")
+    # The thread that sends releases is the process's, as the queue is that finalizers put them into; so are those that
+    # copy, which end by themselves when there has been nothing to copy for a second.
+    of_process = ("airlock-releases", "airlock-copy")
+    return Counter(f"thread {each}" for each in names if each.startswith("airlock-") and each not in of_process)
 
 
 def _descriptors() -> Counter[str]:

@@ -222,7 +222,7 @@ class Memory:
         if not source.size:
             return array
         block = self.heap.allocate(source.size, audience)
-        source.copy_to(block.address)
+        source.copy_to(block.address, block)
         order = source.order or "C"
         (shared,) = unpack([[source.kind, source.dtype, source.shape, order, [0, 0, None]]], lambda: self.map([block]))
         return shared

@@ -10,7 +10,7 @@ from __future__ import annotations
 from operator import sub
 from typing import Any, Final, Protocol
 
-from comfy_airlock.memory import libc
+from comfy_airlock.memory import copying
 from comfy_airlock.memory.blocks import Block, OwnBlock
 from comfy_airlock.memory.sources import Source, source_of, strides_in_order
 from comfy_airlock.wire.limits import INLINE_ARRAY_BYTES, INLINE_ARRAYS_BYTES_MAX
@@ -55,18 +55,19 @@ class _Bin:
 class _Extent:
     """Memory that several arrays cover."""
 
-    __slots__ = ("lead", "low", "size", "sources")
+    __slots__ = ("keeps", "lead", "low", "size", "sources")
 
-    def __init__(self, low: int, high: int, sources: list[int]) -> None:
+    def __init__(self, low: int, high: int, sources: list[int], keeps: object) -> None:
         self.low = low
         self.size = high - low
         self.sources = sources
+        self.keeps = keeps
         # Elements are aligned in the copy as they are here, whichever of the arrays they are of.
         self.lead = low % _ALIGNMENT
 
-    def copy_to(self, address: int) -> None:
+    def copy_to(self, address: int, keeps: object) -> None:
         """As :meth:`Source.copy_to`."""
-        libc.copy(address, self.low, self.size)
+        copying.copy(address, self.low, self.size, (keeps, self.keeps))
 
 
 class Packed:
@@ -188,7 +189,7 @@ class _Packing:
         assert self._store is not None
         block = self._store.allocate(content.size)
         for each, offset in content.contents:
-            each.copy_to(block.address + offset)
+            each.copy_to(block.address + offset, block)
         return block
 
 
@@ -204,7 +205,7 @@ def _overlapping(sources: list[Source]) -> list[_Extent]:
             high = max(high, end)
             continue
         if len(group) > 1:
-            extents.append(_Extent(low, high, group))
+            extents.append(_Extent(low, high, group, [sources[index].value for index in group]))
         group, low, high = [index], start, end
     return extents
 

@@ -5,18 +5,12 @@ Reads arrays and copies out of them; changes none, and imports neither numpy nor
 
 from __future__ import annotations
 
-import os
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from comfy_airlock.memory import libc
+from comfy_airlock.memory import copying, libc
 from comfy_airlock.wire.arrays import AsTensor, LargeBytes, check_ndarray, check_tensor
 from comfy_airlock.wire.errors import ValueUnsupported
 from comfy_airlock.wire.optional import loaded
-
-_MiB: Final = 1024 * 1024
-_BY_TORCH_BYTES: Final = (8 if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE" else 64) * _MiB
-"""Bytes from which on torch copies, on several cores. Where its threads spin for a while after that, as they do unless
-they are told not to, they cost others more below; workers' are told."""
 
 
 class Source:
@@ -49,29 +43,27 @@ class Source:
     item_bytes: int
     value: Any
 
-    def copy_to(self, address: int) -> None:
-        """Copies its elements, one after the other in its order, or in C order where it has none."""
+    def copy_to(self, address: int, keeps: object) -> None:
+        """Copies its elements, one after the other in its order, or in C order where it has none.
+
+        Args:
+            keeps: what lies at this address does as long as this lives.
+        """
         if not self.size:
             return
         if self.kind == "bytes":
             target = memoryview(libc.buffer_at(address, self.size)).cast("B")
             target[:] = self.value
-        elif self.order is not None and (self.size < _BY_TORCH_BYTES or not hasattr(self.value, "copy_")):
-            libc.copy(address, self.first, self.size)
+        elif self.order is not None:
+            copying.copy(address, self.first, self.size, (keeps, self.value))
         elif hasattr(self.value, "copy_"):
-            self._copy_by_torch(loaded("torch"), address)
+            torch: Any = loaded("torch")
+            target = torch.frombuffer(libc.buffer_at(address, self.size), dtype=self.value.dtype)
+            target.view(self.value.shape).copy_(self.value)
         else:
             numpy: Any = loaded("numpy")
             target = numpy.frombuffer(libc.buffer_at(address, self.size), self.value.dtype)
             numpy.copyto(target.reshape(self.value.shape), self.value)
-
-    def _copy_by_torch(self, torch: Any, address: int) -> None:
-        tensor = self.value
-        target = torch.frombuffer(libc.buffer_at(address, self.size), dtype=tensor.dtype)
-        if self.order is None:
-            target.view(tensor.shape).copy_(tensor)
-        else:
-            target.copy_(tensor.as_strided((tensor.numel(),), (1,)))
 
     def data(self) -> bytes | bytearray:
         """Its elements, as :meth:`copy_to` copies them."""
@@ -79,7 +71,7 @@ class Source:
             return libc.bytes_at(self.first, self.size)
         target = bytearray(self.size)
         if self.size:
-            self.copy_to(libc.address_of(target))
+            self.copy_to(libc.address_of(target), target)
         return target
 
 

@@ -1,0 +1,123 @@
+"""Copies much memory with several threads: one alone reaches about half of what memory of today can do.
+
+It is C's ``memcpy`` that they run, which writes past the caches where that pays, and no thread of OpenMP's: those spin
+for milliseconds after their work, on cores that the other side of a call needs. Measured in ARCHITECTURE.md, "Copies".
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from comfy_airlock.memory import libc
+from comfy_airlock.memory.libc import PAGE_BYTES
+
+_MiB: Final = 1024 * 1024
+
+PART_BYTES_MIN: Final = 6 * _MiB
+"""Bytes for which it pays to wake a thread; less than twice as many are copied by one."""
+
+PARTS_MAX: Final = 4
+"""More threads get no more of the memory's bandwidth, which others may need."""
+
+IDLE_SECONDS: Final = 1.0
+"""How long a thread waits for the next copy before it ends."""
+
+
+class _Job:
+    """One copy, in parts that whoever is free takes."""
+
+    def __init__(self, target: int, source: int, size: int, step: int, keeps: object) -> None:
+        places = range(0, size, step)
+        self._count = len(places)
+        self._parts = deque((target + at, source + at, min(step, size - at)) for at in places)
+        self._done: SimpleQueue[None] = SimpleQueue()
+        # By whoever copies a part, too: who asked for it may be interrupted, and gone.
+        self._keeps = keeps
+
+    def help(self) -> None:
+        """Copies what nobody has begun."""
+        while self._parts:
+            try:
+                part = self._parts.popleft()
+            except IndexError:
+                return
+            libc.copy(*part)
+            self._done.put(None)
+
+    def finish(self) -> None:
+        """Waits for those who have begun."""
+        for _ in range(self._count):
+            self._done.get()
+        self._keeps = None
+
+
+class Copier:
+    """Threads that copy for all others, made as they are needed. Safe to be used from any thread."""
+
+    def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._idle_seconds = idle_seconds
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._mutex = threading.Lock()
+        self._threads = 0
+
+    def copy(self, target: int, source: int, size: int, keeps: object) -> None:
+        """Copies ``size`` bytes from one address to another.
+
+        Args:
+            keeps: both lie where they do as long as this lives.
+        """
+        count = min(size // PART_BYTES_MIN, PARTS_MAX)
+        if count > 1:
+            count = min(count, len(os.sched_getaffinity(0)))
+        if count <= 1:
+            libc.copy(target, source, size)
+            return
+        # In whole pages, so that no two write to one.
+        step = -(-size // count // PAGE_BYTES) * PAGE_BYTES
+        job = _Job(target, source, size, step, keeps)
+        for _ in range(self._helpers(count - 1)):
+            self._jobs.put(job)
+        job.help()
+        job.finish()
+
+    def _helpers(self, wanted: int) -> int:
+        """Has so many threads there to help, or as many as there can be."""
+        with self._mutex:
+            while self._threads < wanted:
+                try:
+                    threading.Thread(target=self._work, name="airlock-copy", daemon=True).start()
+                except RuntimeError:
+                    break  # The process may have no more threads, or ends.
+                self._threads += 1
+            return min(self._threads, wanted)
+
+    def _work(self) -> None:
+        try:
+            while True:
+                self._jobs.get(timeout=self._idle_seconds).help()
+        except Empty:
+            pass  # What is put from here on, whoever put it copies itself.
+        finally:
+            with self._mutex:
+                self._threads -= 1
+
+
+_copier = Copier()
+
+
+def copy(target: int, source: int, size: int, keeps: object) -> None:
+    """As :meth:`Copier.copy`, with this process's threads."""
+    _copier.copy(target, source, size, keeps)
+
+
+def _forked() -> None:
+    global _copier
+    _copier = Copier()
+
+
+# The threads are the parent's, and so may be who holds a lock.
+os.register_at_fork(after_in_child=_forked)
