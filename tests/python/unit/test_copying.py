@@ -22,8 +22,12 @@ SECONDS_MAX = 20
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "PART_BYTES_MIN", 10_000)
+    monkeypatch.setattr(copying, "PART_BYTES", 5_000)
+    monkeypatch.setattr(copying, "SHARED_BYTES_MIN", 20_000)
+    monkeypatch.setattr(copying, "WHOLE_BYTES_MIN", 60_000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(copying, "runnable_threads", lambda: 1)
 
 
 class Memory:
@@ -73,6 +77,10 @@ def test_one_thread_copies_where_one_core_or_few_bytes_are_all_there_is(monkeypa
     copier = Copier()
     assert copied(copier, 19_999) == pattern(19_999)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert copied(copier, 40_000) == pattern(40_000)
+    monkeypatch.undo()
+    monkeypatch.setattr(copying, "SHARED_BYTES_MIN", 20_000)
+    monkeypatch.setattr(copying, "runnable_threads", lambda: (os.cpu_count() or 1) + 1)
     assert copied(copier, 40_000) == pattern(40_000)
     assert copier._threads == 0
 

@@ -14,14 +14,21 @@ from typing import Final
 
 from comfy_airlock.memory import libc
 from comfy_airlock.memory.libc import PAGE_BYTES
+from comfy_airlock.wire.receiving import runnable_threads
 
 _MiB: Final = 1024 * 1024
 
-PART_BYTES_MIN: Final = 6 * _MiB
-"""Bytes for which it pays to wake a thread; less than twice as many are copied by one."""
+PART_BYTES: Final = 4 * _MiB
+"""What a thread copies before it looks for more: where one is late, the others do its share."""
 
-PARTS_MAX: Final = 4
-"""More threads get no more of the memory's bandwidth, which others may need."""
+SHARED_BYTES_MIN: Final = 3 * PART_BYTES
+"""Bytes of a copy for which it pays to wake a thread."""
+
+WHOLE_BYTES_MIN: Final = 64 * _MiB
+"""Bytes of a copy from which on each thread has one part: ``memcpy`` writes past the caches where that is long."""
+
+THREADS_MAX: Final = 4
+"""More get no more of the memory's bandwidth, which others may need."""
 
 IDLE_SECONDS: Final = 1.0
 """How long a thread waits for the next copy before it ends."""
@@ -70,16 +77,14 @@ class Copier:
         Args:
             keeps: both lie where they do as long as this lives.
         """
-        count = min(size // PART_BYTES_MIN, PARTS_MAX)
-        if count > 1:
-            count = min(count, len(os.sched_getaffinity(0)))
-        if count <= 1:
+        threads = 1 if size < SHARED_BYTES_MIN else _threads_for(size)
+        if threads == 1:
             libc.copy(target, source, size)
             return
+        step = PART_BYTES if size < WHOLE_BYTES_MIN else -(-size // threads)
         # In whole pages, so that no two write to one.
-        step = -(-size // count // PAGE_BYTES) * PAGE_BYTES
-        job = _Job(target, source, size, step, keeps)
-        for _ in range(self._helpers(count - 1)):
+        job = _Job(target, source, size, -(-step // PAGE_BYTES) * PAGE_BYTES, keeps)
+        for _ in range(self._helpers(threads - 1)):
             self._jobs.put(job)
         job.help()
         job.finish()
@@ -104,6 +109,14 @@ class Copier:
         finally:
             with self._mutex:
                 self._threads -= 1
+
+
+def _threads_for(size: int) -> int:
+    cores = len(os.sched_getaffinity(0))
+    if size < WHOLE_BYTES_MIN:
+        # Others' threads may spin for as long as it takes; this one is among those that run.
+        cores = min(cores, (os.cpu_count() or 1) - runnable_threads() + 1)
+    return max(1, min(THREADS_MAX, cores))
 
 
 _copier = Copier()
