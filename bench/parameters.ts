@@ -40,6 +40,7 @@ const special: Readonly<Record<string, Partial<Parameters>>> = {
   shapes: { seconds: 0.5 },
   again: { times: 500 },
   small: { times: 30 },
+  copies: { times: 60, sizes: [16 * MiB, 64 * MiB, GiB] },
 };
 
 export function parametersOf(scenario: string, isSmoke: boolean): Parameters {

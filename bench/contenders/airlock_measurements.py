@@ -1,4 +1,4 @@
-"""What is measured of Airlock alone: what was sent before, and many small tensors; and which way calls went."""
+"""What is measured of Airlock alone: what was sent before, many small tensors, copies; and which way calls went."""
 
 from __future__ import annotations
 
@@ -84,6 +84,30 @@ async def small(contender: AirlockContender, parameters: dict[str, Any]) -> list
     ]
 
 
+async def copies(contender: AirlockContender, parameters: dict[str, Any]) -> list[Figure]:
+    """One tensor copied into memory that was written to before: by Airlock's threads, by one thread, and by torch's."""
+    import torch
+
+    from comfy_airlock.memory import copying, libc
+
+    figures: list[Figure] = []
+    for size in parameters["sizes"]:
+        source, target = torch.ones(size // 4), torch.ones(size // 4)
+        to, from_ = target.data_ptr(), source.data_ptr()
+        took = _in_turns(
+            {
+                "by Airlock": partial(copying.copy, to, from_, size, None),
+                "by one thread": partial(libc.copy, to, from_, size),
+                "by torch": partial(target.copy_, source),
+            },
+            max(3, min(parameters["times"], parameters["bytes"] // size)),
+        )
+        figures += [Figure(size_name(size), name, "ms", each * 1e3) for name, each in took.items()]
+        for base in ("one thread", "torch"):
+            figures.append(Figure(size_name(size), f"of {base}'s", "×", took["by Airlock"] / took[f"by {base}"]))
+    return figures
+
+
 def _in_turns(acts: dict[str, Callable[[], Any]], times: int) -> dict[str, float]:
     """The median of what each took, in seconds; in blocks of ten, so that each finds its own way warm, in turns."""
     took: dict[str, list[float]] = {name: [] for name in acts}
@@ -98,4 +122,4 @@ def _in_turns(acts: dict[str, Callable[[], Any]], times: int) -> dict[str, float
     return {name: statistics.median(each) for name, each in took.items()}
 
 
-MEASUREMENTS = {"calls": latency, "again": again, "small": small}
+MEASUREMENTS = {"calls": latency, "again": again, "small": small, "copies": copies}

@@ -89,6 +89,16 @@ export const small: Scenario = contended({
   goals: [{ ...image, of: "1,000 of 1 KiB", statistic: "tensors, of bytes", atMost: 3 }],
 });
 
+export const copies: Scenario = contended({
+  name: "copies",
+  group: "per GB",
+  describe: "one copy in memory: by Airlock's threads, by one thread, by torch's",
+  rounds: 3,
+  withTorch: true,
+  own: [airlock],
+  bases: [],
+});
+
 export const footprint: Scenario = contended({
   name: "footprint",
   group: "per GB",
