@@ -110,6 +110,18 @@ test("a number is let go of also where the one that forked is gone", async () =>
   await forked.release();
 });
 
+test("one that does not answer lets go of a child's number all the same", async () => {
+  await using made = withTorch("");
+  const forked = child(await made.fork());
+  const parent = parentOf(forked.pid);
+  process.kill(forked.pid, "SIGKILL");
+  await forked.ended;
+  process.kill(parent, "SIGSTOP");
+  const released = forked.release();
+  made.clock.advance(5_000);
+  await released;
+});
+
 test("who waits for torch as the server stops is told", async () => {
   await using made = withTorch("import time; time.sleep(600)");
   const forked = made.fork();
@@ -157,7 +169,7 @@ test("one that has had no child for five minutes ends, and the next worker has o
   expect(isAlive(parent)).toBe(true);
   process.kill(first.pid, "SIGKILL");
   await first.ended;
-  first.release();
+  await first.release();
   made.clock.advance(299_999);
   expect(isAlive(parent)).toBe(true);
   made.clock.advance(1);

@@ -32,7 +32,8 @@ export interface ArenaOptions {
   /** A segment is no more: its mapping is gone, and nobody may be given blocks of it. */
   readonly onDropped: (segment: OwnSegment) => void;
   /**
-   * Memory is short: asks those who hold blocks for what they can spare, and tries again with what comes back, for a while.
+   * Memory is short: asks those who hold blocks for what they can spare, and tries again at once, whenever something comes
+   * back, and once more after a while.
    *
    * @returns undefined as soon as trying again did it; otherwise who holds how much, for people.
    */
@@ -119,16 +120,20 @@ export class Arena {
     } catch (error) {
       if (!isShort(error)) throw error;
       const tryAgain = (): Promise<boolean> => this.#tryAgain(bytes, plan);
-      if (await tryAgain()) return;
+      // Before anybody is asked for anything.
+      if (this.#dropEmpty(0) && (await tryAgain())) return;
       const holders = await this.#options.reclaim(tryAgain);
       if (holders !== undefined) throw this.#shortage(error, holders);
     }
   }
 
-  /** Whether there is room for a block now: in what came back, or in a segment made with the memory of those that are empty. */
+  /**
+   * Whether there is room for a block now: in what came back, or in a segment that is made of the memory of empty ones, or of
+   * others' that is free now.
+   */
   async #tryAgain(bytes: number, plan: SegmentPlan): Promise<boolean> {
     if (this.#hasRoom(bytes, plan.audience)) return true;
-    if (!this.#dropEmpty(0)) return false;
+    this.#dropEmpty(0);
     return await this.#make(bytes, plan).then(() => true, ignoreShortage);
   }
 

@@ -187,7 +187,7 @@ export class Memory {
     this.received.close(number);
   }
 
-  /** Asks all holders for what they can spare, and tries again whenever some has come back, but not for too long. */
+  /** Asks all holders for what they can spare, and tries again at once and whenever some has come back, but not for too long. */
   async #reclaim(tryAgain: () => Promise<boolean>): Promise<string | undefined> {
     this.options.collectGarbage();
     let isOver = false;
@@ -207,11 +207,12 @@ export class Memory {
     this.#onFreed.add(tell);
     try {
       for (;;) {
-        await change.promise;
-        // Before the attempt: what comes back during it is worth another.
+        // Before the attempt: what comes back during it, or its end, is worth another.
         change = Promise.withResolvers();
+        const isLast = isOver;
         if (await tryAgain()) return undefined;
-        if (isOver) return this.#holders();
+        if (isLast) return this.#holders();
+        await change.promise;
       }
     } finally {
       this.#onFreed.delete(tell);
@@ -236,6 +237,8 @@ export class Memory {
     this.#isClosed = true;
     this.arena.close();
     this.received.closeAll();
+    // Who waits for memory finds that there is no server any more.
+    for (const tell of this.#onFreed) tell();
   }
 }
 

@@ -19,7 +19,7 @@ const script = join(import.meta.dir, "..", "..", "..", "worker", "src", "comfy_a
 /** How long the import of torch may take; a cold disk and a build for CUDA take ten seconds. */
 const importMsMax = 30_000;
 
-/** How long a fork may take, which takes milliseconds. */
+/** How long a fork may take, and to reap a child, which take milliseconds. */
 const forkMsMax = 5_000;
 
 /** How long it is waited before a request that it did not take is sent again. */
@@ -241,8 +241,10 @@ export class ForkServer {
     if (this.#hasEnded) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#reaping.set(pid, resolve);
+    const timer = this.#options.clock.after(forkMsMax, () => this.#fail("the process that forks does not answer"));
     this.#reap(pid);
     await promise;
+    timer.cancel();
   }
 
   #reap(pid: number): void {

@@ -28,6 +28,7 @@ class Asker:
         self.number = 0
         self.taken_care_of = False
         self.was_unsent = False
+        self.may_be_sent = False
         self.told: list[Frame | AirlockError] = []
 
     def answered(self, frame: Frame) -> None:

@@ -711,6 +711,7 @@ def test_numbers_of_calls_wrap_around_those_in_use(tmp_path: Path) -> None:
 
 class _Nobody:
     was_unsent = False
+    may_be_sent = False
 
     def progressed(self, frame: Frame) -> None: ...
 

@@ -22,9 +22,8 @@ SECONDS_MAX = 20
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copying, "PART_BYTES", 5_000)
     monkeypatch.setattr(copying, "SHARED_BYTES_MIN", 20_000)
-    monkeypatch.setattr(copying, "WHOLE_BYTES_MIN", 60_000)
+    monkeypatch.setattr(copying, "LONG_BYTES_MIN", 60_000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(copying, "runnable_threads", lambda: 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 import comfy_airlock.wire
-from channel_side import NIL, Asker, Side
+from channel_side import NIL, SECONDS_MAX, Asker, Side
 from comfy_airlock.wire.channel import Unsent
+from comfy_airlock.wire.errors import ProtocolError
 from comfy_airlock.wire.frame import CALL, CANCEL, EVENT, RESULT, build_frame
-from interrupting import Interrupting
+from interrupting import Interrupt, Interrupting
 
 # Where one comes between opening a file and the with that closes it, the interpreter closes it, and tells.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -120,3 +122,43 @@ def test_a_call_is_taken_once_or_the_channel_ends(interrupting: Interrupting, fi
             taken.extend(filter(None, [side.take()]))
         assert [each.number for each in taken] == [5], where
         check_nothing_is_taken(side, where)
+
+
+def test_a_channel_that_ends_leaves_nothing_taken(interrupting: Interrupting) -> None:
+    for place, side in sides():
+
+        def work(side: Side = side) -> None:
+            side.channel._end(ProtocolError("it makes no sense"))
+
+        if not interrupting.run(work, place):
+            assert place > 4, "nothing is traced"
+            break
+        check_nothing_is_taken(side, interrupting.where)
+
+
+def test_a_cancel_that_would_have_to_wait_is_sent_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = Side()
+    try:
+        send = side.channel.sender.send_small
+        mutex = side.channel.sender._mutex
+
+        def send_and_be_interrupted(frame: bytes) -> None:
+            monkeypatch.setattr(side.channel.sender, "send_small", send)
+            send(frame)
+            mutex.acquire()
+            raise Interrupt
+
+        monkeypatch.setattr(side.channel.sender, "send_small", send_and_be_interrupted)
+        asker = Asker()
+        with pytest.raises(Interrupt):
+            side.ask(asker)
+        assert asker.may_be_sent
+        assert [each.kind for each in side.sent()] == [CALL]
+        mutex.release()
+        until = time.monotonic() + SECONDS_MAX
+        kinds: list[int] = []
+        while not kinds and time.monotonic() < until:
+            kinds = [each.kind for each in side.sent()]
+        assert kinds == [CANCEL]
+    finally:
+        side.close()

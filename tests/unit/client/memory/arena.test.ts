@@ -197,6 +197,24 @@ describe("an arena", () => {
     ]);
   });
 
+  test("that is short has what others let go of, and what it gave back itself because it keeps no more", async () => {
+    const held: Attachment[] = [];
+    const { arena, maker, dropped } = newArena({
+      keptBytesMax: 10 * MiB,
+      reclaim: async (tryAgain) => {
+        if (held.length > 0) arena.free(held[0] ?? expect.unreachable());
+        else maker.limitBytes = 300 * MiB;
+        return (await tryAgain()) ? undefined : "nobody holds any";
+      },
+    });
+    maker.limitBytes = 100 * MiB;
+    held.push(await arena.allocateSoon(60 * MiB, 0));
+    expect((await arena.allocateSoon(90 * MiB, 0)).segment).toBe(2);
+    expect(dropped).toEqual([1]);
+    held.length = 0;
+    expect((await arena.allocateSoon(150 * MiB, 0)).segment).toBe(3);
+  });
+
   test("that stays short says what it was asked for, and who holds what", async () => {
     const { arena, maker } = newArena({ reclaim: async () => "pack blur holds 60 MiB" });
     maker.limitBytes = 100 * MiB;

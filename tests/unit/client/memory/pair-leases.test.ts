@@ -305,6 +305,21 @@ describe("a process without memory", () => {
     expect(segments.numbers).toEqual([3]);
   });
 
+  test("has what came back as it began to wait, and what others let go of meanwhile", async () => {
+    const { host, held, segments } = await short();
+    const writing = written(host, array(60 * megabyte));
+    host.returned(held, false);
+    await turns();
+    expect((await writing).blocks).toHaveLength(1);
+    const more = written(host, array(60 * megabyte));
+    await turns();
+    segments.bytesMax = 200 * megabyte;
+    const other = await written(host, array(megabyte));
+    host.returned(other.blocks, false);
+    await turns();
+    expect((await more).blocks).toHaveLength(1);
+  });
+
   test("asks again, and fails a second later with what is held then", async () => {
     const { host, held, clock, sent } = await short();
     const failure = rejectionOf(written(host, array(60 * megabyte)));

@@ -33,6 +33,13 @@ class Load:
         if self._arrays is not None:
             self._arrays.take_back()
 
+    def unsent(self, *, may_be_sent: bool) -> None:
+        """Sending it failed. What may be with the other side all the same is kept: too long, rather than too short."""
+        if may_be_sent:
+            self.abandoned()
+        else:
+            self.revert()
+
     def undelivered(self) -> None:
         """Nobody was given it, and so none of what it holds. The server has given back its blocks already."""
         self._references.revert(self._receipts)

@@ -234,7 +234,7 @@ class Pair:
         except BaseException as error:
             waiter.load = None
             if load is not None:
-                load.revert()
+                load.unsent(may_be_sent=waiter.may_be_sent)
             if not isinstance(error, Unsent) or parent is not None or channel is self._relay[0]:
                 raise
             # A line that ended a moment ago, and its worker with it, and what it held: the relay starts a fresh one.

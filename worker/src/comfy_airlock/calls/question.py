@@ -15,6 +15,7 @@ class Question:
     """One call."""
 
     was_unsent = False
+    may_be_sent = False
 
     def __init__(self, channel: Channel, told: Callable[[Outcome], object]) -> None:
         """

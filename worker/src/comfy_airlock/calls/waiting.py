@@ -91,6 +91,7 @@ class Waiter:
         context: the call on whose behalf it is made.
         load: what it carries besides plain values.
         was_unsent: whether nothing of it was sent, as whoever tells its outcome can't know.
+        may_be_sent: whether it was interrupted when nobody knew how far it was.
     """
 
     # One is made for each call, so there is no __init__, which C would enter the interpreter for once more; what most
@@ -104,6 +105,7 @@ class Waiter:
     context: IncomingCall | None = None
     load: Load | None = None
     was_unsent = False
+    may_be_sent = False
     # What waits for credit to be sent: the body, and the call that it is made for.
     _held: tuple[bytes, int | None] | None = None
     _listener_error: Exception | None = None
@@ -177,7 +179,7 @@ class Waiter:
             self._held = None
             self._credit.leave(self.peer, self)
             if self.load is not None:
-                self.load.revert()
+                self.load.unsent(may_be_sent=self.may_be_sent)
         elif self.channel is not None:
             # Before anybody hears of it: what is not delivered is given back.
             if self.load is not None:

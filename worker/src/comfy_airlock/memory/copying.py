@@ -18,14 +18,11 @@ from comfy_airlock.wire.receiving import runnable_threads
 
 _MiB: Final = 1024 * 1024
 
-PART_BYTES: Final = 4 * _MiB
-"""What a thread copies before it looks for more: where one is late, the others do its share."""
-
-SHARED_BYTES_MIN: Final = 3 * PART_BYTES
+SHARED_BYTES_MIN: Final = 12 * _MiB
 """Bytes of a copy for which it pays to wake a thread."""
 
-WHOLE_BYTES_MIN: Final = 64 * _MiB
-"""Bytes of a copy from which on each thread has one part: ``memcpy`` writes past the caches where that is long."""
+LONG_BYTES_MIN: Final = 64 * _MiB
+"""Bytes of a copy from which on it takes so long that whoever else wants a core shares them, as all threads do."""
 
 THREADS_MAX: Final = 4
 """More get no more of the memory's bandwidth, which others may need."""
@@ -47,7 +44,7 @@ class _Job:
 
     def help(self) -> None:
         """Copies what nobody has begun."""
-        while self._parts:
+        while True:
             try:
                 part = self._parts.popleft()
             except IndexError:
@@ -56,10 +53,14 @@ class _Job:
             self._done.put(None)
 
     def finish(self) -> None:
-        """Waits for those who have begun."""
+        """Waits until all is copied. To be called when nothing is left to begin."""
         for _ in range(self._count):
             self._done.get()
         self._keeps = None
+
+    def abandon(self) -> None:
+        """Nobody needs what is left."""
+        self._parts.clear()
 
 
 class Copier:
@@ -81,26 +82,34 @@ class Copier:
         if threads == 1:
             libc.copy(target, source, size)
             return
-        step = PART_BYTES if size < WHOLE_BYTES_MIN else -(-size // threads)
-        # In whole pages, so that no two write to one.
-        job = _Job(target, source, size, -(-step // PAGE_BYTES) * PAGE_BYTES, keeps)
-        for _ in range(self._helpers(threads - 1)):
-            self._jobs.put(job)
-        job.help()
-        job.finish()
+        # One part for each, in whole pages: after each part a thread waits for the interpreter, which may be long where
+        # another computes.
+        step = -(-size // threads // PAGE_BYTES) * PAGE_BYTES
+        job = _Job(target, source, size, step, keeps)
+        try:
+            for _ in range(self._helpers(threads - 1)):
+                self._jobs.put(job)
+            job.help()
+            job.finish()
+        except BaseException:
+            job.abandon()
+            raise
 
     def _helpers(self, wanted: int) -> int:
-        """Has so many threads there to help, or as many as there can be."""
-        with self._mutex:
-            while self._threads < wanted:
-                try:
-                    threading.Thread(target=self._work, name="airlock-copy", daemon=True).start()
-                except RuntimeError:
-                    break  # The process may have no more threads, or ends.
-                self._threads += 1
-            return min(self._threads, wanted)
+        """Has so many threads there to help, or as many as there can be; returns how many."""
+        there = self._threads
+        while there < wanted:
+            try:
+                threading.Thread(target=self._work, name="airlock-copy", daemon=True).start()
+            except RuntimeError:
+                break  # The process may have no more threads, or ends.
+            there += 1
+        return min(there, wanted)
 
     def _work(self) -> None:
+        # Counted by themselves: who starts one may be interrupted.
+        with self._mutex:
+            self._threads += 1
         try:
             while True:
                 self._jobs.get(timeout=self._idle_seconds).help()
@@ -113,7 +122,7 @@ class Copier:
 
 def _threads_for(size: int) -> int:
     cores = len(os.sched_getaffinity(0))
-    if size < WHOLE_BYTES_MIN:
+    if size < LONG_BYTES_MIN:
         # Others' threads may spin for as long as it takes; this one is among those that run.
         cores = min(cores, (os.cpu_count() or 1) - runnable_threads() + 1)
     return max(1, min(THREADS_MAX, cores))

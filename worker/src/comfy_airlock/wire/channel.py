@@ -508,6 +508,7 @@ class Channel:
                 if not self.will_be_told(error, peer, number, pending):
                     raise
         except BaseException:
+            # What it is for is an interrupt on the way to sending; whatever else was raised has done so.
             self.made.take(number)
             raise
         return number
@@ -531,8 +532,16 @@ class Channel:
         pending.was_unsent = is_unsent and not is_forgotten
         if is_forgotten and not isinstance(error, AirlockError):
             # An interrupt may come when it is sent and nobody knows of that: its callee is told that nobody waits.
-            self.sender.send_if_free(build_frame(CANCEL, peer, number))
+            pending.may_be_sent = True
+            if not self.sender.send_if_free(build_frame(CANCEL, peer, number)):
+                self._aside.submit(partial(self._cancel_aside, peer, number))
         return pending.was_unsent
+
+    def _cancel_aside(self, peer: int, number: int) -> None:
+        try:
+            self.send(CANCEL, peer, number)
+        except AirlockError:
+            pass  # It has ended, and whoever it led to knows.
 
     def cancel(self, peer: int, number: int) -> bool:
         """Gives up a call: nobody waits for its answer, and the callee is told. False where it has its answer."""

@@ -18,9 +18,12 @@ class PendingCall(Protocol):
 
     Attributes:
         was_unsent: the channel ended before anything of the call was sent, and whoever ended it tells of that.
+        may_be_sent: sending was interrupted when nobody knew how far it was: what the call carries is not to be taken
+            back.
     """
 
     was_unsent: bool
+    may_be_sent: bool
 
     def answered(self, frame: Frame, /) -> None: ...
 

@@ -130,17 +130,25 @@ class Sender:
     def _refuse(self) -> NoReturn:
         raise Torn("a message before was interrupted in the middle")
 
-    def send_if_free(self, frame: bytes) -> None:
-        """Sends a small frame where that can be done without waiting; otherwise nothing happens."""
-        if not self._mutex.acquire(blocking=False):
-            return
+    def send_if_free(self, frame: bytes) -> bool:
+        """Sends a small frame where that can be done without waiting. False where it would have to be waited for."""
+        has_mutex = False
         try:
+            # As in send_small.
+            for has_mutex in map(self._mutex.acquire, (False,)):  # noqa: B007
+                break
+            if not has_mutex:
+                return False
             if not self.is_torn:
                 self._link.send(frame, _DONTWAIT)
+        except BlockingIOError:
+            return False
         except OSError:
-            pass
+            pass  # The other side is gone.
         finally:
-            self._mutex.release()
+            if has_mutex:
+                self._mutex.release()
+        return True
 
     def close(self) -> None:
         """Closes the socket, not under a thread that sends: its number may be another's a moment later."""
