@@ -16,7 +16,7 @@ export interface Parameters {
   readonly slow_seconds: number;
   /** How long there is rest before memory is looked at. */
   readonly rest_seconds: number;
-  /** Sizes of what is sent again. */
+  /** Sizes of what is sent again, or copied. */
   readonly sizes: readonly number[];
   /** How many hosts there are at once. */
   readonly hosts: readonly number[];

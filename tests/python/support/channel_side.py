@@ -47,7 +47,7 @@ class Asker:
         self.told.append(error)
 
 
-class Interrupting:
+class InterruptedLink:
     """A socket whose next receiving, or sending, is interrupted before anything happens."""
 
     def __init__(self, link: socket.socket) -> None:
@@ -81,11 +81,11 @@ class Side:
         near, self.far = socket.socketpair()
         self.far_reads = self.far
         self.far.settimeout(SECONDS_MAX)
-        self.link = Interrupting(near)
+        self.link = InterruptedLink(near)
         links: list[Any] = [self.link]
         if is_two:
             writes, self.far_reads = socket.socketpair()
-            links.append(Interrupting(writes))
+            links.append(InterruptedLink(writes))
         self.channel = Channel(links, Codec(), "the other side")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         self.calls: list[IncomingCall] = []
         self.others: list[Frame] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 SECONDS_MAX = 20
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], object]) -> None:
     """Waits for what another process or thread is about to do; fails where it doesn't."""
     deadline = time.monotonic() + SECONDS_MAX
     while not condition():

@@ -36,6 +36,7 @@ from comfy_airlock.wire.errors import (
 from comfy_airlock.wire.frame import Frame, build_frame
 from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.recipients import PendingCall
+from interrupting import Interrupt
 from scripted_server import OPENED, WELCOME, Peer, ScriptedServer, pair_of
 
 SECONDS_MAX = 20
@@ -477,12 +478,8 @@ def test_loop_closed_during_a_call_harms_nobody_else(tmp_path: Path) -> None:
         del task
 
 
-class Interrupted(BaseException):
-    """What a signal's handler raises."""
-
-
 def raise_interrupted(*_: Any) -> None:
-    raise Interrupted
+    raise Interrupt
 
 
 @pytest.fixture
@@ -511,7 +508,7 @@ def test_interrupt_of_a_thread_that_reads_for_all_cancels_its_own_call_alone(tmp
         with ThreadPoolExecutor(1) as pool:
             other = pool.submit(call, airlock, 1)
             time.sleep(0.05)
-            with pytest.raises(Interrupted):
+            with pytest.raises(Interrupt):
                 call(airlock, 2)
             assert other.result(SECONDS_MAX) == "undisturbed"
         assert call(airlock, 3) == "next"
@@ -528,11 +525,11 @@ def test_interrupt_while_what_came_is_handed_out_ends_the_connection_and_says_so
 
         def interrupt_main_thread(count: int) -> None:
             if threading.current_thread() is threading.main_thread():
-                raise Interrupted
+                raise Interrupt
             received(count)
 
         monkeypatch.setattr(airlock._connection, "received", interrupt_main_thread)
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupt):
             # The keeper may be the one that reads, on a slow machine.
             ends = time.monotonic() + SECONDS_MAX
             while time.monotonic() < ends:
@@ -557,7 +554,7 @@ def test_signal_in_the_middle_of_a_message_ends_the_connection_and_says_so(tmp_p
         closed.append(True)
 
     def interrupt(*_: object) -> None:
-        raise Interrupted
+        raise Interrupt
 
     failures: list[str] = []
 
@@ -572,7 +569,7 @@ def test_signal_in_the_middle_of_a_message_ends_the_connection_and_says_so(tmp_p
             waiting = threading.Thread(target=first, args=(airlock,), name="airlock-test")
             waiting.start()
             assert first_waits.wait(SECONDS_MAX)
-            with pytest.raises(Interrupted):
+            with pytest.raises(Interrupt):
                 call(airlock, bytes(15_000_000))
             waiting.join(SECONDS_MAX)
             with pytest.raises(Disconnected, match="interrupted in the middle"):
@@ -595,7 +592,7 @@ class InterruptedSocket:
             return self._real.send(data, flags)
         if self._left == 0:
             self._left = None
-            raise Interrupted
+            raise Interrupt
         sent = self._real.send(data[: self._left], flags)
         self._left -= sent
         return sent
@@ -609,7 +606,7 @@ def test_interrupt_before_anything_was_sent_leaves_the_connection_usable(
 ) -> None:
     with served(tmp_path, echo) as server, connect(server.path) as airlock:
         monkeypatch.setattr(airlock._connection.sender, "_link", InterruptedSocket(airlock._connection.sender._link, 0))
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupt):
             call(airlock, "never")
         assert call(airlock, "fine")[1] == ["fine"]
 
@@ -622,7 +619,7 @@ def test_interrupt_after_any_byte_was_sent_ends_the_connection(
         monkeypatch.setattr(
             airlock._connection.sender, "_link", InterruptedSocket(airlock._connection.sender._link, count)
         )
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupt):
             call(airlock, "half")
         with pytest.raises(Disconnected, match="interrupted in the middle"):
             call(airlock, "after")

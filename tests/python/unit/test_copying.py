@@ -6,9 +6,7 @@ import ctypes
 import gc
 import os
 import threading
-import time
 import weakref
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 
 from comfy_airlock.memory import copying, libc
 from comfy_airlock.memory.copying import Copier
+from processes import until
 
 SECONDS_MAX = 20
 
@@ -49,13 +48,6 @@ def copied(copier: Copier, size: int, offset: int = 0) -> bytes:
     source, target = Memory(pattern(size + offset)), Memory(bytes(size + 2 * offset))
     copier.copy(target.address + offset, source.address + offset, size, (source, target))
     return target.data
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @given(size=st.integers(0, 100_000), offset=st.integers(0, 70))

@@ -21,6 +21,7 @@ from comfy_airlock.calls.pair import Pair
 from comfy_airlock.wire import frame as frames
 from comfy_airlock.wire.errors import Cancelled, DeadlineExceeded
 from comfy_airlock.wire.frame import HEADER_BYTES, Frame, build_frame
+from interrupting import Interrupt
 from scripted_server import PACK, WELCOME, Peer, ScriptedServer, pair_of
 
 SECONDS_MAX = 20
@@ -239,16 +240,12 @@ def test_cancels_and_releases_need_no_credit(tmp_path: Path) -> None:
         asyncio.run(main(jam))
 
 
-class Interrupted(BaseException):
-    """What a signal's handler raises."""
-
-
 @pytest.fixture
 def interrupting_signal() -> Iterator[None]:
     """SIGUSR1 raises in the main thread."""
 
     def interrupt(*_: object) -> None:
-        raise Interrupted
+        raise Interrupt
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     yield
@@ -262,7 +259,7 @@ def test_interrupt_of_a_thread_that_waits_for_credit_takes_none(tmp_path: Path) 
         before = jam.left
         for send in (lambda: call(jam, "never sent"), lambda: jam.pair.emit("never", "sent")):
             interrupting = held_up(jam, lambda: signal.pthread_kill(main_thread, signal.SIGUSR1))
-            with pytest.raises(Interrupted):
+            with pytest.raises(Interrupt):
                 send()
             interrupting.join()
         assert jam.left == before
@@ -275,14 +272,14 @@ def test_interrupt_before_anything_was_sent_gives_the_credit_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(frame: bytes, sent: list[int]) -> None:
-        raise Interrupted
+        raise Interrupt
 
     with jammed(tmp_path) as jam:
         jam.give()
         jam.pair.emit("event", 1)
         before = jam.left
         monkeypatch.setattr(jam.airlock._connection.sender, "send", interrupt)
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupt):
             call(jam, FULL)
         assert jam.left == before
         monkeypatch.undo()

@@ -26,6 +26,7 @@ from comfy_airlock.wire.incoming import IncomingCall
 from comfy_airlock.wire.recipients import PendingCall, fail_all
 from comfy_airlock.wire.reference import Reference
 from comfy_airlock.wire.sending import Sender
+from interrupting import Interrupt
 
 SECONDS_MAX = 20
 CODEC = Codec()
@@ -327,16 +328,13 @@ def test_peer_that_never_reads_blocks_whoever_sends_to_it_and_nobody_else() -> N
 
 
 def test_send_that_is_interrupted_in_the_middle_ends_the_line_and_hangs_nobody(side: Side) -> None:
-    class Interrupted(BaseException):
-        pass
-
     def interrupt(*_: object) -> None:
-        raise Interrupted
+        raise Interrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupt):
             side.pair.call("take", (bytes(8 << 20),), {})
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

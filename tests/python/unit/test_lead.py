@@ -13,6 +13,8 @@ import pytest
 
 from comfy_airlock.wire.errors import BadRequest
 from comfy_airlock.wire.lead import Lead, Seat
+from interrupting import Interrupt
+from processes import until
 
 SECONDS_MAX = 20
 
@@ -54,13 +56,6 @@ def stream() -> Iterator[Stream]:
     made = Stream()
     yield made
     made.end()
-
-
-def until(condition: Callable[[], object], seconds: float = SECONDS_MAX) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def waits(stream: Stream, seat: Seat, name: str) -> threading.Thread:
@@ -256,10 +251,6 @@ def test_many_threads_and_coroutines_all_get_what_is_theirs(stream: Stream, seed
     answers.join(SECONDS_MAX)
 
 
-class Interrupted(BaseException):
-    """As a signal's handler raises it, between any two steps."""
-
-
 def test_an_interrupted_turn_leaves_the_lead_free_and_those_who_wait_told(monkeypatch: pytest.MonkeyPatch) -> None:
     lead = Lead(lambda _: None)
     told: list[object] = []
@@ -268,22 +259,22 @@ def test_an_interrupted_turn_leaves_the_lead_free_and_those_who_wait_told(monkey
     def interrupt() -> None:
         # As it is entered the first time: who waits was not told yet.
         monkeypatch.setattr(lead, "pass_on", lambda: (told.append(dict(lead.turns)), pass_on()))
-        raise Interrupted
+        raise Interrupt
 
     monkeypatch.setattr(lead, "pass_on", interrupt)
     lead.wanted.add(lead)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupt):
         lead.hold([0], lambda: None)
     assert told == [{}]
 
 
 def test_an_interrupt_of_what_a_leader_reads_leaves_the_lead_free() -> None:
     def interrupt(_: float | None) -> None:
-        raise Interrupted
+        raise Interrupt
 
     lead = Lead(interrupt)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupt):
         lead.wait(Seat())
     assert not lead.turns
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupt):
         lead.wait(Seat())

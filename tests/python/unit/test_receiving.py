@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from comfy_airlock.wire import receiving
-from comfy_airlock.wire.receiving import Receiver, runnable_threads
+from comfy_airlock.wire.crowd import runnable_threads
+from comfy_airlock.wire.receiving import Receiver
 
 
 @pytest.fixture

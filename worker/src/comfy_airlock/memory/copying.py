@@ -14,7 +14,7 @@ from typing import Final
 
 from comfy_airlock.memory import libc
 from comfy_airlock.memory.libc import PAGE_BYTES
-from comfy_airlock.wire.receiving import runnable_threads
+from comfy_airlock.wire.crowd import runnable_threads
 
 _MiB: Final = 1024 * 1024
 

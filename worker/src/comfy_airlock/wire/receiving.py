@@ -14,6 +14,7 @@ from itertools import repeat
 from time import perf_counter
 from typing import Final
 
+from comfy_airlock.wire.crowd import runnable_threads
 from comfy_airlock.wire.frame import FrameAssembler
 from comfy_airlock.wire.sending import DONTWAIT
 
@@ -35,15 +36,6 @@ _LOOKS_SKIPPED_MAX: Final = 64
 
 _TIMES_BETWEEN_COUNTS: Final = 64
 """How often it is looked before those threads are counted again, which takes some 10 µs."""
-
-
-def runnable_threads(path: str = "/proc/loadavg") -> int:
-    """How many threads of the machine run or wait for a core, this one among them; 0 where the kernel does not tell."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return int(file.read(128).split()[3].partition(b"/")[0])
-    except (OSError, IndexError, ValueError):
-        return 0
 
 
 class Receiver:
