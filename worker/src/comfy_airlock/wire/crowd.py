@@ -1,4 +1,4 @@
-"""Whether others want the cores that a thread could use: asked before it looks instead of sleeping, or wakes another."""
+"""Whether others want the cores that a thread could use: asked before it looks instead of sleeping, or wakes one."""
 
 from __future__ import annotations
 
