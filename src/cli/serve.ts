@@ -109,6 +109,8 @@ function describeEvent(event: ServerEvent): string {
       return `the torch of ${event.python} is not imported ahead: ${event.reason}`;
     case "worker_not_forked":
       return `pack ${event.pack}: its worker has to import torch itself: ${event.reason}`;
+    case "nursery_missing":
+      return `tensors are copied as they are sent, which they need not be: ${event.reason}`;
     case "worker_ended":
       return `pack ${event.pack}: worker ${event.pid} ended${event.expected ? "" : " unexpectedly"}: ${event.exit}`;
     case "worker_silent":

@@ -11,6 +11,7 @@ import {
   callBodySchema,
   controlParameters,
   type MemoryReport,
+  type NurseryResult,
   type OpenParameters,
   type OpenResult,
   type PrepareResult,
@@ -33,6 +34,8 @@ export interface ControlServices {
   readonly packs: Pick<PackTable, "open" | "get" | "packOf" | "named" | "close" | "findWorker">;
   /** Asks hosts and workers how they are, for the next status. */
   look(): Promise<void>;
+  /** Where the library is by which torch makes tensors in shared memory. */
+  nursery(): Promise<string | undefined>;
   /** A host says what it shares. */
   memoryTold(host: Session, report: MemoryReport | null): void;
   /** @param given what stands in place of a file. */
@@ -106,6 +109,9 @@ export class ControlService {
         return null;
       case "stack":
         return await this.#stack(validate(controlParameters.stack, keywords, method).pid);
+      case "nursery":
+        validate(controlParameters.nursery, keywords, method);
+        return { path: (await this.#services.nursery()) ?? null } satisfies NurseryResult;
       case "make_segment":
         return this.#makeSegment(host, validate(controlParameters.make_segment, keywords, method));
       case "seal_segment":

@@ -25,6 +25,8 @@ export type ServerEvent =
   | { readonly type: "torch_not_imported"; readonly python: string; readonly reason: string }
   /** The worker imports its torch itself, which takes seconds: why it could not be forked from a process that has it. */
   | { readonly type: "worker_not_forked"; readonly pack: string; readonly reason: string }
+  /** Hosts and workers can't have torch make tensors in shared memory, and copy what they send: why. */
+  | { readonly type: "nursery_missing"; readonly reason: string }
   | {
       readonly type: "worker_ended";
       readonly pack: string;

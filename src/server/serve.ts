@@ -39,6 +39,7 @@ import { systemConfiner } from "./workers/limits/system-confiner.ts";
 import { logPath } from "./workers/log-file.ts";
 import { pssOf } from "./workers/memory.ts";
 import { countMemoryKills } from "./workers/memory-kills.ts";
+import { NurseryLibrary } from "./workers/nursery.ts";
 import { Pace } from "./workers/pace.ts";
 import { commonVariables, sharedTorchVariable, workerVariables } from "./workers/variables.ts";
 import { WorkerLog } from "./workers/worker-log.ts";
@@ -61,6 +62,8 @@ export interface ServeOptions {
   readonly uv?: string;
   /** Folder of the environments. */
   readonly environments?: string;
+  /** Folder of libraries that are compiled on this machine, for hosts and workers. */
+  readonly libraries?: string;
   /** Folder of the workers' logs. */
   readonly logs?: string;
   /**
@@ -121,6 +124,7 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
     lockFile,
     clock,
   });
+  const onEvent = guardedListener(options.onEvent ?? (() => undefined));
   ensureSocketFolder(socketPath, uid);
   const claim = await claimSocketPath(socketPath, lockFile, clock);
   try {
@@ -135,8 +139,12 @@ export async function serve(options: ServeOptions = {}): Promise<Server> {
       limits: { ...defaultLimits, ...options.limits },
       policy,
       segmentMaker: newSegmentMaker(libc, options.segments ?? "memfd"),
+      nursery: new NurseryLibrary({
+        folder: options.libraries ?? folders.libraries,
+        onMissing: (reason) => onEvent({ type: "nursery_missing", reason }),
+      }),
       logs: options.logs ?? folders.logs,
-      onEvent: guardedListener(options.onEvent ?? (() => undefined)),
+      onEvent,
       workerVariables: { inherited: variables, added: options.workerVariables ?? {} },
       torchOf: options.torchOf,
     });
@@ -155,6 +163,7 @@ interface Parts {
   readonly limits: Limits;
   readonly policy: LimitPolicy;
   readonly segmentMaker: SegmentMaker;
+  readonly nursery: NurseryLibrary;
   readonly logs: string;
   readonly onEvent: OnServerEvent;
   readonly workerVariables: { readonly inherited: Variables; readonly added: Readonly<Record<string, string>> };
@@ -228,6 +237,7 @@ class RunningServer implements Server {
         this.#confiner.resolve(await (given ? checkGivenManifest(folder, given) : loadManifest(folder))),
       status: () => this.status(),
       look: async () => void (await Promise.all([packs.look(), this.#hostReports.look(packs.hosts)])),
+      nursery: () => parts.nursery.find(),
       memoryTold: (host, report) => this.#hostReports.take(host, report),
       stop: (drainMs) => void this.stop(drainMs),
       isStopping: () => this.#stopped !== undefined,
@@ -290,6 +300,7 @@ class RunningServer implements Server {
       limits,
       onEvent,
       spawn: async (slot, { token }, environment) => {
+        void this.#parts.nursery.find(); // It is there by the time that this one sends a tensor.
         const { inherited, added } = this.#parts.workerVariables;
         const variables = workerVariables({
           inherited,
@@ -364,8 +375,8 @@ class RunningServer implements Server {
     await this.#packs.end(stopped);
     await this.#forkServers.close();
     this.#confiner.close();
-    // An environment that was being made is given up by now; what it left on disk must be gone before this process is.
-    await this.#parts.environments.settled();
+    // What was being made is given up by now, or done in no time; what it left on disk must be gone before this process is.
+    await Promise.all([this.#parts.environments.settled(), this.#parts.nursery.settled()]);
     await this.#stopListening(stopped);
     this.#segments.close();
   }

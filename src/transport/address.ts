@@ -38,6 +38,8 @@ export function defaultSocketPath(variables: Variables, uid: number, temporaryFo
 export interface Folders {
   /** Python environments, one folder each. */
   readonly environments: string;
+  /** Libraries that were compiled on this machine. */
+  readonly libraries: string;
   /** Log files of workers. */
   readonly logs: string;
 }
@@ -46,5 +48,9 @@ export interface Folders {
 export function defaultFolders(variables: Variables, home: string): Folders {
   const cache = variables["XDG_CACHE_HOME"] || join(home, ".cache");
   const state = variables["XDG_STATE_HOME"] || join(home, ".local", "state");
-  return { environments: join(cache, "airlock", "environments"), logs: join(state, "airlock", "logs") };
+  return {
+    environments: join(cache, "airlock", "environments"),
+    libraries: join(cache, "airlock", "libraries"),
+    logs: join(state, "airlock", "logs"),
+  };
 }

@@ -121,6 +121,7 @@ export const controlParameters = {
   restart: v.strictObject({ name: text(200) }),
   stop: v.strictObject({ drain_ms: v.optional(u32) }),
   stack: v.strictObject({ pid: u32 }),
+  nursery: v.strictObject({}),
   make_segment: v.strictObject({ bytes: segmentBytes, audience: v.optional(u32) }),
   seal_segment: v.strictObject({ segment: u32 }),
   share_segment: v.strictObject({ segment: u32, peer: u32 }),
@@ -131,11 +132,17 @@ export type OpenParameters = v.InferOutput<typeof controlParameters.open>;
 
 /** Methods that workers may call too. */
 export const workersMethods: ReadonlySet<ControlMethod> = new Set([
+  "nursery",
   "make_segment",
   "seal_segment",
   "share_segment",
   "drop_segment",
 ]);
+
+/** What `nursery` answers: the path of the library by which torch makes tensors in shared memory, if there is one. */
+export interface NurseryResult {
+  readonly path: string | null;
+}
 
 /** What `make_segment` answers. */
 export const segmentSchema = v.object({ segment: u32 });

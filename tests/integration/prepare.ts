@@ -6,6 +6,7 @@ const [folder = "", pack = ""] = Bun.argv.slice(2);
 await using server = await serve({
   socket: join(folder, `${process.pid}.sock`),
   environments: join(folder, "environments"),
+  libraries: join(folder, "libraries"),
   logs: join(folder, "logs"),
 });
 await using airlock = await connect({ socket: server.socketPath });

@@ -122,6 +122,7 @@ export function useWorld(): World {
       const server = await serve({
         socket: world.socket,
         environments,
+        libraries: join(root, ".airlock", "test-libraries"),
         logs: join(folder, "logs"),
         limits: { drainMsMax: 200 },
         ...options,

@@ -16,7 +16,9 @@ from harness.memory import MemoryWatch, available_bytes
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 _SECONDS_MAX = 8.0
-"""What acts in turns may take to be measured; slow contenders make fewer."""
+"""What acts in turns may take to be measured, once they are warm; slow contenders make fewer."""
+_COLD_SECONDS_MAX = 20.0
+"""What they may take together when they are done for the first time, to be done again."""
 _COPIES_MAX = 6
 """So many times its size a transfer may take of memory: on either side a source, a block, and a result."""
 
@@ -239,13 +241,15 @@ async def _in_turns(
 ) -> list[list[float]]:
     """Each act so many times, one after the other: what else the machine does meanwhile is done to all.
 
-    Two uncounted ones go ahead; where one alone takes most of the time that there is, it counts.
+    Two uncounted ones go ahead; where one alone takes longer than there is time for all, it counts.
     """
     took: list[list[float]] = [[] for _ in acts]
     began = time.perf_counter()
     while len(took[0]) < times + 2 and (len(took[0]) < 3 or time.perf_counter() < began + _SECONDS_MAX):
-        if len(took[0]) == 1 and time.perf_counter() > began + _SECONDS_MAX / 2:
+        if len(took[0]) == 1 and time.perf_counter() > began + _COLD_SECONDS_MAX:
             return took
+        if len(took[0]) <= 2:
+            began = time.perf_counter()
         for act, samples in zip(acts, took, strict=True):
             what = prepare()
             start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,3 +64,10 @@ def probe(airlock: Airlock) -> Pack:
 @pytest.fixture
 def arrays(airlock: Airlock) -> Pack:
     return airlock.open(os.fspath(PACKS / "arrays"))
+
+
+def has_no_leases(airlock: Airlock) -> bool:
+    """Whether neither this host nor its workers hold anything of the other."""
+    gc.collect()
+    report = airlock.memory()
+    return report["leases_given"] == report["leases_held"] == 0

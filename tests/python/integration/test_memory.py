@@ -28,7 +28,7 @@ from comfy_airlock.wire.errors import Disconnected, LimitExceeded
 from processes import is_running, until
 from routes import sharing_by
 
-from .conftest import PACKS, ROOT
+from .conftest import PACKS, ROOT, has_no_leases
 
 MiB = 1 << 20
 LARGE = np.arange(MiB, dtype="f4")
@@ -48,12 +48,6 @@ def by_route(request: pytest.FixtureRequest) -> Iterator[Airlock]:
 @pytest.fixture
 def pack(by_route: Airlock) -> Pack:
     return by_route.open(PACKS / "arrays")
-
-
-def has_no_leases(airlock: Airlock) -> bool:
-    gc.collect()
-    report = airlock.memory()
-    return report["leases_given"] == report["leases_held"] == 0
 
 
 # What crosses.

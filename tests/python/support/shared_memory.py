@@ -30,6 +30,11 @@ def make_memfd(size: int) -> int:
     return descriptor
 
 
+def seal(descriptor: int) -> None:
+    """Has whoever has mapped it be the only one who can write to it, as the server does."""
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+
+
 class Lane:
     """Where descriptors are passed."""
 
@@ -115,8 +120,13 @@ class World:
         self._owners: dict[int, Peer] = {}
         self.bytes_max = 1 << 40
         self.refuses_to_share = False
+        #: Of the library by which torch makes tensors in blocks.
+        self.nursery_path: str | None = None
         self.near, self.far = Peer(self, "near"), Peer(self, "far")
         self.near.other, self.far.other = self.far, self.near
+
+    def nursery(self, _: Peer, /) -> dict[str, str | None]:
+        return {"path": self.nursery_path}
 
     def make_segment(self, peer: Peer, /, bytes: int) -> dict[str, int]:
         owned = sum(os.fstat(self._segments[each]).st_size for each, owner in self._owners.items() if owner is peer)
@@ -130,7 +140,7 @@ class World:
 
     def seal_segment(self, peer: Peer, /, segment: int) -> None:
         assert self._owners[segment] is peer
-        fcntl.fcntl(self._segments[segment], fcntl.F_ADD_SEALS, _SEALS)
+        seal(self._segments[segment])
 
     def share_segment(self, sender: Peer, /, segment: int, peer: int) -> None:
         del peer

@@ -90,6 +90,7 @@ function newService(packsPerHostMax = 3) {
   const progress: Progress[] = [];
   const stops: (number | undefined)[] = [];
   const looks: unknown[] = [];
+  const libraries: { path?: string } = {};
   let outcome: { value?: unknown; error?: AirlockError }[] = [];
   const table = new PackTable({
     packsPerHostMax,
@@ -112,6 +113,7 @@ function newService(packsPerHostMax = 3) {
     },
     status: () => status,
     look: async () => void looks.push("look"),
+    nursery: async () => libraries.path,
     memoryTold: (host, report) => void looks.push({ host: host.peer, report }),
     stop: (drainMs) => void stops.push(drainMs),
     isStopping: () => stops.length > 0,
@@ -134,7 +136,7 @@ function newService(packsPerHostMax = 3) {
     return only ?? {};
   };
   const ask = (method: unknown, keywords: unknown = {}, caller = host) => send(encode([method, [], keywords]), caller);
-  return { table, packs, progress, stops, looks, handle, send, ask };
+  return { table, packs, progress, stops, looks, libraries, handle, send, ask };
 }
 
 describe("open", () => {
@@ -294,6 +296,15 @@ test("a server that stops begins nothing, and still hears what its hosts have to
   }
   expect(await ask("left_line", { pack: 100, line: 1 })).toEqual({ value: null });
   expect(await ask("status")).toEqual({ value: status });
+});
+
+test("hosts and workers are told where the library is that torch's tensors are made by, if there is one", async () => {
+  const { ask, libraries } = newService();
+  expect(await ask("nursery")).toEqual({ value: { path: null } });
+  libraries.path = "/cache/nursery.so";
+  for (const peer of [newSession(1), newSession(2, workerHello)]) {
+    expect(await ask("nursery", {}, peer)).toEqual({ value: { path: "/cache/nursery.so" } });
+  }
 });
 
 test("a worker may not call the server, but for its memory", async () => {

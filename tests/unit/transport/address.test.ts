@@ -22,9 +22,13 @@ test("a socket's path may have 107 bytes, counted as bytes", () => {
 });
 
 test.each([
-  [{}, "/home/u/.cache/airlock/environments", "/home/u/.local/state/airlock/logs"],
-  [{ XDG_CACHE_HOME: "/c", XDG_STATE_HOME: "/s" }, "/c/airlock/environments", "/s/airlock/logs"],
-  [{ XDG_CACHE_HOME: "" }, "/home/u/.cache/airlock/environments", "/home/u/.local/state/airlock/logs"],
-])("with %j the folders follow the XDG base directories", (variables, environments, logs) => {
-  expect(defaultFolders(variables, "/home/u")).toEqual({ environments, logs });
+  [{}, "/home/u/.cache/airlock", "/home/u/.local/state/airlock"],
+  [{ XDG_CACHE_HOME: "/c", XDG_STATE_HOME: "/s" }, "/c/airlock", "/s/airlock"],
+  [{ XDG_CACHE_HOME: "" }, "/home/u/.cache/airlock", "/home/u/.local/state/airlock"],
+])("with %j the folders follow the XDG base directories", (variables, cache, state) => {
+  expect(defaultFolders(variables, "/home/u")).toEqual({
+    environments: `${cache}/environments`,
+    libraries: `${cache}/libraries`,
+    logs: `${state}/logs`,
+  });
 });

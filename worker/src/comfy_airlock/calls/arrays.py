@@ -20,6 +20,7 @@ from comfy_airlock.wire.optional import standard
 if TYPE_CHECKING:
     from comfy_airlock.memory.blocks import Block
     from comfy_airlock.memory.leases import Leases
+    from comfy_airlock.memory.nursery import BornBlock
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _DEEP_MAX: Final = 64
@@ -37,6 +38,14 @@ class PackedArrays:
     """The arrays of one message, all of which are in it."""
 
     attachments: bytes = b""
+
+    def decided(self) -> PackedArrays:
+        """As they are sent, now that whoever encoded them has let go of what it doesn't need any more.
+
+        Raises:
+            LimitExceeded: there is no memory for them.
+        """
+        return self
 
     def settled(self) -> None:
         """The message is with the process that is there now, or was."""
@@ -64,6 +73,17 @@ class LeasedArrays(PackedArrays):
 
     def take_back(self) -> None:
         self._leases.take_back(self._gift)
+
+
+class BornArrays(PackedArrays):
+    """Those of a message some of whose blocks torch made tensors in, and may have to be copied. None is leased yet."""
+
+    def __init__(self, blocks: list[Block | BornBlock], leases: Leases) -> None:
+        self._blocks = blocks
+        self._leases = leases
+
+    def decided(self) -> PackedArrays:
+        return LeasedArrays(self._leases.decided(self._blocks), self._leases)
 
 
 class Arrays:
@@ -140,18 +160,25 @@ class Arrays:
             packed = pack(noted, None)
         if leases is not None:
             leases.memory.count(packed.copied, packed.forwarded)
-        leased = LeasedArrays(packed.blocks, leases) if leases is not None and packed.blocks else PackedArrays()
+        leased = PackedArrays()
+        if leases is not None and packed.blocks:
+            leased = (BornArrays if packed.has_born else LeasedArrays)(packed.blocks, leases)
         self.unsettled[thread] = leased
         entries: list[Any] = packed.entries
         return entries
 
     def settle(self) -> PackedArrays | None:
-        """What the message that this thread has encoded last carries of arrays; None where it has none."""
-        return self.unsettled.pop(get_ident(), None)
+        """What the message that this thread has encoded last carries of arrays; None where it has none.
+
+        Raises:
+            LimitExceeded: there is no memory for them.
+        """
+        packed = self.unsettled.pop(get_ident(), None)
+        return None if packed is None else packed.decided()
 
     def revert(self) -> None:
         self.take()
-        packed = self.settle()
+        packed = self.unsettled.pop(get_ident(), None)
         if packed is not None:
             packed.take_back()
 
@@ -223,6 +250,10 @@ class _Store:
         if found is None or not self._leases.may_get(found.block.segment.number):
             return None
         return found
+
+    def find_born(self, low: int, high: int) -> BornBlock | None:
+        born = self._leases.memory.hold_born(low, high)
+        return born if born is not None and self._leases.may_get(born.segment) else None
 
 
 def _attachment(block: Block) -> bytes:

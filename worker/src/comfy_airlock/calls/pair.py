@@ -277,11 +277,19 @@ class Pair:
 
         Args:
             channel: where it goes, if it is to take along what is to be said there.
+
+        Raises:
+            LimitExceeded: there is no memory for its arrays. It carries nothing then.
         """
         # Most hold none, and then this is all that it costs.
         if not (self.references.unsettled or self.arrays.unsettled):
             return None
-        receipts, arrays = self.references.settle(), self.arrays.settle()
+        receipts = self.references.settle()
+        try:
+            arrays = self.arrays.settle()
+        except BaseException:
+            self.references.revert(receipts)
+            raise
         if receipts is None and arrays is None:
             return None
         load = Load(self.references, receipts, arrays)

@@ -115,6 +115,8 @@ class Service:
             if type(result) is tuple or not hasattr(result, "__await__"):
                 body = self._encode(result)
                 if self._references.unsettled or self._arrays.unsettled:
+                    # What nobody here looks at any more is sent as it is.
+                    result = None
                     self._answer(call, body)
                 else:
                     # Most results hold none, and then this is all that it costs.

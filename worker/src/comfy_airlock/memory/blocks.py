@@ -28,6 +28,11 @@ class Freed(NamedTuple):
     page: int
     pages: int
 
+    @property
+    def address(self) -> int:
+        """Where this process may write to it."""
+        return self.segment.address + self.page * PAGE_BYTES
+
 
 class Unviewed(NamedTuple):
     """A mapping that nothing looks at."""

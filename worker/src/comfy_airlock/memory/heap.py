@@ -7,17 +7,20 @@ server, the kernel, others) is done outside it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from comfy_airlock.memory import copying
 from comfy_airlock.memory.arena import Arena
 from comfy_airlock.memory.blocks import Freed, OwnBlock
 from comfy_airlock.memory.libc import PAGE_BYTES
+from comfy_airlock.memory.nursery import BornBlock, Nursery
 from comfy_airlock.memory.room import memory_room, total_bytes
 from comfy_airlock.memory.segments import OwnSegment
 from comfy_airlock.wire.descriptor_lane import SEGMENT, DescriptorLane
-from comfy_airlock.wire.errors import LimitExceeded
+from comfy_airlock.wire.errors import BadRequest, LimitExceeded, Unauthorized
 
 if TYPE_CHECKING:
     from comfy_airlock.memory.memory import Memory
@@ -45,13 +48,16 @@ class Heap:
         high_water: the most bytes of them that there were.
     """
 
-    def __init__(self, memory: Memory, lane: DescriptorLane) -> None:
+    def __init__(self, memory: Memory, lane: DescriptorLane, nursery: Nursery) -> None:
         """
         Args:
             lane: where the server passes segments.
+            nursery: has torch make tensors in what is free, where it can.
         """
         self._memory = memory
         self._lane = lane
+        self._nursery = nursery
+        self._knows_nursery = False
         self._growing = threading.Lock()
         self._arenas: dict[int | None, Arena] = {}
         self.own: dict[int, OwnSegment] = {}
@@ -59,6 +65,7 @@ class Heap:
         self._surplus: list[OwnSegment] = []
         self._idle_bytes_max = min(_IDLE_BYTES_MAX, total_bytes() // 8)
         self._will_retire_old = False
+        self._is_closed = False
         self.high_water = 0
 
     def allocate(self, size: int, audience: int | None) -> OwnBlock:
@@ -73,6 +80,25 @@ class Heap:
         if block is None:
             with self._growing:
                 block = self._allocate(pages, audience) or self._grow(pages, audience)
+        return block
+
+    def send_born(self, born: BornBlock, audience: int | None) -> OwnBlock:
+        """A block that torch made a tensor in, to be given away as it is; a copy where the system is too old for that.
+
+        Raises:
+            LimitExceeded: as :meth:`allocate`.
+        """
+        size = born.pages * PAGE_BYTES
+        with self._memory.lock:
+            leased = self._nursery.lease(born)
+            if leased is not None:
+                self._memory.kept[leased.key] = leased
+        if leased is not None:
+            self._memory.count(0, size)
+            return leased
+        block = self.allocate(size, audience)
+        copying.copy(block.address, born.address, size, (block, born))
+        self._memory.count(size, 0)
         return block
 
     def _allocate(self, pages: int, audience: int | None) -> OwnBlock | None:
@@ -92,6 +118,9 @@ class Heap:
     # Where there is no room.
 
     def _grow(self, pages: int, audience: int | None) -> OwnBlock:
+        block = self._allocate_of_offered(pages, audience)
+        if block is not None:
+            return block
         arena = self._arenas[audience]
         segment_pages = arena.segment_pages_for(pages)
         try:
@@ -115,11 +144,31 @@ class Heap:
         assert block is not None, "a segment that was made for a block has room for it"
         return block
 
+    def _allocate_of_offered(self, pages: int, audience: int | None) -> OwnBlock | None:
+        """A block of what torch was offered and has no use for; of all that it was, where that is as much as may be."""
+        with self._memory.lock:
+            is_much = self._nursery.spare_bytes + pages * PAGE_BYTES > self._idle_bytes_max
+            self._end_offers(self._nursery.withdraw(spares_used=not is_much))
+        return self._allocate(pages, audience)
+
+    def _end_offers(self, withdrawn: list[Freed]) -> None:
+        """Has these for others; holds the lock."""
+        for each in withdrawn:
+            each.segment.free(each.page, each.pages)
+
+    def _end_all_offers(self) -> None:
+        """As :meth:`_end_offers`, with all; what torch has, and nobody else, is torch's alone. Holds the lock."""
+        self._end_offers(self._nursery.withdraw(spares_used=False))
+        for each in self._nursery.abandon():
+            each.segment.leave(each.page, each.pages)
+
     def _make(self, size: int, audience: int | None, *, is_whole: bool) -> OwnSegment:
         room = memory_room()
         if room is not None and size > room.free_bytes:
             raise LimitExceeded(f"{size} bytes were asked for, and {room.what} has {room.free_bytes} to give")
         ask_server = self._memory.ask_server
+        if not self._knows_nursery:
+            self._find_nursery()
         asked = {} if audience is None else {"audience": audience}
         number: int = ask_server("make_segment", bytes=size, **asked)["segment"]
         try:
@@ -134,10 +183,20 @@ class Heap:
             raise
         return segment
 
+    def _find_nursery(self) -> None:
+        self._knows_nursery = True
+        if os.environ.get("AIRLOCK_NURSERY") == "0":
+            return
+        try:
+            self._nursery.path = self._memory.ask_server("nursery")["path"]
+        except (BadRequest, Unauthorized):
+            pass  # The server is older than this is.
+
     def _give_up_idle(self) -> None:
         """Gives all empty segments back: they may be of the wrong size for what is asked for."""
         self._memory.settle()
         with self._memory.lock:
+            self._end_all_offers()
             self.retire_empty(0)
         self._memory.tidy()
 
@@ -183,10 +242,19 @@ class Heap:
 
     def free(self, freed: Freed) -> None:
         """A block is nobody's; holds the lock."""
-        freed.segment.free(freed.page, freed.pages)
+        is_torchs = self._nursery.takes_back(freed) or self._offers(freed)
+        if not is_torchs:
+            freed.segment.free(freed.page, freed.pages)
+        elif self._is_closed:
+            self._end_all_offers()
         if freed.segment.is_empty:
-            self.retire_empty(self._idle_bytes_max)
+            self.retire_empty(self._idle_bytes_max - self._nursery.spare_bytes)
+        if is_torchs or freed.segment.is_empty:
             self._retire_old_later()
+
+    def _offers(self, freed: Freed) -> bool:
+        is_much = self._nursery.spare_bytes + freed.pages * PAGE_BYTES > self._idle_bytes_max
+        return not is_much and not freed.segment.is_spent and self._nursery.offer(freed)
 
     def _retire_old_later(self) -> None:
         if not self._will_retire_old:
@@ -202,10 +270,9 @@ class Heap:
         empty = self._empty()
         idle = sum(segment.size for _, segment in empty)
         for arena, segment in empty:
-            if idle <= bytes_max:
-                return
-            idle -= segment.size
-            self._retire(arena, segment)
+            if idle > bytes_max or segment.is_spent:
+                idle -= segment.size
+                self._retire(arena, segment)
 
     def _retire(self, arena: Arena, segment: OwnSegment) -> None:
         """Has one that is empty given up; holds the lock."""
@@ -220,11 +287,12 @@ class Heap:
         self._memory.settle()
         with self._memory.lock:
             self._will_retire_old = False
+            self._end_offers(self._nursery.withdraw_idle())
             long_ago = time.monotonic() - _IDLE_SECONDS
             for arena, segment in self._empty():
                 if segment.empty_since <= long_ago:
                     self._retire(arena, segment)
-            if self._empty():
+            if self._empty() or self._nursery.spare_bytes:
                 self._retire_old_later()
 
     def take_surplus(self) -> list[OwnSegment]:
@@ -234,7 +302,9 @@ class Heap:
 
     def close(self) -> list[OwnSegment]:
         """Keeps no empty ones from now on; returns as :meth:`take_surplus`, and holds the lock."""
+        self._is_closed = True
         self._idle_bytes_max = 0
+        self._end_all_offers()
         # What is still being copied to goes when it is let go of.
         self.retire_empty(0)
         return self.take_surplus()
@@ -248,5 +318,5 @@ class Heap:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes in them that no block has; holds the lock."""
-        return sum(segment.free_pages for segment in self.own.values()) * PAGE_BYTES
+        """Bytes in them that nothing which was sent, or is to be, lies in; holds the lock."""
+        return sum(segment.free_pages for segment in self.own.values()) * PAGE_BYTES + self._nursery.spare_bytes

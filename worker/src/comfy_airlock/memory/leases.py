@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from comfy_airlock.memory.blocks import Block, GoneBlock, HeldBlock
 from comfy_airlock.memory.ledger import BlockKey, Gift, Ledger
 from comfy_airlock.memory.libc import PAGE_BYTES
-from comfy_airlock.wire.errors import AirlockError, BadRequest, ProtocolError, Unauthorized
+from comfy_airlock.memory.nursery import BornBlock
+from comfy_airlock.wire.errors import AirlockError, BadRequest, Disconnected, ProtocolError, Unauthorized
 from comfy_airlock.wire.frame import ATTACHMENT, RECLAIM, RETURN
 from comfy_airlock.wire.limits import FRAME_ATTACHMENTS_MAX
 
@@ -91,6 +92,20 @@ class Leases:
         self._shared.add(segment)
         return True
 
+    def decided(self, blocks: Iterable[Block | BornBlock]) -> list[Block]:
+        """The blocks of a message that is about to be sent; those that torch made tensors in as they are, or copies.
+
+        Raises:
+            LimitExceeded: there is no memory for a copy.
+        """
+        return [self._decided(each) if isinstance(each, BornBlock) else each for each in blocks]
+
+    def _decided(self, born: BornBlock) -> Block:
+        block = self.memory.heap.send_born(born, self.audience)
+        if not self.may_get(block.segment.number):
+            raise Disconnected(f"{self.name} took memory when this was encoded, and takes none now")
+        return block
+
     def give(self, blocks: Iterable[Block]) -> Gift:
         """Counts the leases of a message that is about to be sent."""
         with self._lock:
@@ -131,6 +146,8 @@ class Leases:
                 trusted = not self.memory.owns(segment) or not is_direct
                 kept.append(self._ledger.returned(key, is_trusted=trusted))
         del kept
+        # What is free again is there for the tensor that is made next: it may be for the call that brings this.
+        self.memory.settle()
 
     # What was given.
 

@@ -18,6 +18,7 @@ from comfy_airlock.memory.blocks import Block, EndedHolds, Freed, GoneBlock, Unv
 from comfy_airlock.memory.heap import Heap
 from comfy_airlock.memory.leases import Leases
 from comfy_airlock.memory.mappings import Found, KeptBlocks, Mappings, buffer_of, map_blocks
+from comfy_airlock.memory.nursery import BornBlock, Nursery
 from comfy_airlock.memory.pagemap import PageMap
 from comfy_airlock.memory.segments import Segment
 from comfy_airlock.memory.sources import source_of
@@ -61,7 +62,8 @@ class Memory:
         self.kept: KeptBlocks = WeakValueDictionary()
         self.ask_server = ask_server
         self._lane = lane
-        self.heap = Heap(self, lane)
+        self._nursery = Nursery(self.ended)
+        self.heap = Heap(self, lane, self._nursery)
         self._given: dict[int, Segment] = {}
         self._mappings = Mappings(self.ended)
         self._page_map = PageMap()
@@ -207,6 +209,14 @@ class Memory:
         if found is None or self._page_map.is_written(low, high - low):
             return None
         return found
+
+    def hold_born(self, low: int, high: int) -> BornBlock | None:
+        """The block that torch made what lies at these addresses in, if nobody has written to it since it was sent."""
+        with self.lock:
+            born = self._nursery.hold(low, high)
+        if born is not None and born.may_be_written and self._page_map.is_written(low, high - low):
+            return None
+        return born
 
     def share(self, array: Any, audience: int | None) -> Any:
         """A copy of an array in a block, mapped as what is received is: it is sent without a copy until written to.

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from comfy_airlock.memory import copying
 from comfy_airlock.memory.blocks import Block, OwnBlock
+from comfy_airlock.memory.nursery import BornBlock
 from comfy_airlock.memory.sources import Source, source_of, strides_in_order
 from comfy_airlock.wire.limits import INLINE_ARRAY_BYTES, INLINE_ARRAYS_BYTES_MAX
 from comfy_airlock.wire.optional import loaded
@@ -34,6 +35,10 @@ class Store(Protocol):
 
     def find(self, low: int, high: int, /) -> tuple[Block, int] | None:
         """The block that a range of addresses lies in, and where; None where it may not be passed on as it is."""
+        ...
+
+    def find_born(self, low: int, high: int, /) -> BornBlock | None:
+        """The block that torch made what lies there in, if it may be sent as it is once nothing here looks at it."""
 
 
 class _Bin:
@@ -71,11 +76,17 @@ class _Extent:
 
 
 class Packed:
-    """A table, and the blocks that it names."""
+    """A table, and the blocks that it names.
 
-    def __init__(self, entries: list[Any], blocks: list[Block], copied: int, forwarded: int) -> None:
+    Attributes:
+        has_born: whether some of these blocks may have to be copied yet.
+        copied, forwarded: bytes, without those of such blocks.
+    """
+
+    def __init__(self, entries: list[Any], blocks: list[Block | BornBlock], copied: int, forwarded: int) -> None:
         self.entries = entries
         self.blocks = blocks
+        self.has_born = any(type(each) is BornBlock for each in blocks)
         self.copied = copied
         self.forwarded = forwarded
 
@@ -100,7 +111,7 @@ class _Packing:
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
-        self._blocks: list[Block | _Bin] = []
+        self._blocks: list[Block | BornBlock | _Bin] = []
         self._places: dict[Any, int] = {}
         self._open: _Bin | None = None
         self._inline_bytes = 0
@@ -134,11 +145,11 @@ class _Packing:
             self._inline_bytes += source.size
             self._copied += source.size
             return source.data()
-        found = self._store.find(source.low, source.high) if source.low else None
+        found = self._found(self._store, source.low, source.high, [source]) if source.low else None
         if found is not None:
-            self._forwarded += source.size
-            at = found[1] + source.first - source.low
-            return [self._forward(found[0]), at, None if source.order is not None else list(source.strides)]
+            place, at = found
+            strides = None if source.order is not None else list(source.strides)
+            return [place, at + source.first - source.low, strides]
         target = self._bin_for(source.size)
         self._copied += source.size
         return [target.index, target.add(source), None]
@@ -146,10 +157,10 @@ class _Packing:
     def _place_extent(self, extent: _Extent, sources: list[Source], data: list[Any]) -> None:
         """Where the arrays go that cover the same memory."""
         assert self._store is not None
-        found = self._store.find(extent.low, extent.low + extent.size)
+        of = [sources[index] for index in extent.sources]
+        found = self._found(self._store, extent.low, extent.low + extent.size, of)
         if found is not None:
-            place, offset = self._forward(found[0]), found[1]
-            self._forwarded += extent.size
+            place, offset = found
         else:
             target = self._bin_for(extent.size)
             place, offset = target.index, target.add(extent)
@@ -159,7 +170,17 @@ class _Packing:
             strides = source.strides or strides_in_order(source.shape, "C", source.item_bytes)
             data[index] = [place, offset + source.first - extent.low, list(strides)]
 
-    def _forward(self, block: Block) -> int:
+    def _found(self, store: Store, low: int, high: int, sources: list[Source]) -> tuple[int, int] | None:
+        """The place of the block that all of these lie in, from ``low`` to ``high``, and where, if it is sent so."""
+        found = store.find(low, high)
+        if found is not None:
+            self._forwarded += min(high - low, sum(each.size for each in sources))
+            return self._forward(found[0]), found[1]
+        # A device goes on reading the pages that there were where it is told of them, whatever is mapped there later.
+        born = None if any(each.is_pinned for each in sources) else store.find_born(low, high)
+        return None if born is None else (self._forward(born), low - born.address)
+
+    def _forward(self, block: Block | BornBlock) -> int:
         """The place of a block among the attachments."""
         place = self._places.get(block.key)
         if place is None:

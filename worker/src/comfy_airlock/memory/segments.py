@@ -57,6 +57,7 @@ class OwnSegment(Segment):
 
     Attributes:
         is_whole: whether it is there for one block alone.
+        is_spent: whether nothing more is to be allocated in it, as what is there must stay as it is.
         empty_since: when it was left by its last block, on the monotonic clock.
     """
 
@@ -67,6 +68,8 @@ class OwnSegment(Segment):
         """
         super().__init__(number, descriptor)
         self.is_whole = is_whole
+        self.is_spent = False
+        self._left: list[tuple[int, int]] = []
         self.size = self.pages * PAGE_BYTES
         try:
             os.posix_fallocate(descriptor, 0, self.size)
@@ -102,20 +105,36 @@ class OwnSegment(Segment):
 
     def allocate(self, pages: int) -> tuple[int, int] | None:
         """A new block's first page and generation; None where it has no room."""
-        page = self._allocator.allocate(pages)
-        if page is None:
-            return None
+        page = None if self.is_spent else self._allocator.allocate(pages)
+        return None if page is None else (page, self.begin_generation(page))
+
+    def begin_generation(self, page: int) -> int:
+        """What begins at this page is a block that others may be given; returns its generation."""
         self._generation = self._generation % _GENERATION_MAX + 1
         libc.write_u32(self.address + page * _GENERATION_BYTES, self._generation)
-        return page, self._generation
+        return self._generation
+
+    def end_generation(self, page: int) -> None:
+        """What begins at this page is nobody else's any more: whoever still names it finds another generation."""
+        libc.write_u32(self.address + page * _GENERATION_BYTES, 0)
 
     def free(self, page: int, pages: int) -> None:
-        """A block is nobody's any more: whoever still names it finds another generation."""
-        libc.write_u32(self.address + page * _GENERATION_BYTES, 0)
+        """A block is nobody's any more."""
+        self.end_generation(page)
         self._allocator.free(page, pages)
         self.empty_since = time.monotonic()
 
+    def leave(self, page: int, pages: int) -> None:
+        """A block is somebody else's in this process, who ends its mapping."""
+        self.is_spent = True
+        self._left.append((page, pages))
+        self.free(page, pages)
+
     def release(self) -> None:
         """Gives the memory back, as soon as nobody else maps it."""
-        libc.unmap(self.address, self.size)
+        at = 0
+        for page, pages in [*sorted(self._left), (self.pages, 0)]:
+            if page > at:
+                libc.unmap(self.address + at * PAGE_BYTES, (page - at) * PAGE_BYTES)
+            at = page + pages
         self.close()

@@ -5,6 +5,7 @@ Reads arrays and copies out of them; changes none, and imports neither numpy nor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from comfy_airlock.memory import copying, libc
@@ -42,6 +43,12 @@ class Source:
     strides: tuple[int, ...]
     item_bytes: int
     value: Any
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a device may read this memory by where its pages lie."""
+        ask: Callable[[], bool] | None = getattr(self.value, "is_pinned", None)
+        return ask is not None and ask()
 
     def copy_to(self, address: int, keeps: object) -> None:
         """Copies its elements, one after the other in its order, or in C order where it has none.

@@ -1,0 +1,77 @@
+/**
+ * The library by which torch makes tensors in shared memory that is free (worker/native/nursery.c): compiled once for each
+ * user and version of it. Loaded by hosts and workers, and never here.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+const source = join(import.meta.dir, "..", "..", "..", "worker", "native", "nursery.c");
+const options = ["-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"];
+/** It takes a fifth of a second. */
+const compileMsMax = 20_000;
+
+export interface NurseryOptions {
+  /** Where it is kept, made where there is none. */
+  readonly folder: string;
+  /** The C compiler; null where there is none. The first on PATH by default. */
+  readonly compiler?: string | null;
+  /** Told why there is none, once: hosts and workers copy all that they send then. */
+  readonly onMissing: (reason: string) => void;
+}
+
+export class NurseryLibrary {
+  readonly #options: NurseryOptions;
+  #path: Promise<string | undefined> | undefined;
+
+  constructor(options: NurseryOptions) {
+    this.#options = options;
+  }
+
+  /** Its path, compiled when it is first asked for; undefined where it can't be. */
+  find(): Promise<string | undefined> {
+    this.#path ??= compiled(this.#options).catch((error: unknown) => {
+      this.#options.onMissing(error instanceof Error ? error.message : String(error));
+      return undefined;
+    });
+    return this.#path;
+  }
+
+  /** Waits until nothing is being compiled. */
+  async settled(): Promise<void> {
+    await this.#path;
+  }
+}
+
+/** The first C compiler on PATH. */
+export function findCompiler(): string | null {
+  return Bun.which("cc") ?? Bun.which("gcc") ?? Bun.which("clang");
+}
+
+async function compiled({ folder, compiler = findCompiler() }: NurseryOptions): Promise<string> {
+  const digest = createHash("sha256").update(readFileSync(source)).digest("hex").slice(0, 16);
+  const path = join(folder, `nursery-${process.arch}-${digest}.so`);
+  if (existsSync(path)) return path;
+  if (compiler === null) throw new Error("there is no C compiler (cc, gcc or clang) on PATH");
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  // Put in place whole: other servers of this user may be at it, too.
+  const unfinished = `${path}.${crypto.randomUUID()}`;
+  try {
+    await compile([compiler, ...options, "-o", unfinished, source]);
+    renameSync(unfinished, path);
+  } finally {
+    rmSync(unfinished, { force: true });
+  }
+  return path;
+}
+
+async function compile(command: readonly string[]): Promise<void> {
+  const compiler = Bun.spawn([...command], {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+    timeout: compileMsMax,
+  });
+  const [said, code] = await Promise.all([compiler.stderr.text(), compiler.exited]);
+  if (code !== 0) throw new Error(`${command[0]} failed (${compiler.signalCode ?? code}): ${said.trim()}`);
+}

@@ -1,0 +1,397 @@
+/*
+ * Has torch make its tensors in blocks of shared memory that are free: a result that was made there is sent as it is.
+ *
+ * Owns a table of blocks, which comfy_airlock.memory.nursery offers and takes back, and the entries of libc10 by which
+ * that calls posix_memalign and free: the one takes an offered block of the size that is asked for, where there is one,
+ * and the other gives it back. All other code of the process calls libc's as ever.
+ *
+ * Invariant: a block is taken for as long as anything in this process can look at what torch made there, and what is
+ * leased does not change. So one that is taken as it is leased is mapped privately from then on, at the same address:
+ * whoever looks at it here, by whatever pointer, sees it as before, and writes to pages of its own.
+ *
+ * Needs nothing but libc, and never the interpreter's lock. Linux, with pages of 4096 bytes.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE_BYTES 4096
+/* What one table of the last level maps. */
+#define TABLE_BYTES ((size_t)2 << 20)
+/* Of a block. Most tensors are smaller, and made without a look at the table. */
+#define BYTES_MIN ((size_t)1 << 20)
+#define BLOCKS_MAX 256
+#define SLOTS_MAX 8
+#define EXPORTED __attribute__((visibility("default")))
+
+#if defined(__x86_64__)
+#define IS_OF_A_FUNCTION(type) ((type) == R_X86_64_JUMP_SLOT || (type) == R_X86_64_GLOB_DAT)
+#elif defined(__aarch64__)
+#define IS_OF_A_FUNCTION(type) ((type) == R_AARCH64_JUMP_SLOT || (type) == R_AARCH64_GLOB_DAT)
+#else
+#error "the relocations of this kind of processor are not known here"
+#endif
+
+struct block {
+  char *address;
+  size_t bytes;
+  int descriptor; /* of its segment */
+  off_t offset;   /* in its segment */
+  char *aside;    /* where it is mapped shared and writable while it is private at its address; NULL where nowhere */
+  unsigned holds; /* by leases, and by messages that may become such */
+  uint64_t freed; /* when, counted in blocks that were */
+  bool is_taken;
+  bool was_taken; /* since it was offered, or let rest */
+  bool is_private;
+  bool is_spent; /* what is in its segment must stay for good */
+  bool is_abandoned; /* its segment is nobody's here any more */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct block blocks[BLOCKS_MAX];
+static int count;
+static uint64_t frees;
+/* All that were ever offered lie between these. Read without the lock, to let pass what lies elsewhere. */
+static _Atomic uintptr_t low = UINTPTR_MAX;
+static _Atomic uintptr_t high = 0;
+
+static struct block *find(const void *address) {
+  for (int i = 0; i < count; i++)
+    if (blocks[i].address == address) return &blocks[i];
+  return NULL;
+}
+
+static void forget(struct block *block) {
+  if (block->aside != NULL) munmap(block->aside, block->bytes);
+  *block = blocks[--count];
+}
+
+/* Mappings change at once, for all threads: what another writes meanwhile it has written before or after. */
+
+static bool map_privately(struct block *block) {
+  return mmap(block->address, block->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, block->descriptor,
+              block->offset) != MAP_FAILED;
+}
+
+/* Where tables of pages begin as they do at its address, they are moved whole, not page by page. */
+static void *move_aside(struct block *block) {
+  size_t bytes = block->bytes, reserved_bytes = bytes + TABLE_BYTES;
+  char *reserved = mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return NULL;
+  size_t before = ((uintptr_t)block->address - (uintptr_t)reserved) % TABLE_BYTES;
+  char *aside = reserved + before;
+  /* Linux before 5.13 moves no mappings of files so. */
+  bool is_moved = mremap(block->address, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, aside) == aside;
+  munmap(is_moved ? aside + bytes : aside, is_moved ? TABLE_BYTES - before : reserved_bytes - before);
+  if (before > 0) munmap(reserved, before);
+  return is_moved ? aside : NULL;
+}
+
+/* Its segment may be sealed by now, so the mapping that can be written to is kept, with its pages. */
+static bool make_private(struct block *block) {
+  void *aside = move_aside(block);
+  if (aside == NULL) return false;
+  if (!map_privately(block)) {
+    munmap(aside, block->bytes);
+    return false;
+  }
+  block->aside = aside;
+  return block->is_private = true;
+}
+
+static void make_shared(struct block *block) {
+  void *moved = mremap(block->aside, block->bytes, block->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, block->address);
+  if (moved == MAP_FAILED) {
+    block->is_spent = true;
+    return;
+  }
+  block->aside = NULL;
+  block->is_private = false;
+}
+
+/* To be called when less looks at a block than before. */
+static void settle(struct block *block) {
+  if (block->is_taken || block->holds > 0) return;
+  if (block->is_abandoned) {
+    munmap(block->address, block->bytes);
+    forget(block);
+  } else if (block->is_private && !block->is_spent) {
+    make_shared(block);
+  }
+}
+
+/* What libc10 calls. */
+
+static void *take(size_t bytes) {
+  struct block *best = NULL;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < count; i++) {
+    struct block *each = &blocks[i];
+    bool fits = each->bytes == bytes && !each->is_taken && each->holds == 0 && !each->is_private;
+    /* The one that was freed last: most of it is in the caches. */
+    if (fits && (best == NULL || each->freed > best->freed)) best = each;
+  }
+  if (best != NULL) best->is_taken = best->was_taken = true;
+  void *address = best == NULL ? NULL : best->address;
+  pthread_mutex_unlock(&lock);
+  return address;
+}
+
+static bool give_back(const void *address) {
+  uintptr_t at = (uintptr_t)address;
+  if (at % PAGE_BYTES != 0 || at < low || at >= high) return false;
+  pthread_mutex_lock(&lock);
+  struct block *block = find(address);
+  if (block != NULL) {
+    block->is_taken = false;
+    block->freed = ++frees;
+    settle(block);
+  }
+  pthread_mutex_unlock(&lock);
+  return block != NULL;
+}
+
+/* As posix_memalign. */
+EXPORTED int nursery_memalign(void **made, size_t alignment, size_t bytes) {
+  if (bytes >= BYTES_MIN && alignment <= PAGE_BYTES && bytes <= SIZE_MAX - PAGE_BYTES) {
+    void *taken = take((bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
+    if (taken != NULL) {
+      *made = taken;
+      return 0;
+    }
+  }
+  return posix_memalign(made, alignment, bytes);
+}
+
+/* As free. */
+EXPORTED void nursery_free(void *address) {
+  if (!give_back(address)) free(address);
+}
+
+/*
+ * Forks. Segments are kept out of children, who would write to them as their owner does. But what torch made there a
+ * child may look at, and neither side sees what the other writes to it from then on: so it becomes private on both
+ * sides, and what is in its segment stays for good, as nobody tells when the child is done with it.
+ */
+
+static void before_fork(void) {
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < count; i++) {
+    struct block *each = &blocks[i];
+    if (!each->is_taken) continue;
+    if (!each->is_private) each->is_private = map_privately(each);
+    each->is_spent = each->is_private;
+  }
+}
+
+static void after_fork_in_parent(void) { pthread_mutex_unlock(&lock); }
+
+static void after_fork_in_child(void) {
+  /* What is not taken is not mapped here. What is taken must not come to libc's free. */
+  for (int i = count - 1; i >= 0; i--)
+    if (!blocks[i].is_taken) blocks[i] = blocks[--count];
+  pthread_mutex_unlock(&lock);
+}
+
+static pthread_once_t forks_once = PTHREAD_ONCE_INIT;
+static bool hears_of_forks;
+
+static void hear_of_forks(void) {
+  hears_of_forks = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
+}
+
+/* What the nursery calls. */
+
+/*
+ * Offers `bytes` at `address`, where the segment of this descriptor is mapped from `offset` on: whole pages.
+ * False where there are too many, or no memory.
+ */
+EXPORTED bool nursery_offer(void *address, size_t bytes, int descriptor, off_t offset) {
+  pthread_once(&forks_once, hear_of_forks);
+  pthread_mutex_lock(&lock);
+  bool has_room = hears_of_forks && count < BLOCKS_MAX;
+  if (has_room) {
+    blocks[count++] = (struct block){
+        .address = address, .bytes = bytes, .descriptor = descriptor, .offset = offset, .freed = ++frees};
+    uintptr_t at = (uintptr_t)address;
+    if (at < low) low = at;
+    if (at + bytes > high) high = at + bytes;
+  }
+  pthread_mutex_unlock(&lock);
+  return has_room;
+}
+
+enum withdrawn { IN_USE = 0, WITHDRAWN = 1, WITHDRAWN_SPENT = 2 };
+
+/* Ends an offer, unless the block is taken or held; with `spares_used`, also unless it was taken since it was offered. */
+EXPORTED int nursery_withdraw(void *address, bool spares_used) {
+  enum withdrawn withdrawn = IN_USE;
+  pthread_mutex_lock(&lock);
+  struct block *block = find(address);
+  if (block != NULL && !block->is_taken && block->holds == 0 && !(spares_used && block->was_taken)) {
+    withdrawn = block->is_spent ? WITHDRAWN_SPENT : WITHDRAWN;
+    forget(block);
+  }
+  pthread_mutex_unlock(&lock);
+  return withdrawn;
+}
+
+/* Counts what took a block until now as forgotten. */
+EXPORTED void nursery_let_rest(void *address) {
+  pthread_mutex_lock(&lock);
+  struct block *block = find(address);
+  if (block != NULL) block->was_taken = block->is_taken;
+  pthread_mutex_unlock(&lock);
+}
+
+enum held { NOT_TAKEN = 0, HELD = 1, HELD_PRIVATE = 2 };
+
+/* Has nobody else take a block that is taken, until nursery_let_go. Tells whether it may be written to privately. */
+EXPORTED int nursery_hold(void *address) {
+  enum held held = NOT_TAKEN;
+  pthread_mutex_lock(&lock);
+  struct block *block = find(address);
+  if (block != NULL && block->is_taken) {
+    block->holds++;
+    held = block->is_private ? HELD_PRIVATE : HELD;
+  }
+  pthread_mutex_unlock(&lock);
+  return held;
+}
+
+/* Has what is in the segment of a held block stay as it is, until nursery_let_go. False where it can't be had so. */
+EXPORTED bool nursery_lease(void *address) {
+  pthread_mutex_lock(&lock);
+  struct block *block = find(address);
+  bool is_leased = block != NULL && (!block->is_taken || block->is_private || make_private(block));
+  pthread_mutex_unlock(&lock);
+  return is_leased;
+}
+
+/* Holds a block once less. */
+EXPORTED void nursery_let_go(void *address) {
+  pthread_mutex_lock(&lock);
+  struct block *block = find(address);
+  if (block != NULL && block->holds > 0) {
+    block->holds--;
+    settle(block);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+/*
+ * Its segment is closed. What torch has of it is private from now on, or as it is where that can't be had, and is
+ * unmapped as torch frees it.
+ */
+EXPORTED void nursery_abandon(void *address) {
+  pthread_mutex_lock(&lock);
+  struct block *block = find(address);
+  if (block != NULL) {
+    if (!block->is_private) block->is_private = map_privately(block);
+    block->is_abandoned = block->is_spent = true;
+    settle(block);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+/* Where torch's allocator calls other libraries. */
+
+struct calls {
+  const char *library; /* by the end of its path */
+  void **memalign[SLOTS_MAX];
+  void **free[SLOTS_MAX];
+  int memaligns, frees;
+  ElfW(Addr) read_only, read_only_end; /* what the loader has made so */
+};
+
+static void note(struct calls *calls, const char *name, void **slot) {
+  if (strcmp(name, "posix_memalign") == 0 && calls->memaligns < SLOTS_MAX) calls->memalign[calls->memaligns++] = slot;
+  if (strcmp(name, "free") == 0 && calls->frees < SLOTS_MAX) calls->free[calls->frees++] = slot;
+}
+
+static void note_all(struct calls *calls, ElfW(Addr) base, const ElfW(Dyn) * dynamic) {
+  const ElfW(Sym) *symbols = NULL;
+  const char *names = NULL;
+  ElfW(Addr) tables[2] = {0, 0}; /* of functions, and of all else */
+  size_t sizes[2] = {0, 0};
+  for (const ElfW(Dyn) *each = dynamic; each->d_tag != DT_NULL; each++) {
+    /* glibc's loader has added the base to these; others leave them as they are. */
+    ElfW(Addr) at = each->d_un.d_ptr < base ? base + each->d_un.d_ptr : each->d_un.d_ptr;
+    switch (each->d_tag) {
+      case DT_SYMTAB: symbols = (const ElfW(Sym) *)at; break;
+      case DT_STRTAB: names = (const char *)at; break;
+      case DT_JMPREL: tables[0] = at; break;
+      case DT_PLTRELSZ: sizes[0] = each->d_un.d_val; break;
+      case DT_RELA: tables[1] = at; break;
+      case DT_RELASZ: sizes[1] = each->d_un.d_val; break;
+    }
+  }
+  if (symbols == NULL || names == NULL) return;
+  for (int table = 0; table < 2; table++) {
+    const ElfW(Rela) *relocations = (const ElfW(Rela) *)tables[table];
+    for (size_t i = 0; relocations != NULL && i < sizes[table] / sizeof *relocations; i++) {
+      if (!IS_OF_A_FUNCTION(ELF64_R_TYPE(relocations[i].r_info))) continue;
+      const char *name = names + symbols[ELF64_R_SYM(relocations[i].r_info)].st_name;
+      note(calls, name, (void **)(base + relocations[i].r_offset));
+    }
+  }
+}
+
+static int look_at(struct dl_phdr_info *object, size_t size, void *data) {
+  (void)size;
+  struct calls *calls = data;
+  size_t length = strlen(object->dlpi_name), wanted = strlen(calls->library);
+  if (length < wanted || strcmp(object->dlpi_name + length - wanted, calls->library) != 0) return 0;
+  for (int i = 0; i < object->dlpi_phnum; i++) {
+    const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+    ElfW(Addr) at = object->dlpi_addr + part->p_vaddr;
+    if (part->p_type == PT_DYNAMIC) note_all(calls, object->dlpi_addr, (const ElfW(Dyn) *)at);
+    if (part->p_type == PT_GNU_RELRO) {
+      calls->read_only = at;
+      calls->read_only_end = at + part->p_memsz;
+    }
+  }
+  return 1;
+}
+
+static bool redirect(const struct calls *calls, void **slot, void *function) {
+  ElfW(Addr) at = (ElfW(Addr))slot;
+  void *page = (void *)(at & ~(ElfW(Addr))(PAGE_BYTES - 1));
+  bool is_read_only = at >= calls->read_only && at < calls->read_only_end;
+  if (is_read_only && mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE) != 0) return false;
+  __atomic_store_n(slot, function, __ATOMIC_RELEASE);
+  if (is_read_only) mprotect(page, PAGE_BYTES, PROT_READ);
+  return true;
+}
+
+/* Whether a function is that of another version of this library, which would not be told of what it has offered. */
+static bool is_anothers(void *function) {
+  Dl_info found;
+  return dladdr(function, &found) != 0 && found.dli_sname != NULL && strcmp(found.dli_sname, "nursery_free") == 0;
+}
+
+/*
+ * Has a library's calls of posix_memalign and free come here, for good. `library` is how its path ends.
+ * False, and all is as it was or as good as that, where it is not loaded, calls others, or can't be changed.
+ */
+EXPORTED bool nursery_attach(const char *library) {
+  struct calls calls = {.library = library};
+  static bool is_attached = false;
+  if (is_attached) return true;
+  if (sysconf(_SC_PAGESIZE) != PAGE_BYTES || dl_iterate_phdr(look_at, &calls) == 0) return false;
+  if (calls.memaligns == 0 || calls.frees == 0 || is_anothers(*calls.free[0])) return false;
+  /* What gives back comes first: from the first block on that is taken, it must find its way here. */
+  for (int i = 0; i < calls.frees; i++)
+    if (!redirect(&calls, calls.free[i], (void *)nursery_free)) return false;
+  for (int i = 0; i < calls.memaligns; i++)
+    if (!redirect(&calls, calls.memalign[i], (void *)nursery_memalign)) return false;
+  return is_attached = true;
+}
