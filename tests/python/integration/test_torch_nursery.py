@@ -1,4 +1,4 @@
-"""Tensors that are made in shared memory, by a host and a worker with torch: what is copied of them, and what is kept."""
+"""Tensors that a host and a worker with torch make in shared memory: what is copied of them, and what is kept."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ NODE_CLASS_MAPPINGS = {each.__name__: each for each in (Invert, Keep, Kept, Fork
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nursery-pack")
     (folder / "__init__.py").write_text(_PACK)
-    (folder / "pyproject.toml").write_text(
-        '[project]\nname = "nursery-pack"\nversion = "1.0"\n[tool.comfy.isolation]\ncan_isolate = true\nshare_torch = true\n'
-    )
+    project = '[project]\nname = "nursery-pack"\nversion = "1.0"\n'
+    isolation = "[tool.comfy.isolation]\ncan_isolate = true\nshare_torch = true\n"
+    (folder / "pyproject.toml").write_text(project + isolation)
     return folder
 
 
