@@ -50,7 +50,7 @@ export const images: Scenario = contended({
   describe: "`1.0 - image` there and back, and a GiB to one who reads its first element; beside the same in process",
   rounds: 3,
   withTorch: true,
-  own: [airlock],
+  own: [airlock, inProcess],
   bases: ["pyisolate"],
   goals: [
     { ...image, of: "1 GiB in", statistic: "of a warm copy", atMost: 1.3 },

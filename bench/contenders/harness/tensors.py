@@ -142,12 +142,11 @@ async def images(contender: Contender, parameters: dict[str, Any]) -> list[Figur
     async def copy(tensor: Any) -> None:
         targets[0].copy_(tensor)
 
-    start = time.perf_counter()
-    await first(big.clone())
-    figures.append(Figure(f"{name} in, first of all", "once", "ms", (time.perf_counter() - start) * 1e3))
+    figures.append(await _first_of_all(f"{name} in", first, big.clone()))
     copied, taken = await _in_turns(big.clone, [copy, first], times)
     figures += _beside(f"{name} in", taken, "a warm copy", copied)
     targets.clear()
+    figures.append(await _first_of_all(f"{name}, 1.0 - t", invert, big.clone()))
     alone, away = await _in_turns(big.clone, [inside, invert], times)
     return figures + _beside(f"{name}, 1.0 - t", away, "in process", alone)
 
@@ -198,6 +197,13 @@ def size_name(size: int) -> str:
         if size >= unit:
             return f"{size / unit:g} {name}"
     return f"{size / KIB:g} KiB"
+
+
+async def _first_of_all(of: str, act: Callable[[Any], Awaitable[None]], tensor: Any) -> Figure:
+    """What it takes for the first time, when no memory for it is there yet."""
+    start = time.perf_counter()
+    await act(tensor)
+    return Figure(f"{of}, first of all", "once", "ms", (time.perf_counter() - start) * 1e3)
 
 
 def _beside(of: str, samples: list[float], base_name: str, base: list[float]) -> list[Figure]:

@@ -71,10 +71,12 @@ class Peer:
         #: The seconds after each of which it wants to look for what has been idle for long.
         self.later: list[float] = []
         self.memory = Memory(self.lane, self._ask, lambda: None, self.later.append)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-        self.leases = Leases(self.memory, 1, lambda: None, name, self._send)
+        self.leases = Leases(self.memory, 1, lambda: self.audience, name, self._send)
         self.arrays = Arrays(lambda: self.leases)
         self.codec = Codec(arrays=self.arrays)
         self.asked: list[str] = []
+        #: Whose segments the other side may be given.
+        self.audience: int | None = None
 
     def _ask(self, method: str, **keywords: Any) -> Any:
         self.asked.append(method)
@@ -128,7 +130,8 @@ class World:
     def nursery(self, _: Peer, /) -> dict[str, str | None]:
         return {"path": self.nursery_path}
 
-    def make_segment(self, peer: Peer, /, bytes: int) -> dict[str, int]:
+    def make_segment(self, peer: Peer, /, bytes: int, audience: int | None = None) -> dict[str, int]:
+        del audience
         owned = sum(os.fstat(self._segments[each]).st_size for each, owner in self._owners.items() if owner is peer)
         if owned + bytes > self.bytes_max:
             raise LimitExceeded(f"{bytes} bytes were asked for, of {self.bytes_max} allowed")

@@ -348,6 +348,15 @@ def is_mapped(address: int) -> bool:
     return any(int(low, 16) <= address < int(high, 16) for low, high in ranges)
 
 
+@pytest.mark.parametrize(("audience", "copied"), [(None, 0), (0, 0), (7, SIZE)])
+def test_nothing_is_made_in_memory_that_one_pack_alone_may_look_at(
+    world: World, audience: int | None, copied: int
+) -> None:
+    world.near.audience = audience
+    warm(world)
+    assert send(world, made(1))[1] == copied
+
+
 # Forks.
 
 

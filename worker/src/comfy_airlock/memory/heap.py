@@ -29,6 +29,9 @@ _GiB: Final = 1024 * 1024 * 1024
 _IDLE_BYTES_MAX: Final = 4 * _GiB
 """Bytes of empty segments that are kept warm, or an eighth of the machine's memory where that is less."""
 
+_COMMON_AUDIENCE: Final = 0
+"""All packs of a host that have no memory of their own."""
+
 _IDLE_SECONDS: Final = 30.0
 """How long an empty segment is kept warm: others may need its memory, and can't ask for it."""
 
@@ -172,7 +175,7 @@ class Heap:
         asked = {} if audience is None else {"audience": audience}
         number: int = ask_server("make_segment", bytes=size, **asked)["segment"]
         try:
-            segment = OwnSegment(number, self._lane.take(SEGMENT, number), is_whole=is_whole)
+            segment = OwnSegment(number, self._lane.take(SEGMENT, number), audience, is_whole=is_whole)
         except LimitExceeded:
             ask_server("drop_segment", segment=number)
             raise
@@ -253,8 +256,10 @@ class Heap:
             self._retire_old_later()
 
     def _offers(self, freed: Freed) -> bool:
+        # Who has memory of its own may look at all that lies there, and is not to see what was never meant for it.
+        is_for_all = freed.segment.audience in (None, _COMMON_AUDIENCE)
         is_much = self._nursery.spare_bytes + freed.pages * PAGE_BYTES > self._idle_bytes_max
-        return not is_much and not freed.segment.is_spent and self._nursery.offer(freed)
+        return is_for_all and not is_much and not freed.segment.is_spent and self._nursery.offer(freed)
 
     def _retire_old_later(self) -> None:
         if not self._will_retire_old:

@@ -56,17 +56,19 @@ class OwnSegment(Segment):
     """One that this process writes to: mapped, all its pages there, and its blocks handed out here.
 
     Attributes:
+        audience: whose it is to be shared with, by the server's number; None in a worker, which has one alone.
         is_whole: whether it is there for one block alone.
         is_spent: whether nothing more is to be allocated in it, as what is there must stay as it is.
         empty_since: when it was left by its last block, on the monotonic clock.
     """
 
-    def __init__(self, number: int, descriptor: int, *, is_whole: bool) -> None:
+    def __init__(self, number: int, descriptor: int, audience: int | None = None, *, is_whole: bool) -> None:
         """
         Raises:
             LimitExceeded: the system has not enough memory for it.
         """
         super().__init__(number, descriptor)
+        self.audience = audience
         self.is_whole = is_whole
         self.is_spent = False
         self._left: list[tuple[int, int]] = []
