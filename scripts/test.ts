@@ -59,6 +59,7 @@ const torchTests = [
   "tests/python/torch",
   "tests/python/unit/test_vectors.py",
   "tests/python/integration/test_torch_host.py",
+  "tests/python/integration/test_torch_nursery.py",
 ];
 
 /** Tests that need torch. Where CI runs it must be there; elsewhere its absence is a skip with its reason. */

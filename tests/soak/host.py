@@ -3,7 +3,7 @@
 Says on its output, in lines of JSON, what it has done, and reads from its input what to do: ``finish`` has it end its
 transfers, make one more with each pack, and let go of everything; ``close`` has it end. It is killed at any moment.
 
-Arguments: seed, threads, the folder of ``contents.py``, and the packs' folders.
+Arguments: seed, threads, the folder of ``contents.py``, and the packs' folders. With SOAK_TORCH, arrays are torch's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from contents import check, make  # noqa: E402
 
 KiB, MiB = 1024, 1024 * 1024
 KEPT_MAX = 8
+RECURRING_SIZES = (100 * KiB, MiB, 3 * MiB // 2, 3 * MiB, 12 * MiB)
 SEGMENT_HEADER_BYTES_MAX = 17 * 4096
 """What a segment of 64 MiB and its header has of the latter."""
 EXPECTED = ("worker_died", "worker_start_failed", "deadline_exceeded", "reference_gone")
@@ -123,6 +124,9 @@ class Traffic:
         self.last_seed += 64
         if size is not None:
             return self.last_seed, size
+        if os.environ.get("SOAK_TORCH"):
+            # Sizes that come again, as those of images do: torch makes them where such were sent before.
+            return self.last_seed, self.random.choice(RECURRING_SIZES)
         low, high = self.random.choices([(64 * KiB, 4 * MiB), (100, 64 * KiB), (4 * MiB, 40 * MiB)], [85, 12, 3])[0]
         return self.last_seed, int(math.exp(self.random.uniform(math.log(low), math.log(high))))
 

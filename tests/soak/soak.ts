@@ -22,6 +22,8 @@ export interface SoakOptions {
   /** How many transfers are made, in the mean, from one kill of a worker, and of a host, to the next. */
   readonly perWorkerKill: number;
   readonly perHostKill: number;
+  /** Whether arrays lie in memory of torch's, in hosts and workers. */
+  readonly torch?: boolean;
   /** Told how far it is, now and then. */
   readonly tell: (line: string) => void;
 }
@@ -43,7 +45,9 @@ export interface SoakFigures {
 
 const root = join(import.meta.dir, "..", "..");
 const tensors = join(root, "tests", "packs", "tensors");
-const python = join(root, ".venvs", "test", "bin", "python");
+const pythonOf = (environment: string): string => join(root, ".venvs", environment, "bin", "python");
+/** A Python with torch, if there is one. */
+export const torchPython = pythonOf("torch");
 const environments = join(root, ".airlock", "test-environments");
 
 /** Back-off and holding have tests of their own. */
@@ -115,8 +119,14 @@ class Soak {
     cpSync(tensors, pack, { recursive: true });
     const manifest = join(pack, "pyproject.toml");
     const text = readFileSync(manifest, "utf8").replace('name = "tensors"', `name = "${name}"`);
-    writeFileSync(manifest, name === "private" ? `${text}private_memory = true\n` : text);
+    const more = [...(name === "private" ? ["private_memory"] : []), ...(this.#options.torch ? ["share_torch"] : [])];
+    writeFileSync(manifest, `${text}${more.map((key) => `${key} = true\n`).join("")}`);
     return pack;
+  }
+
+  /** Variables of hosts and workers. */
+  #variables(): Record<string, string> {
+    return { [this.#mark]: "1", ...(this.#options.torch && { SOAK_TORCH: "1" }) };
   }
 
   async run(): Promise<SoakFigures> {
@@ -125,7 +135,8 @@ class Soak {
       environments,
       logs: join(this.#folder, "logs"),
       limits,
-      workerVariables: { [this.#mark]: "1" },
+      libraries: join(root, ".airlock", "test-libraries"),
+      workerVariables: this.#variables(),
     });
     const begun = performance.now();
     for (let count = 0; count < this.#options.hosts; count++) this.#startHost();
@@ -145,12 +156,13 @@ class Soak {
   #startHost(): void {
     this.#hostsStarted += 1;
     const seed = this.#options.seed * 10_000 + this.#hostsStarted;
+    const python = this.#options.torch ? torchPython : pythonOf("test");
     const command = [python, join(import.meta.dir, "host.py"), String(seed), String(this.#options.threads), tensors];
     const child = Bun.spawn([...command, ...this.#packs], {
       env: {
         ...(process.env as Record<string, string>),
         ...{ PYTHONPATH: join(root, "worker", "src"), PYTHONDONTWRITEBYTECODE: "1" },
-        ...{ AIRLOCK_SOCKET: join(this.#folder, "server.sock"), [this.#mark]: "1" },
+        ...{ AIRLOCK_SOCKET: join(this.#folder, "server.sock"), ...this.#variables() },
       },
       stdio: ["pipe", "pipe", "pipe"],
     });

@@ -1,8 +1,13 @@
-"""Arrays whose every byte follows from a seed, so that whoever has one, and knows its seed, can tell a wrong byte."""
+"""Arrays whose every byte follows from a seed, so that whoever has one, and knows its seed, can tell a wrong byte.
+
+Where SOAK_TORCH is set their memory is torch's, as that of tensors is.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
+from importlib import import_module
 from typing import Any
 
 import numpy
@@ -37,7 +42,7 @@ def make(seed: int, size: int) -> Any:
     mixed = (seed * 0xD1342543DE82EF95 + 0x2545F4914F6CDD1D) & _WORD
     dtype = numpy.dtype(_TYPES[(mixed >> 60) & 3])
     # A word with any of its bits set by the seed's own.
-    words = _words.take(-(-size // 8)) + numpy.uint64(mixed)
+    words = numpy.add(_words.take(-(-size // 8)), numpy.uint64(mixed), out=_memory(-(-size // 8)))
     array = words.view("uint8")[: size - size % dtype.itemsize].view(dtype)
     form = (mixed >> 56) & 3
     if form == 0 or array.size < 12:
@@ -48,6 +53,13 @@ def make(seed: int, size: int) -> Any:
     if form == 2:
         return rows.T
     return rows.reshape(2, 3, -1).transpose(1, 2, 0)
+
+
+def _memory(words: int) -> Any:
+    if not os.environ.get("SOAK_TORCH"):
+        return numpy.empty(words, "uint64")
+    torch: Any = import_module("torch")
+    return torch.empty(words, dtype=torch.int64).numpy().view("uint64")
 
 
 def check(array: Any, seed: int, size: int, where: str) -> None:
