@@ -24,6 +24,7 @@ function library(compiler: string | null) {
   return { find: () => found.find(), missing };
 }
 
+// Without a C compiler there is nothing to compile it.
 test.skipIf(compiler === null)("is compiled when it is first asked for, and found from then on", async () => {
   const { find, missing } = library(compiler);
   expect(existsSync(folder())).toBe(false);
@@ -38,6 +39,7 @@ test.skipIf(compiler === null)("is compiled when it is first asked for, and foun
   expect(missing).toEqual([]);
 });
 
+// Without a C compiler there is nothing to compile it.
 test.skipIf(compiler === null)("several servers that compile it at once all have it", async () => {
   const paths = await Promise.all(Array.from({ length: 4 }, () => library(compiler).find()));
   expect(new Set(paths).size).toBe(1);
