@@ -40,7 +40,16 @@ const parts: readonly Part[] = [
   bunTest("bun: unit tests", "tests/unit"),
   bunTest("bun: conformance tests", "tests/conformance"),
   { title: "pytest", run: async () => await pytest("pytest", await makeTestEnvironment(), ["tests/python"]) },
-  { title: "pytest with torch", run: runTorchTests },
+  { title: "pytest with torch", run: () => runTorchTests("pytest with torch", ["torch", "unit/test_vectors.py"]) },
+  // In a process of their own: torch is led to one build of the nursery's library, here to the server's.
+  {
+    title: "pytest with torch, hosts",
+    run: () =>
+      runTorchTests("pytest with torch, hosts", [
+        "integration/test_torch_host.py",
+        "integration/test_torch_nursery.py",
+      ]),
+  },
   bunTest("bun: integration tests", "tests/integration"),
   { title: "a pyisolate host, on both", run: runPyisolateHost },
 ];
@@ -54,19 +63,12 @@ async function runPyisolateHost(): Promise<Tally> {
   return process.env["CI"] ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 1 };
 }
 
-/** What a Python with torch can show and one without cannot. */
-const torchTests = [
-  "tests/python/torch",
-  "tests/python/unit/test_vectors.py",
-  "tests/python/integration/test_torch_host.py",
-  "tests/python/integration/test_torch_nursery.py",
-];
-
-/** Tests that need torch. Where CI runs it must be there; elsewhere its absence is a skip with its reason. */
-async function runTorchTests(): Promise<Tally> {
+/** What a Python with torch can show and one without cannot. Where CI runs it must be there; elsewhere that is a skip. */
+async function runTorchTests(title: string, paths: readonly string[]): Promise<Tally> {
   const { folder, problem } = await makeTorchEnvironment();
-  if (problem === undefined) return await pytest("pytest with torch", folder, torchTests);
-  console.log(`\n── pytest with torch: no CPU build of torch could be installed:\n${problem}`);
+  const tests = paths.map((path) => `tests/python/${path}`);
+  if (problem === undefined) return await pytest(title, folder, tests);
+  console.log(`\n── ${title}: no CPU build of torch could be installed:\n${problem}`);
   return process.env["CI"] ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 1 };
 }
 

@@ -376,7 +376,7 @@ class RunningServer implements Server {
     await this.#forkServers.close();
     this.#confiner.close();
     // What was being made is given up by now, or done in no time; what it left on disk must be gone before this process is.
-    await Promise.all([this.#parts.environments.settled(), this.#parts.nursery.settled()]);
+    await Promise.all([this.#parts.environments.settled(), this.#parts.nursery.close()]);
     await this.#stopListening(stopped);
     this.#segments.close();
   }

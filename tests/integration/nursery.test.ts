@@ -63,6 +63,17 @@ test.each([
   expect(readdirSync(folder())).toEqual([]);
 });
 
+test("is given up as its server stops", async () => {
+  const missing: string[] = [];
+  const compiler = script("exec sleep 60");
+  const slow = new NurseryLibrary({ folder: folder(), compiler, onMissing: (reason) => void missing.push(reason) });
+  const path = slow.find();
+  await slow.close();
+  expect(await path).toBeUndefined();
+  expect(readdirSync(folder())).toEqual([]);
+  expect(missing).toEqual([]);
+});
+
 test("where its folder can't be made, there is none", async () => {
   mkdirSync(world.folder, { recursive: true });
   writeFileSync(folder(), "");

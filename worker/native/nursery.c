@@ -51,8 +51,9 @@ struct block {
   bool is_taken;
   bool was_taken; /* since it was offered, or let rest */
   bool is_private;
-  bool is_spent; /* what is in its segment must stay for good */
+  bool is_spent;     /* what is in its segment must stay for good */
   bool is_abandoned; /* its segment is nobody's here any more */
+  bool is_unmapped;  /* at its address lies nothing, or something of others */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -69,9 +70,13 @@ static struct block *find(const void *address) {
   return NULL;
 }
 
-static void forget(struct block *block) {
+static void forget(struct block *block) { *block = blocks[--count]; }
+
+static void unmap(struct block *block) {
+  if (!block->is_unmapped) munmap(block->address, block->bytes);
   if (block->aside != NULL) munmap(block->aside, block->bytes);
-  *block = blocks[--count];
+  block->aside = NULL;
+  block->is_unmapped = true;
 }
 
 /* Mappings change at once, for all threads: what another writes meanwhile it has written before or after. */
@@ -81,23 +86,38 @@ static bool map_privately(struct block *block) {
               block->offset) != MAP_FAILED;
 }
 
+/* Whether a mapping of a file can be moved and leave an empty one where it was, as from Linux 5.13 on. */
+static bool moves_files;
+
+static bool can_move_files(void) {
+  int file = memfd_create("airlock-nursery", MFD_CLOEXEC);
+  if (file < 0) return false;
+  void *mapped = MAP_FAILED;
+  if (ftruncate(file, PAGE_BYTES) == 0) mapped = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_SHARED, file, 0);
+  close(file);
+  if (mapped == MAP_FAILED) return false;
+  void *moved = mremap(mapped, PAGE_BYTES, PAGE_BYTES, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+  munmap(mapped, PAGE_BYTES);
+  return moved != MAP_FAILED && munmap(moved, PAGE_BYTES) == 0;
+}
+
 /* Where tables of pages begin as they do at its address, they are moved whole, not page by page. */
 static void *move_aside(struct block *block) {
-  size_t bytes = block->bytes, reserved_bytes = bytes + TABLE_BYTES;
-  char *reserved = mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  size_t bytes = block->bytes;
+  char *reserved = mmap(NULL, bytes + TABLE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return NULL;
   size_t before = ((uintptr_t)block->address - (uintptr_t)reserved) % TABLE_BYTES;
   char *aside = reserved + before;
-  /* Linux before 5.13 moves no mappings of files so. */
   bool is_moved = mremap(block->address, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, aside) == aside;
-  munmap(is_moved ? aside + bytes : aside, is_moved ? TABLE_BYTES - before : reserved_bytes - before);
+  /* Where it failed, what was reserved there may be somebody else's by now. */
+  munmap(aside + bytes, TABLE_BYTES - before);
   if (before > 0) munmap(reserved, before);
   return is_moved ? aside : NULL;
 }
 
 /* Its segment may be sealed by now, so the mapping that can be written to is kept, with its pages. */
 static bool make_private(struct block *block) {
-  void *aside = move_aside(block);
+  void *aside = moves_files ? move_aside(block) : NULL;
   if (aside == NULL) return false;
   if (!map_privately(block)) {
     munmap(aside, block->bytes);
@@ -110,7 +130,9 @@ static bool make_private(struct block *block) {
 static void make_shared(struct block *block) {
   void *moved = mremap(block->aside, block->bytes, block->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, block->address);
   if (moved == MAP_FAILED) {
-    block->is_spent = true;
+    /* What was there may be unmapped by then. */
+    block->is_spent = block->is_unmapped = true;
+    unmap(block);
     return;
   }
   block->aside = NULL;
@@ -120,12 +142,11 @@ static void make_shared(struct block *block) {
 /* To be called when less looks at a block than before. */
 static void settle(struct block *block) {
   if (block->is_taken || block->holds > 0) return;
-  if (block->is_abandoned) {
-    munmap(block->address, block->bytes);
-    forget(block);
-  } else if (block->is_private && !block->is_spent) {
+  if (block->is_abandoned || block->is_spent)
+    unmap(block);
+  else if (block->is_private)
     make_shared(block);
-  }
+  if (block->is_abandoned) forget(block);
 }
 
 /* What libc10 calls. */
@@ -135,7 +156,7 @@ static void *take(size_t bytes) {
   pthread_mutex_lock(&lock);
   for (int i = 0; i < count; i++) {
     struct block *each = &blocks[i];
-    bool fits = each->bytes == bytes && !each->is_taken && each->holds == 0 && !each->is_private;
+    bool fits = each->bytes == bytes && !each->is_taken && each->holds == 0 && !each->is_private && !each->is_spent;
     /* The one that was freed last: most of it is in the caches. */
     if (fits && (best == NULL || each->freed > best->freed)) best = each;
   }
@@ -196,16 +217,26 @@ static void after_fork_in_parent(void) { pthread_mutex_unlock(&lock); }
 
 static void after_fork_in_child(void) {
   /* What is not taken is not mapped here. What is taken must not come to libc's free. */
-  for (int i = count - 1; i >= 0; i--)
-    if (!blocks[i].is_taken) blocks[i] = blocks[--count];
+  for (int i = count - 1; i >= 0; i--) {
+    struct block *each = &blocks[i];
+    if (!each->is_taken) {
+      forget(each);
+      continue;
+    }
+    each->aside = NULL;
+    each->holds = 0;
+    each->is_abandoned = true;
+    each->is_unmapped = !each->is_private;
+  }
   pthread_mutex_unlock(&lock);
 }
 
-static pthread_once_t forks_once = PTHREAD_ONCE_INIT;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool hears_of_forks;
 
-static void hear_of_forks(void) {
+static void begin(void) {
   hears_of_forks = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
+  moves_files = can_move_files();
 }
 
 /* What the nursery calls. */
@@ -215,7 +246,7 @@ static void hear_of_forks(void) {
  * False where there are too many, or no memory.
  */
 EXPORTED bool nursery_offer(void *address, size_t bytes, int descriptor, off_t offset) {
-  pthread_once(&forks_once, hear_of_forks);
+  pthread_once(&once, begin);
   pthread_mutex_lock(&lock);
   bool has_room = hears_of_forks && count < BLOCKS_MAX;
   if (has_room) {
@@ -231,17 +262,31 @@ EXPORTED bool nursery_offer(void *address, size_t bytes, int descriptor, off_t o
 
 enum withdrawn { IN_USE = 0, WITHDRAWN = 1, WITHDRAWN_SPENT = 2 };
 
-/* Ends an offer, unless the block is taken or held; with `spares_used`, also unless it was taken since it was offered. */
+/*
+ * Ends an offer, unless the block is taken or held; with `spares_used`, also unless it was taken since it was offered, and
+ * can be again. One that is spent is mapped no more.
+ */
 EXPORTED int nursery_withdraw(void *address, bool spares_used) {
   enum withdrawn withdrawn = IN_USE;
   pthread_mutex_lock(&lock);
   struct block *block = find(address);
-  if (block != NULL && !block->is_taken && block->holds == 0 && !(spares_used && block->was_taken)) {
+  if (block != NULL && !block->is_taken && block->holds == 0 &&
+      (block->is_spent || !(spares_used && block->was_taken))) {
     withdrawn = block->is_spent ? WITHDRAWN_SPENT : WITHDRAWN;
     forget(block);
   }
   pthread_mutex_unlock(&lock);
   return withdrawn;
+}
+
+/* Bytes of all blocks that may be taken now. */
+EXPORTED size_t nursery_spare_bytes(void) {
+  size_t bytes = 0;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < count; i++)
+    if (!blocks[i].is_taken && blocks[i].holds == 0) bytes += blocks[i].bytes;
+  pthread_mutex_unlock(&lock);
+  return bytes;
 }
 
 /* Counts what took a block until now as forgotten. */
@@ -356,7 +401,7 @@ static int look_at(struct dl_phdr_info *object, size_t size, void *data) {
     if (part->p_type == PT_DYNAMIC) note_all(calls, object->dlpi_addr, (const ElfW(Dyn) *)at);
     if (part->p_type == PT_GNU_RELRO) {
       calls->read_only = at;
-      calls->read_only_end = at + part->p_memsz;
+      calls->read_only_end = (at + part->p_memsz) & ~(ElfW(Addr))(PAGE_BYTES - 1);
     }
   }
   return 1;
@@ -384,14 +429,14 @@ static bool is_anothers(void *function) {
  */
 EXPORTED bool nursery_attach(const char *library) {
   struct calls calls = {.library = library};
-  static bool is_attached = false;
-  if (is_attached) return true;
   if (sysconf(_SC_PAGESIZE) != PAGE_BYTES || dl_iterate_phdr(look_at, &calls) == 0) return false;
-  if (calls.memaligns == 0 || calls.frees == 0 || is_anothers(*calls.free[0])) return false;
+  if (calls.memaligns == 0 || calls.frees == 0) return false;
+  if (*calls.free[0] == (void *)nursery_free) return true;
+  if (is_anothers(*calls.free[0])) return false;
   /* What gives back comes first: from the first block on that is taken, it must find its way here. */
   for (int i = 0; i < calls.frees; i++)
     if (!redirect(&calls, calls.free[i], (void *)nursery_free)) return false;
   for (int i = 0; i < calls.memaligns; i++)
     if (!redirect(&calls, calls.memalign[i], (void *)nursery_memalign)) return false;
-  return is_attached = true;
+  return true;
 }

@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs
 import { join } from "node:path";
 
 const source = join(import.meta.dir, "..", "..", "..", "worker", "native", "nursery.c");
-const options = ["-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"];
+const flags = ["-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"];
 /** It takes a fifth of a second. */
 const compileMsMax = 20_000;
 
@@ -22,6 +22,7 @@ export interface NurseryOptions {
 
 export class NurseryLibrary {
   readonly #options: NurseryOptions;
+  readonly #ends = new AbortController();
   #path: Promise<string | undefined> | undefined;
 
   constructor(options: NurseryOptions) {
@@ -30,15 +31,16 @@ export class NurseryLibrary {
 
   /** Its path, compiled when it is first asked for; undefined where it can't be. */
   find(): Promise<string | undefined> {
-    this.#path ??= compiled(this.#options).catch((error: unknown) => {
-      this.#options.onMissing(error instanceof Error ? error.message : String(error));
+    this.#path ??= compiled(this.#options, this.#ends.signal).catch((error: unknown) => {
+      if (!this.#ends.signal.aborted) this.#options.onMissing(error instanceof Error ? error.message : String(error));
       return undefined;
     });
     return this.#path;
   }
 
-  /** Waits until nothing is being compiled. */
-  async settled(): Promise<void> {
+  /** Gives up what is being compiled, and waits for its end. */
+  async close(): Promise<void> {
+    this.#ends.abort();
     await this.#path;
   }
 }
@@ -48,8 +50,10 @@ export function findCompiler(): string | null {
   return Bun.which("cc") ?? Bun.which("gcc") ?? Bun.which("clang");
 }
 
-async function compiled({ folder, compiler = findCompiler() }: NurseryOptions): Promise<string> {
-  const digest = createHash("sha256").update(readFileSync(source)).digest("hex").slice(0, 16);
+async function compiled(options: NurseryOptions, signal: AbortSignal): Promise<string> {
+  const { folder, compiler = findCompiler() } = options;
+  const made = createHash("sha256").update(readFileSync(source)).update(flags.join(" "));
+  const digest = made.digest("hex").slice(0, 16);
   const path = join(folder, `nursery-${process.arch}-${digest}.so`);
   if (existsSync(path)) return path;
   if (compiler === null) throw new Error("there is no C compiler (cc, gcc or clang) on PATH");
@@ -57,7 +61,7 @@ async function compiled({ folder, compiler = findCompiler() }: NurseryOptions): 
   // Put in place whole: other servers of this user may be at it, too.
   const unfinished = `${path}.${crypto.randomUUID()}`;
   try {
-    await compile([compiler, ...options, "-o", unfinished, source]);
+    await compile([compiler, ...flags, "-o", unfinished, source], signal);
     renameSync(unfinished, path);
   } finally {
     rmSync(unfinished, { force: true });
@@ -65,12 +69,13 @@ async function compiled({ folder, compiler = findCompiler() }: NurseryOptions): 
   return path;
 }
 
-async function compile(command: readonly string[]): Promise<void> {
+async function compile(command: readonly string[], signal: AbortSignal): Promise<void> {
   const compiler = Bun.spawn([...command], {
     stdin: "ignore",
     stdout: "ignore",
     stderr: "pipe",
     timeout: compileMsMax,
+    signal,
   });
   const [said, code] = await Promise.all([compiler.stderr.text(), compiler.exited]);
   if (code !== 0) throw new Error(`${command[0]} failed (${compiler.signalCode ?? code}): ${said.trim()}`);

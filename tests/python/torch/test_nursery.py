@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from comfy_airlock.memory import heap
+from comfy_airlock.memory import heap, nursery, segments
+from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.wire.errors import LimitExceeded
 from nursery_library import nursery_library
 from shared_memory import World, two_processes
@@ -424,3 +425,175 @@ def test_threads_send_and_change_what_they_like(world: World) -> None:
     for thread in threads:
         thread.join()
     assert not errors
+
+
+# What a review found.
+
+
+def while_it_ends(peer: Any, kind: str, act: Any) -> None:
+    """Has something done by another thread at the moment when a block of ``peer``'s is found to have no holder."""
+    put = peer.memory.ended.put
+
+    def first(ended: Any, *more: Any) -> None:
+        if type(ended).__name__ == kind:
+            peer.memory.ended.put = put
+            thread = threading.Thread(target=act)
+            thread.start()
+            thread.join()
+        put(ended, *more)
+
+    peer.memory.ended.put = first
+
+
+def test_a_block_whose_last_lease_ends_is_not_leased_as_it_was(world: World) -> None:
+    warm(world)
+    sent = [made(1)]
+    (arrived,) = world.near.send(sent)
+    again: list[Any] = []
+    while_it_ends(world.near, "Freed", lambda: again.extend(world.near.send(sent)))
+    del arrived
+    world.far.tidy()
+    world.near.memory.settle()
+    assert world.near.memory.report()["leases_given"] == 1
+    address = sent.pop().data_ptr()
+    assert made(7).data_ptr() != address
+    assert torch.equal(again[0], made(1))
+
+
+def test_a_lease_that_ends_is_not_taken_up_by_the_next_receipt(world: World) -> None:
+    shared = [world.near.memory.share(made(5), None)]
+    (arrived,) = world.near.send(shared)
+    again: list[Any] = []
+    while_it_ends(world.far, "Dropped", lambda: again.extend(world.near.send(shared)))
+    del arrived
+    world.far.tidy()
+    assert world.near.memory.report()["leases_given"] == 1
+    assert world.far.memory.report()["leases_held"] == 1
+    shared.clear()
+    world.near.tidy()
+    (other,) = world.near.send([np.full(SIZE, 9, "u1")])
+    assert (other == 9).all()
+    assert torch.equal(again[0], made(5))
+
+
+def test_a_forked_child_can_close_what_it_has_inherited(world: World) -> None:
+    warm(world, 2)
+    tensor = made(1)
+    arrived, _ = send(world, tensor)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            torch.set_num_threads(1)
+            world.near.memory.close()
+            code = 0 if tensor[1, 5, 5].item() == arrived[1, 5, 5].item() == 1 else 2
+            address = tensor.data_ptr()
+            del tensor
+            code = code or int(is_mapped(address))
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert torch.equal(arrived, tensor)
+
+
+def test_what_did_not_fit_leaves_the_rest_of_the_memory_of_use(world: World) -> None:
+    warm(world)
+    kept = made(1)
+    (held,) = world.near.send([np.ones(SIZE, "u1")])
+    world.bytes_max = world.near.memory.report()["segment_bytes"]
+    with pytest.raises(LimitExceeded):
+        world.near.send([np.ones(80 * MIB, "u1")])
+    (arrived,) = world.near.send([np.full(SIZE, 3, "u1")])
+    assert (arrived == 3).all()
+    assert (held == 1).all()
+    assert torch.equal(kept, made(1))
+
+
+def test_what_comes_back_where_memory_is_short_is_for_who_waits(world: World) -> None:
+    world.bytes_max = 3 * (40 * MIB + PAGE_BYTES)
+    stays = world.near.send([np.ones(40 * MIB, "u1")])
+    gc.disable()
+    try:
+        for turn in range(4):
+            arrived: list[Any] = [world.near.send([np.full(40 * MIB, turn, "u1")])]
+            # Garbage that is found only when it is looked for.
+            arrived.append(arrived)
+            del arrived
+    finally:
+        gc.enable()
+    made_segments = world.near.asked.count("make_segment")
+    (last,) = world.near.send([np.full(40 * MIB, 9, "u1")])
+    assert last[-1] == 9
+    assert world.near.asked.count("make_segment") - made_segments <= 1
+    del stays
+
+
+def test_tensors_that_are_kept_cost_others_no_warm_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.near.memory.heap, "_idle_bytes_max", 8 * SIZE)
+    kept: list[Any] = []
+    for turn in range(40):
+        kept.append(made(turn))
+        send(world, kept[-1])
+        world.far.tidy()
+    asked = len(world.near.asked)
+    for turn in range(20):
+        assert torch.equal(send(world, made(turn))[0], made(turn))
+        world.far.tidy()
+    assert len(world.near.asked) - asked <= 4
+    assert all(torch.equal(each, made(turn)) for turn, each in enumerate(kept))
+
+
+def test_memory_that_is_kept_warm_has_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.near.memory.heap, "_idle_bytes_max", 16 * SIZE)
+    for wave in range(1, 6):
+        held = [world.near.send([made(each)]) for each in range(10 * wave)]
+        del held
+        world.far.tidy()
+        world.near.memory.tidy()
+        # A segment has as many blocks as fit, and some pages more.
+        assert world.near.memory.report()["segment_bytes"] <= 2 * 16 * SIZE
+
+
+def test_forks_take_no_more_memory_however_many(world: World) -> None:
+    warm(world)
+    for turn in range(60):
+        tensor = made(turn)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        arrived, _ = send(world, tensor)
+        tensor += 1
+        assert torch.equal(arrived, made(turn))
+        del arrived, tensor
+        world.far.tidy()
+        world.near.memory.tidy()
+    assert world.near.memory.report()["segment_bytes"] <= 2 * 65 * MIB
+
+
+@pytest.mark.parametrize("name", ["leased", "begin_generation"])
+def test_an_interrupt_as_a_block_is_leased_loses_that_block_at_most(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    warm(world)
+    tensor = made(1)
+    of = nursery.BornBlock if name == "leased" else segments.OwnSegment
+    act = getattr(of, name)
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.setattr(of, name, act)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(of, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.near.send([tensor])
+    world.near.arrays.revert()
+    gc.collect()
+    world.near.memory.settle()
+    arrived, _ = send(world, tensor)
+    world.near.memory.heap._give_up_idle()
+    tensor.fill_(2)
+    assert torch.equal(arrived, made(1))
+    del arrived, tensor
+    world.far.tidy()
+    assert torch.equal(send(world, made(3))[0], made(3))

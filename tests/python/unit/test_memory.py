@@ -646,9 +646,7 @@ def test_a_segment_that_was_refused_by_the_system_is_dropped_at_the_server(
         with monkeypatch.context() as patch:
             patch.setattr(where, name, full)
             if name == "OwnSegment":
-                patch.setattr(
-                    heap_module, "OwnSegment", lambda number, descriptor, is_whole: (os.close(descriptor), full())
-                )
+                patch.setattr(heap_module, "OwnSegment", lambda number, descriptor, **_: (os.close(descriptor), full()))
             with pytest.raises(LimitExceeded):
                 world.near.encode([LARGE])
         world.near.lane.close()

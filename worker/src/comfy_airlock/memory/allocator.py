@@ -32,6 +32,11 @@ class PageAllocator:
         """Whether nothing is handed out."""
         return self.free_pages == self._all
 
+    @property
+    def used_pages(self) -> int:
+        """How many are handed out."""
+        return self._all - self.free_pages
+
     def allocate(self, pages: int) -> int | None:
         """The first of so many pages that follow one another; None where there are none.
 

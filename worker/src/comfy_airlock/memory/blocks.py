@@ -87,17 +87,34 @@ class EndedHolds:
         return taken
 
 
+class _End:
+    """What tells that its only holder is garbage.
+
+    Not the holder itself: others know that by a weak reference, which is there until its ``__del__`` is over, and would
+    take up what is told to have ended. When this is, there is none any more.
+    """
+
+    __slots__ = ("_ended", "_what")
+
+    def __init__(self, ended: EndedHolds, what: Ended) -> None:
+        self._ended = ended
+        self._what = what
+
+    def __del__(self) -> None:
+        self._ended.put(self._what)
+
+
 class OwnBlock:
     """A block that this process allocated, freed when this is garbage: whoever holds or leases it out keeps it."""
 
-    __slots__ = ("__weakref__", "_ended", "key", "page", "pages", "segment")
+    __slots__ = ("__weakref__", "_end", "key", "page", "pages", "segment")
 
     def __init__(self, segment: OwnSegment, page: int, pages: int, generation: int, ended: EndedHolds) -> None:
         self.segment = segment
         self.page = page
         self.pages = pages
         self.key = BlockKey(segment.number, page, generation)
-        self._ended = ended
+        self._end = _End(ended, Freed(segment, page, pages))
 
     @property
     def address(self) -> int:
@@ -109,23 +126,18 @@ class OwnBlock:
         """Never: it is freed when this is gone."""
         return False
 
-    def __del__(self) -> None:
-        self._ended.put(Freed(self.segment, self.page, self.pages))
-
 
 class HeldBlock:
     """A block of another process's that this one has a lease of, returned when this is garbage."""
 
-    __slots__ = ("__weakref__", "_ended", "_leases", "_life", "key", "page", "pages", "segment")
+    __slots__ = ("__weakref__", "_end", "key", "page", "pages", "segment")
 
     def __init__(self, leases: Leases, segment: Segment, key: BlockKey, pages: int, ended: EndedHolds) -> None:
-        self._leases = leases
-        self._life = leases.life
         self.segment = segment
         self.page = key.page
         self.pages = pages
         self.key = key
-        self._ended = ended
+        self._end = _End(ended, Dropped(leases, leases.life, key, pages, segment))
 
     @property
     def is_stale(self) -> bool:
@@ -134,9 +146,6 @@ class HeldBlock:
             return self.segment.generation_at(self.page) != self.key.generation
         except OSError:
             return True  # The segment is no more.
-
-    def __del__(self) -> None:
-        self._ended.put(Dropped(self._leases, self._life, self.key, self.pages, self.segment))
 
 
 class GoneBlock:

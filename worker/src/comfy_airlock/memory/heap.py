@@ -97,11 +97,11 @@ class Heap:
             if leased is not None:
                 self._memory.kept[leased.key] = leased
         if leased is not None:
-            self._memory.count(0, size)
+            self._memory.count(0, born.named_bytes)
             return leased
         block = self.allocate(size, audience)
         copying.copy(block.address, born.address, size, (block, born))
-        self._memory.count(size, 0)
+        self._memory.count(born.named_bytes, 0)
         return block
 
     def _allocate(self, pages: int, audience: int | None) -> OwnBlock | None:
@@ -121,7 +121,9 @@ class Heap:
     # Where there is no room.
 
     def _grow(self, pages: int, audience: int | None) -> OwnBlock:
-        block = self._allocate_of_offered(pages, audience)
+        # Where torch has used it, it may as well have another block, while that is not too much.
+        is_much = self._nursery.spare_bytes + pages * PAGE_BYTES > self._idle_bytes_max
+        block = self._allocate_of_offered(pages, audience, spares_used=not is_much)
         if block is not None:
             return block
         arena = self._arenas[audience]
@@ -147,23 +149,12 @@ class Heap:
         assert block is not None, "a segment that was made for a block has room for it"
         return block
 
-    def _allocate_of_offered(self, pages: int, audience: int | None) -> OwnBlock | None:
-        """A block of what torch was offered and has no use for; of all that it was, where that is as much as may be."""
+    def _allocate_of_offered(self, pages: int, audience: int | None, *, spares_used: bool) -> OwnBlock | None:
+        """A block of what torch was offered, and may do without."""
         with self._memory.lock:
-            is_much = self._nursery.spare_bytes + pages * PAGE_BYTES > self._idle_bytes_max
-            self._end_offers(self._nursery.withdraw(spares_used=not is_much))
-        return self._allocate(pages, audience)
-
-    def _end_offers(self, withdrawn: list[Freed]) -> None:
-        """Has these for others; holds the lock."""
-        for each in withdrawn:
-            each.segment.free(each.page, each.pages)
-
-    def _end_all_offers(self) -> None:
-        """As :meth:`_end_offers`, with all; what torch has, and nobody else, is torch's alone. Holds the lock."""
-        self._end_offers(self._nursery.withdraw(spares_used=False))
-        for each in self._nursery.abandon():
-            each.segment.leave(each.page, each.pages)
+            is_any = self._nursery.withdraw(spares_used=spares_used)
+            self.retire_empty(self._idle_bytes_max)
+        return self._allocate(pages, audience) if is_any else None
 
     def _make(self, size: int, audience: int | None, *, is_whole: bool) -> OwnSegment:
         room = memory_room()
@@ -175,7 +166,7 @@ class Heap:
         asked = {} if audience is None else {"audience": audience}
         number: int = ask_server("make_segment", bytes=size, **asked)["segment"]
         try:
-            segment = OwnSegment(number, self._lane.take(SEGMENT, number), audience, is_whole=is_whole)
+            segment = OwnSegment(number, self._lane.take(SEGMENT, number), is_whole=is_whole, audience=audience)
         except LimitExceeded:
             ask_server("drop_segment", segment=number)
             raise
@@ -199,7 +190,8 @@ class Heap:
         """Gives all empty segments back: they may be of the wrong size for what is asked for."""
         self._memory.settle()
         with self._memory.lock:
-            self._end_all_offers()
+            self._nursery.withdraw(spares_used=False)
+            self._nursery.abandon(only_if_of_use=True)
             self.retire_empty(0)
         self._memory.tidy()
 
@@ -210,7 +202,7 @@ class Heap:
         began = asked = time.monotonic()
         while True:
             self._memory.settle()
-            block = self._allocate(pages, audience)
+            block = self._allocate(pages, audience) or self._allocate_of_offered(pages, audience, spares_used=False)
             now = time.monotonic()
             is_over = now >= began + _RECLAIM_SECONDS or not any(leases.given for leases in self._memory.leases)
             if block is not None or is_over:
@@ -249,17 +241,23 @@ class Heap:
         if not is_torchs:
             freed.segment.free(freed.page, freed.pages)
         elif self._is_closed:
-            self._end_all_offers()
-        if freed.segment.is_empty:
-            self.retire_empty(self._idle_bytes_max - self._nursery.spare_bytes)
+            self._end_offers()
+        elif self._nursery.spare_bytes > self._idle_bytes_max:
+            self._nursery.withdraw(spares_used=False)
         if is_torchs or freed.segment.is_empty:
+            self.retire_empty(self._idle_bytes_max - self._nursery.spare_bytes)
             self._retire_old_later()
+
+    def _end_offers(self) -> None:
+        """Has torch make nothing here any more. What it has is its own; holds the lock."""
+        self._nursery.withdraw(spares_used=False)
+        self._nursery.abandon(only_if_of_use=False)
 
     def _offers(self, freed: Freed) -> bool:
         # Who has memory of its own may look at all that lies there, and is not to see what was never meant for it.
         is_for_all = freed.segment.audience in (None, _COMMON_AUDIENCE)
         is_much = self._nursery.spare_bytes + freed.pages * PAGE_BYTES > self._idle_bytes_max
-        return is_for_all and not is_much and not freed.segment.is_spent and self._nursery.offer(freed)
+        return is_for_all and not is_much and self._nursery.offer(freed)
 
     def _retire_old_later(self) -> None:
         if not self._will_retire_old:
@@ -275,7 +273,7 @@ class Heap:
         empty = self._empty()
         idle = sum(segment.size for _, segment in empty)
         for arena, segment in empty:
-            if idle > bytes_max or segment.is_spent:
+            if idle > bytes_max or segment.has_left:
                 idle -= segment.size
                 self._retire(arena, segment)
 
@@ -292,12 +290,12 @@ class Heap:
         self._memory.settle()
         with self._memory.lock:
             self._will_retire_old = False
-            self._end_offers(self._nursery.withdraw_idle())
+            self._nursery.withdraw_idle()
             long_ago = time.monotonic() - _IDLE_SECONDS
             for arena, segment in self._empty():
                 if segment.empty_since <= long_ago:
                     self._retire(arena, segment)
-            if self._empty() or self._nursery.spare_bytes:
+            if self._empty() or self._nursery.unleased_bytes:
                 self._retire_old_later()
 
     def take_surplus(self) -> list[OwnSegment]:
@@ -309,7 +307,7 @@ class Heap:
         """Keeps no empty ones from now on; returns as :meth:`take_surplus`, and holds the lock."""
         self._is_closed = True
         self._idle_bytes_max = 0
-        self._end_all_offers()
+        self._end_offers()
         # What is still being copied to goes when it is let go of.
         self.retire_empty(0)
         return self.take_surplus()
@@ -324,4 +322,4 @@ class Heap:
     @property
     def free_bytes(self) -> int:
         """Bytes in them that nothing which was sent, or is to be, lies in; holds the lock."""
-        return sum(segment.free_pages for segment in self.own.values()) * PAGE_BYTES + self._nursery.spare_bytes
+        return sum(segment.free_pages for segment in self.own.values()) * PAGE_BYTES + self._nursery.unleased_bytes

@@ -212,6 +212,8 @@ class Memory:
 
     def hold_born(self, low: int, high: int) -> BornBlock | None:
         """The block that torch made what lies at these addresses in, if nobody has written to it since it was sent."""
+        if not self._nursery.is_in_use:
+            return None
         with self.lock:
             born = self._nursery.hold(low, high)
         if born is not None and born.may_be_written and self._page_map.is_written(low, high - low):
@@ -265,6 +267,8 @@ class Memory:
 
     def close(self) -> None:
         """The connection has ended. What was received stays readable, for as long as it is kept."""
+        if os.getpid() != self._process:
+            return  # A forked child has none of it.
         for leases in self.leases:
             leases.end(is_last=True)
         self.settle()

@@ -13,12 +13,15 @@ from __future__ import annotations
 import ctypes
 from bisect import bisect_right, insort
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from comfy_airlock.memory.blocks import EndedHolds, Freed, OwnBlock
 from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.wire.optional import loaded
+
+if TYPE_CHECKING:
+    from comfy_airlock.memory.segments import OwnSegment
 
 OFFERED_BYTES_MIN: Final = 1024 * 1024
 """Bytes of a block that is worth it: less is copied in less time than it takes to find out."""
@@ -26,6 +29,7 @@ OFFERED_BYTES_MIN: Final = 1024 * 1024
 _TORCH_ALLOCATOR: Final = b"/libc10.so"
 """How the path of the library ends that asks libc for the memory of torch's tensors."""
 
+_IN_USE: Final = 0
 _SPENT: Final = 2
 """What a block is withdrawn as whose segment has what a forked child may still look at."""
 _HELD_PRIVATE: Final = 2
@@ -35,6 +39,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
     "nursery_attach": (_whether, [ctypes.c_char_p]),
     "nursery_offer": (_whether, [_address, _size, ctypes.c_int, ctypes.c_int64]),
     "nursery_withdraw": (ctypes.c_int, [_address, _whether]),
+    "nursery_spare_bytes": (_size, []),
     "nursery_let_rest": (None, [_address]),
     "nursery_hold": (ctypes.c_int, [_address]),
     "nursery_lease": (_whether, [_address]),
@@ -65,15 +70,17 @@ class BornBlock:
         pages: how long it is.
         segment: the number of its segment.
         may_be_written: whether what is seen here may be another than what others see.
+        named_bytes: of what the message has of it.
     """
 
-    __slots__ = ("_let_go", "address", "key", "may_be_written", "pages", "segment")
+    __slots__ = ("_let_go", "address", "key", "may_be_written", "named_bytes", "pages", "segment")
 
     def __init__(self, let_go: Callable[[int], None], freed: Freed, *, may_be_written: bool) -> None:
         self.address = self.key = freed.address
         self.pages = freed.pages
         self.segment = freed.segment.number
         self.may_be_written = may_be_written
+        self.named_bytes = 0
         self._let_go: Callable[[int], None] | None = let_go
 
     def leased(self) -> None:
@@ -109,7 +116,7 @@ class Nursery:
     Attributes:
         path: of the library, which is loaded once there is torch, and something to be offered; None where there is
             none, and once it was tried.
-        spare_bytes: of those that nobody has a lease of.
+        unleased_bytes: of those that nobody has a lease of.
     """
 
     def __init__(self, ended: EndedHolds) -> None:
@@ -122,7 +129,12 @@ class Nursery:
         self._library: Any = None
         self._offers: dict[int, _Offer] = {}
         self._starts: list[int] = []
-        self.spare_bytes = 0
+        self.unleased_bytes = 0
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there are any. For any thread, without the lock."""
+        return bool(self._starts)
 
     def offer(self, freed: Freed) -> bool:
         """Offers a block that nobody holds. False where it can't be, or is too small."""
@@ -135,7 +147,7 @@ class Nursery:
         segment.end_generation(freed.page)
         self._offers[address] = _Offer(freed)
         insort(self._starts, address)
-        self.spare_bytes += size
+        self.unleased_bytes += size
         return True
 
     def _open(self) -> bool:
@@ -149,31 +161,57 @@ class Nursery:
                 self._library = library
         return self._library is not None
 
-    def withdraw(self, *, spares_used: bool) -> list[Freed]:
-        """Takes back what nobody has just now.
+    @property
+    def spare_bytes(self) -> int:
+        """Of all blocks that torch may take now."""
+        return 0 if self._library is None else int(self._library.nursery_spare_bytes())
+
+    def withdraw(self, *, spares_used: bool) -> bool:
+        """Gives back to their segments what nobody has just now. Whether there was any.
 
         Args:
             spares_used: leaves what torch has had since it was offered, or since :meth:`withdraw_idle`.
         """
-        return [self._withdrawn(address) for address in [*self._starts] if self._withdraws(address, spares_used)]
+        before = len(self._offers)
+        for address in [*self._starts]:
+            outcome = self._library.nursery_withdraw(address, spares_used)
+            if outcome == _IN_USE:
+                continue
+            segment, page, pages = self._forget(address)
+            (segment.leave if outcome == _SPENT else segment.free)(page, pages)
+        return len(self._offers) < before
 
-    def withdraw_idle(self) -> list[Freed]:
-        """Takes back what torch has not had since this was last called, or since it was offered."""
-        withdrawn = self.withdraw(spares_used=True)
+    def withdraw_idle(self) -> None:
+        """Gives back what torch has not had since this was last called, or since it was offered."""
+        self.withdraw(spares_used=True)
         for address in self._starts:
             self._library.nursery_let_rest(address)
-        return withdrawn
 
-    def _withdraws(self, address: int, spares_used: bool) -> bool:
-        outcome: int = self._library.nursery_withdraw(address, spares_used)
-        if outcome == _SPENT:
-            self._offers[address].freed.segment.is_spent = True
-        return outcome != 0
+    def abandon(self, *, only_if_of_use: bool) -> None:
+        """Leaves to torch what it has and nobody has a lease of: that is unmapped as torch frees it.
 
-    def _withdrawn(self, address: int) -> Freed:
+        Args:
+            only_if_of_use: only where its segment is empty after that.
+        """
+        for segment, blocks in self._unleased().items():
+            if only_if_of_use and segment.used_pages > sum(each.pages for each in blocks):
+                continue
+            for each in blocks:
+                self._library.nursery_abandon(each.address)
+                self._forget(each.address)
+                segment.leave(each.page, each.pages)
+
+    def _unleased(self) -> dict[OwnSegment, list[Freed]]:
+        found: dict[OwnSegment, list[Freed]] = {}
+        for offer in self._offers.values():
+            if not offer.leases:
+                found.setdefault(offer.freed.segment, []).append(offer.freed)
+        return found
+
+    def _forget(self, address: int) -> Freed:
         del self._starts[bisect_right(self._starts, address) - 1]
         freed = self._offers.pop(address).freed
-        self.spare_bytes -= freed.pages * PAGE_BYTES
+        self.unleased_bytes -= freed.pages * PAGE_BYTES
         return freed
 
     # What was made there.
@@ -202,12 +240,14 @@ class Nursery:
         block = None if offer.block is None else offer.block()
         if block is None:
             segment, page, pages = offer.freed
-            block = OwnBlock(segment, page, pages, segment.begin_generation(page), self._ended)
-            offer.block = ref(block)
-            born.leased()
-            if not offer.leases:
-                self.spare_bytes -= pages * PAGE_BYTES
+            generation = segment.begin_generation(page)
+            # In this order: interrupted between any two of these, the block is lost, and nobody takes it.
             offer.leases += 1
+            if offer.leases == 1:
+                self.unleased_bytes -= pages * PAGE_BYTES
+            born.leased()
+            block = OwnBlock(segment, page, pages, generation, self._ended)
+            offer.block = ref(block)
         return block
 
     def takes_back(self, freed: Freed) -> bool:
@@ -218,14 +258,6 @@ class Nursery:
         offer.leases -= 1
         if not offer.leases:
             freed.segment.end_generation(freed.page)
-            self.spare_bytes += freed.pages * PAGE_BYTES
+            self.unleased_bytes += freed.pages * PAGE_BYTES
         self._library.nursery_let_go(freed.address)
         return True
-
-    def abandon(self) -> list[Freed]:
-        """Leaves to torch what it has and nobody has a lease of: that is unmapped as torch frees it. Returns those."""
-        abandoned = [offer.freed for offer in self._offers.values() if not offer.leases]
-        for freed in abandoned:
-            self._library.nursery_abandon(freed.address)
-            self._withdrawn(freed.address)
-        return abandoned

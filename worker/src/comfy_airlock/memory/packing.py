@@ -172,13 +172,20 @@ class _Packing:
 
     def _found(self, store: Store, low: int, high: int, sources: list[Source]) -> tuple[int, int] | None:
         """The place of the block that all of these lie in, from ``low`` to ``high``, and where, if it is sent so."""
+        size = min(high - low, sum(each.size for each in sources))
         found = store.find(low, high)
         if found is not None:
-            self._forwarded += min(high - low, sum(each.size for each in sources))
+            self._forwarded += size
             return self._forward(found[0]), found[1]
+        born = store.find_born(low, high)
         # A device goes on reading the pages that there were where it is told of them, whatever is mapped there later.
-        born = None if any(each.is_pinned for each in sources) else store.find_born(low, high)
-        return None if born is None else (self._forward(born), low - born.address)
+        if born is None or any(each.is_pinned for each in sources):
+            return None
+        place = self._forward(born)
+        kept = self._blocks[place]
+        assert isinstance(kept, BornBlock), "their keys are no others' keys"
+        kept.named_bytes += size
+        return place, low - born.address
 
     def _forward(self, block: Block | BornBlock) -> int:
         """The place of a block among the attachments."""

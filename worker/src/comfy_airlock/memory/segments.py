@@ -58,11 +58,10 @@ class OwnSegment(Segment):
     Attributes:
         audience: whose it is to be shared with, by the server's number; None in a worker, which has one alone.
         is_whole: whether it is there for one block alone.
-        is_spent: whether nothing more is to be allocated in it, as what is there must stay as it is.
         empty_since: when it was left by its last block, on the monotonic clock.
     """
 
-    def __init__(self, number: int, descriptor: int, audience: int | None = None, *, is_whole: bool) -> None:
+    def __init__(self, number: int, descriptor: int, *, is_whole: bool, audience: int | None = None) -> None:
         """
         Raises:
             LimitExceeded: the system has not enough memory for it.
@@ -70,8 +69,8 @@ class OwnSegment(Segment):
         super().__init__(number, descriptor)
         self.audience = audience
         self.is_whole = is_whole
-        self.is_spent = False
         self._left: list[tuple[int, int]] = []
+        self._left_pages = 0
         self.size = self.pages * PAGE_BYTES
         try:
             os.posix_fallocate(descriptor, 0, self.size)
@@ -99,7 +98,17 @@ class OwnSegment(Segment):
     @property
     def is_empty(self) -> bool:
         """Whether it has no block."""
-        return self._allocator.is_empty
+        return not self.used_pages
+
+    @property
+    def used_pages(self) -> int:
+        """How many its blocks have."""
+        return self._allocator.used_pages - self._left_pages
+
+    @property
+    def has_left(self) -> bool:
+        """Whether some of its pages are used no more for as long as it lives."""
+        return bool(self._left)
 
     @property
     def free_pages(self) -> int:
@@ -107,7 +116,7 @@ class OwnSegment(Segment):
 
     def allocate(self, pages: int) -> tuple[int, int] | None:
         """A new block's first page and generation; None where it has no room."""
-        page = None if self.is_spent else self._allocator.allocate(pages)
+        page = self._allocator.allocate(pages)
         return None if page is None else (page, self.begin_generation(page))
 
     def begin_generation(self, page: int) -> int:
@@ -127,10 +136,11 @@ class OwnSegment(Segment):
         self.empty_since = time.monotonic()
 
     def leave(self, page: int, pages: int) -> None:
-        """A block is somebody else's in this process, who ends its mapping."""
-        self.is_spent = True
+        """Nothing is ever to lie here again, and it is not unmapped here: a block that somebody else has for good."""
+        self.end_generation(page)
         self._left.append((page, pages))
-        self.free(page, pages)
+        self._left_pages += pages
+        self.empty_since = time.monotonic()
 
     def release(self) -> None:
         """Gives the memory back, as soon as nobody else maps it."""
