@@ -1,9 +1,9 @@
 /*
  * Has torch make its tensors in blocks of shared memory that are free: a result that was made there is sent as it is.
  *
- * Owns a table of blocks, which comfy_airlock.memory.nursery offers and takes back, and the entries of libc10 by which
- * that calls posix_memalign and free: the one takes an offered block of the size that is asked for, where there is one,
- * and the other gives it back. All other code of the process calls libc's as ever.
+ * Owns a table of blocks, which comfy_airlock.memory.nursery offers and takes back. libc10's calls of posix_memalign and
+ * free come here: the one takes an offered block of the size that is asked for, where there is one, and the other gives
+ * it back. All other code of the process calls libc's as ever.
  *
  * Invariant: a block is taken for as long as anything in this process can look at what torch made there, and what is
  * leased does not change. So one that is taken as it is leased is mapped privately from then on, at the same address:
@@ -12,16 +12,14 @@
  * Needs nothing but libc, and never the interpreter's lock. Linux, with pages of 4096 bytes.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
-#include <elf.h>
-#include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "redirect.h"
 
 #define PAGE_BYTES 4096
 /* What one table of the last level maps. */
@@ -29,16 +27,7 @@
 /* Of a block. Most tensors are smaller, and made without a look at the table. */
 #define BYTES_MIN ((size_t)1 << 20)
 #define BLOCKS_MAX 256
-#define SLOTS_MAX 8
 #define EXPORTED __attribute__((visibility("default")))
-
-#if defined(__x86_64__)
-#define IS_OF_A_FUNCTION(type) ((type) == R_X86_64_JUMP_SLOT || (type) == R_X86_64_GLOB_DAT)
-#elif defined(__aarch64__)
-#define IS_OF_A_FUNCTION(type) ((type) == R_AARCH64_JUMP_SLOT || (type) == R_AARCH64_GLOB_DAT)
-#else
-#error "the relocations of this kind of processor are not known here"
-#endif
 
 struct block {
   char *address;
@@ -347,96 +336,15 @@ EXPORTED void nursery_abandon(void *address) {
   pthread_mutex_unlock(&lock);
 }
 
-/* Where torch's allocator calls other libraries. */
-
-struct calls {
-  const char *library; /* by the end of its path */
-  void **memalign[SLOTS_MAX];
-  void **free[SLOTS_MAX];
-  int memaligns, frees;
-  ElfW(Addr) read_only, read_only_end; /* what the loader has made so */
-};
-
-static void note(struct calls *calls, const char *name, void **slot) {
-  if (strcmp(name, "posix_memalign") == 0 && calls->memaligns < SLOTS_MAX) calls->memalign[calls->memaligns++] = slot;
-  if (strcmp(name, "free") == 0 && calls->frees < SLOTS_MAX) calls->free[calls->frees++] = slot;
-}
-
-static void note_all(struct calls *calls, ElfW(Addr) base, const ElfW(Dyn) * dynamic) {
-  const ElfW(Sym) *symbols = NULL;
-  const char *names = NULL;
-  ElfW(Addr) tables[2] = {0, 0}; /* of functions, and of all else */
-  size_t sizes[2] = {0, 0};
-  for (const ElfW(Dyn) *each = dynamic; each->d_tag != DT_NULL; each++) {
-    /* glibc's loader has added the base to these; others leave them as they are. */
-    ElfW(Addr) at = each->d_un.d_ptr < base ? base + each->d_un.d_ptr : each->d_un.d_ptr;
-    switch (each->d_tag) {
-      case DT_SYMTAB: symbols = (const ElfW(Sym) *)at; break;
-      case DT_STRTAB: names = (const char *)at; break;
-      case DT_JMPREL: tables[0] = at; break;
-      case DT_PLTRELSZ: sizes[0] = each->d_un.d_val; break;
-      case DT_RELA: tables[1] = at; break;
-      case DT_RELASZ: sizes[1] = each->d_un.d_val; break;
-    }
-  }
-  if (symbols == NULL || names == NULL) return;
-  for (int table = 0; table < 2; table++) {
-    const ElfW(Rela) *relocations = (const ElfW(Rela) *)tables[table];
-    for (size_t i = 0; relocations != NULL && i < sizes[table] / sizeof *relocations; i++) {
-      if (!IS_OF_A_FUNCTION(ELF64_R_TYPE(relocations[i].r_info))) continue;
-      const char *name = names + symbols[ELF64_R_SYM(relocations[i].r_info)].st_name;
-      note(calls, name, (void **)(base + relocations[i].r_offset));
-    }
-  }
-}
-
-static int look_at(struct dl_phdr_info *object, size_t size, void *data) {
-  (void)size;
-  struct calls *calls = data;
-  size_t length = strlen(object->dlpi_name), wanted = strlen(calls->library);
-  if (length < wanted || strcmp(object->dlpi_name + length - wanted, calls->library) != 0) return 0;
-  for (int i = 0; i < object->dlpi_phnum; i++) {
-    const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-    ElfW(Addr) at = object->dlpi_addr + part->p_vaddr;
-    if (part->p_type == PT_DYNAMIC) note_all(calls, object->dlpi_addr, (const ElfW(Dyn) *)at);
-    if (part->p_type == PT_GNU_RELRO) {
-      calls->read_only = at;
-      calls->read_only_end = (at + part->p_memsz) & ~(ElfW(Addr))(PAGE_BYTES - 1);
-    }
-  }
-  return 1;
-}
-
-static bool redirect(const struct calls *calls, void **slot, void *function) {
-  ElfW(Addr) at = (ElfW(Addr))slot;
-  void *page = (void *)(at & ~(ElfW(Addr))(PAGE_BYTES - 1));
-  bool is_read_only = at >= calls->read_only && at < calls->read_only_end;
-  if (is_read_only && mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE) != 0) return false;
-  __atomic_store_n(slot, function, __ATOMIC_RELEASE);
-  if (is_read_only) mprotect(page, PAGE_BYTES, PROT_READ);
-  return true;
-}
-
-/* Whether a function is that of another version of this library, which would not be told of what it has offered. */
-static bool is_anothers(void *function) {
-  Dl_info found;
-  return dladdr(function, &found) != 0 && found.dli_sname != NULL && strcmp(found.dli_sname, "nursery_free") == 0;
-}
-
 /*
  * Has a library's calls of posix_memalign and free come here, for good. `library` is how its path ends.
- * False, and all is as it was or as good as that, where it is not loaded, calls others, or can't be changed.
+ * False where it is not loaded, calls others, or can't be changed: then all is as it was, or as good as that.
  */
 EXPORTED bool nursery_attach(const char *library) {
-  struct calls calls = {.library = library};
-  if (sysconf(_SC_PAGESIZE) != PAGE_BYTES || dl_iterate_phdr(look_at, &calls) == 0) return false;
-  if (calls.memaligns == 0 || calls.frees == 0) return false;
-  if (*calls.free[0] == (void *)nursery_free) return true;
-  if (is_anothers(*calls.free[0])) return false;
-  /* What gives back comes first: from the first block on that is taken, it must find its way here. */
-  for (int i = 0; i < calls.frees; i++)
-    if (!redirect(&calls, calls.free[i], (void *)nursery_free)) return false;
-  for (int i = 0; i < calls.memaligns; i++)
-    if (!redirect(&calls, calls.memalign[i], (void *)nursery_memalign)) return false;
-  return true;
+  const struct redirection redirections[] = {
+      /* What gives back comes first: from the first block on that is taken, it must find its way here. */
+      {"free", (void *)(uintptr_t)nursery_free},
+      {"posix_memalign", (void *)(uintptr_t)nursery_memalign},
+  };
+  return sysconf(_SC_PAGESIZE) == PAGE_BYTES && redirect_calls(library, redirections, 2);
 }

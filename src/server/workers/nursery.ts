@@ -1,12 +1,13 @@
 /**
- * The library by which torch makes tensors in shared memory that is free (worker/native/nursery.c): compiled once for each
+ * The library by which torch makes tensors in shared memory that is free (worker/native): compiled once for each
  * user and version of it. Loaded by hosts and workers, and never here.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-const source = join(import.meta.dir, "..", "..", "..", "worker", "native", "nursery.c");
+const folderOfSources = join(import.meta.dir, "..", "..", "..", "worker", "native");
+const sources = ["nursery.c", "redirect.c", "redirect.h"].map((name) => join(folderOfSources, name));
 const flags = ["-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"];
 /** It takes a fifth of a second. */
 const compileMsMax = 20_000;
@@ -52,7 +53,8 @@ export function findCompiler(): string | null {
 
 async function compiled(options: NurseryOptions, signal: AbortSignal): Promise<string> {
   const { folder, compiler = findCompiler() } = options;
-  const made = createHash("sha256").update(readFileSync(source)).update(flags.join(" "));
+  const made = createHash("sha256").update(flags.join(" "));
+  for (const each of sources) made.update(readFileSync(each));
   const digest = made.digest("hex").slice(0, 16);
   const path = join(folder, `nursery-${process.arch}-${digest}.so`);
   if (existsSync(path)) return path;
@@ -61,7 +63,7 @@ async function compiled(options: NurseryOptions, signal: AbortSignal): Promise<s
   // Put in place whole: other servers of this user may be at it, too.
   const unfinished = `${path}.${crypto.randomUUID()}`;
   try {
-    await compile([compiler, ...flags, "-o", unfinished, source], signal);
+    await compile([compiler, ...flags, "-o", unfinished, ...sources.filter((each) => each.endsWith(".c"))], signal);
     renameSync(unfinished, path);
   } finally {
     rmSync(unfinished, { force: true });

@@ -1,4 +1,4 @@
-"""The library of worker/native/nursery.c, compiled for tests."""
+"""The library of worker/native, compiled for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-_SOURCE = Path(__file__).parents[3] / "worker" / "native" / "nursery.c"
+_SOURCES = sorted((Path(__file__).parents[3] / "worker" / "native").glob("*.c"))
 _NAME = "nursery.so"
 _OPTIONS = [
     "-std=c11",
@@ -41,5 +41,5 @@ def _compiled() -> tempfile.TemporaryDirectory[str] | None:
     if compiler is None:
         return None
     folder = tempfile.TemporaryDirectory(prefix="airlock-nursery-")
-    subprocess.run([compiler, *_OPTIONS, "-o", str(Path(folder.name) / _NAME), str(_SOURCE)], check=True)
+    subprocess.run([compiler, *_OPTIONS, "-o", str(Path(folder.name) / _NAME), *map(str, _SOURCES)], check=True)
     return folder
