@@ -427,7 +427,7 @@ def test_threads_send_and_change_what_they_like(world: World) -> None:
     assert not errors
 
 
-# What a review found.
+# Moments, and histories, in which it was once wrong.
 
 
 def while_it_ends(peer: Any, kind: str, act: Any) -> None:
