@@ -188,8 +188,8 @@ def test_it_goes_where_a_library_calls_for_memory_and_nowhere_else(library: Libr
 # Forks.
 
 
-def in_fork(child: Callable[[], int]) -> int:
-    """The exit code of a forked child that runs this."""
+def forked(child: Callable[[], int]) -> int:
+    """A forked child that runs this, and ends with what it returns."""
     pid = os.fork()
     if pid == 0:
         code = 99
@@ -197,7 +197,16 @@ def in_fork(child: Callable[[], int]) -> int:
             code = child()
         finally:
             os._exit(code)
+    return pid
+
+
+def code_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def in_fork(child: Callable[[], int]) -> int:
+    """The exit code of a forked child that runs this."""
+    return code_of(forked(child))
 
 
 @pytest.mark.parametrize("is_leased", [False, True])
@@ -224,13 +233,7 @@ def test_a_forked_child_has_what_there_was_and_neither_sees_what_the_other_write
             library.free(made)
             return 0 if library.allocate(MIB) != made else 3
 
-        pid = os.fork()
-        if pid == 0:
-            code = 99
-            try:
-                code = child()
-            finally:
-                os._exit(code)
+        pid = forked(child)
         os.close(gone_in)
         write(made, MIB, 3)
         assert read(made, MIB) == b"\3\3"
@@ -244,7 +247,7 @@ def test_a_forked_child_has_what_there_was_and_neither_sees_what_the_other_write
         library.free(again)
         assert segment.seen() == b"\1\1"
         os.close(gone_out)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert code_of(pid) == 0
         assert segment.seen() == b"\1\1"
         assert library.calls.nursery_withdraw(made, False) == WITHDRAWN_SPENT
         segment.offer(library)
