@@ -68,6 +68,14 @@ static void unmap(struct block *block) {
   block->is_unmapped = true;
 }
 
+/* Nobody else's mapping may come to lie at an address that is in the table: it would be taken for the block. */
+static void reserve(struct block *block) {
+  if (!block->is_unmapped)
+    mmap(block->address, block->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  if (block->aside != NULL) munmap(block->aside, block->bytes);
+  block->aside = NULL;
+}
+
 /* Mappings change at once, for all threads: what another writes meanwhile it has written before or after. */
 
 static bool map_privately(struct block *block) {
@@ -131,11 +139,14 @@ static void make_shared(struct block *block) {
 /* To be called when less looks at a block than before. */
 static void settle(struct block *block) {
   if (block->is_taken || block->holds > 0) return;
-  if (block->is_abandoned || block->is_spent)
+  if (block->is_abandoned) {
     unmap(block);
-  else if (block->is_private)
+    forget(block);
+  } else if (block->is_spent) {
+    reserve(block);
+  } else if (block->is_private) {
     make_shared(block);
-  if (block->is_abandoned) forget(block);
+  }
 }
 
 /* What libc10 calls. */
@@ -262,13 +273,14 @@ EXPORTED int nursery_withdraw(void *address, bool spares_used) {
   if (block != NULL && !block->is_taken && block->holds == 0 &&
       (block->is_spent || !(spares_used && block->was_taken))) {
     withdrawn = block->is_spent ? WITHDRAWN_SPENT : WITHDRAWN;
+    if (block->is_spent) unmap(block);
     forget(block);
   }
   pthread_mutex_unlock(&lock);
   return withdrawn;
 }
 
-/* Bytes of all blocks that may be taken now. */
+/* Bytes of all blocks that nobody has. */
 EXPORTED size_t nursery_spare_bytes(void) {
   size_t bytes = 0;
   pthread_mutex_lock(&lock);

@@ -249,7 +249,10 @@ def test_a_forked_child_has_what_there_was_and_neither_sees_what_the_other_write
         os.close(gone_out)
         assert code_of(pid) == 0
         assert segment.seen() == b"\1\1"
+        # Nothing else comes to lie there as long as it is known.
+        assert is_mapped(made)
         assert library.calls.nursery_withdraw(made, False) == WITHDRAWN_SPENT
+        assert not is_mapped(made)
         segment.offer(library)
 
 

@@ -163,7 +163,7 @@ class Nursery:
 
     @property
     def spare_bytes(self) -> int:
-        """Of all blocks that torch may take now."""
+        """Of all blocks that nobody has."""
         return 0 if self._library is None else int(self._library.nursery_spare_bytes())
 
     def withdraw(self, *, spares_used: bool) -> bool:
