@@ -70,7 +70,6 @@ class OwnSegment(Segment):
         self.audience = audience
         self.is_whole = is_whole
         self._left: list[tuple[int, int]] = []
-        self._left_pages = 0
         self.size = self.pages * PAGE_BYTES
         try:
             os.posix_fallocate(descriptor, 0, self.size)
@@ -103,7 +102,7 @@ class OwnSegment(Segment):
     @property
     def used_pages(self) -> int:
         """How many its blocks have."""
-        return self._allocator.used_pages - self._left_pages
+        return self._allocator.used_pages - sum(pages for _, pages in self._left)
 
     @property
     def has_left(self) -> bool:
@@ -139,7 +138,6 @@ class OwnSegment(Segment):
         """Nothing is ever to lie here again, and it is not unmapped here: a block that somebody else has for good."""
         self.end_generation(page)
         self._left.append((page, pages))
-        self._left_pages += pages
         self.empty_since = time.monotonic()
 
     def release(self) -> None:
