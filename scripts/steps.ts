@@ -11,7 +11,7 @@ export interface Tally {
   passed: number;
   failed: number;
   skipped: number;
-  /** Names of what failed, as far as they are known: whoever sees the end of a long log sees them there. */
+  /** Names of what failed, each with what it said, as far as known: whoever sees the end of a long log sees them there. */
   failures?: readonly string[];
 }
 
@@ -51,17 +51,24 @@ export async function runTests(
 function readJUnit(xml: string): Tally {
   const count = (pattern: RegExp): number => [...xml.matchAll(pattern)].length;
   const cases = count(/<testcase\b/g);
-  const failures = [...xml.matchAll(/<testcase\b((?:[^>"]|"[^"]*")*)>\s*<(?:failure|error)\b/g)].map(
-    ([, attributes = ""]) => ["file", "classname", "name"].map((name) => attribute(attributes, name)).join(" "),
-  );
+  const failures = [...xml.matchAll(failedCase)].map(([, testcase = "", failure = ""]) => {
+    const name = ["file", "classname", "name"].map((each) => attribute(testcase, each)).join(" ");
+    const said = attribute(failure, "message").trim().split("\n").slice(0, saidLinesMax);
+    return [name.trim(), ...said.map((line) => `  ${line}`)].join("\n");
+  });
   const failed = count(/<(?:failure|error)\b/g);
   const skipped = count(/<skipped\b/g);
   return { passed: Math.max(0, cases - failed - skipped), failed, skipped, failures };
 }
 
-const entities: Readonly<Record<string, string>> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" };
+/** The attributes of a case that failed, and those of its failure. */
+const failedCase = /<testcase\b((?:[^>"]|"[^"]*")*)>\s*<(?:failure|error)\b((?:[^>"]|"[^"]*")*)>/g;
+/** Of what a failure says, at the end of a run; all of it stands further up. */
+const saidLinesMax = 12;
+
+const entities: Readonly<Record<string, string>> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'", "#10": "\n" };
 
 function attribute(attributes: string, name: string): string {
   const value = new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "";
-  return value.replaceAll(/&(\w+);/g, (escaped, entity: string) => entities[entity] ?? escaped);
+  return value.replaceAll(/&(#?\w+);/g, (escaped, entity: string) => entities[entity] ?? escaped);
 }

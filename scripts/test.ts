@@ -79,8 +79,8 @@ const failures: string[] = [];
 for (const part of chosen) {
   const tally = await part.run();
   if (tally.failed > 0) {
-    const names = (tally.failures ?? []).map((name) => `\n  ${name.trim()}`);
-    failures.push(`${part.title}: ${tally.failed} failed${names.join("")}`);
+    const said = (tally.failures ?? []).map((failure) => `\n  ${failure.replaceAll("\n", "\n  ")}`);
+    failures.push(`${part.title}: ${tally.failed} failed${said.join("")}`);
   }
   total.passed += tally.passed;
   total.failed += tally.failed;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { bodyWithTable } from "../../src/transport/array-body.ts";
 import { pageBytes, segmentKinds } from "../../src/transport/segment-file.ts";
 import { NdArray } from "../../src/transport/values.ts";
-import { collected } from "../support/until.ts";
+import { collected, garbageTest } from "../support/garbage.ts";
 import { Puppets } from "./raw-peers.ts";
 import { sharing } from "./raw-sharers.ts";
 import { packs, until, useWorld } from "./support.ts";
@@ -22,40 +22,43 @@ function bytesAt(path: string, offset: number, count: number): Uint8Array {
 }
 
 describe.each(segmentKinds)("by %s", (segments) => {
-  test("a large array reaches the worker in memory, comes home in it, and the memory is free again", async () => {
-    using puppets = new Puppets(world);
-    const server = await world.serve({ workerVariables: puppets.variables, segments });
-    const airlock = await world.connect(server);
-    const pack = await airlock.open(join(packs, "puppet"));
-    const data = new Uint8Array(3 * MiB).map((_, index) => index * 11);
-    // Not in a variable of this function, which would hold the array that it answers.
-    const answers = [pack.call("Any", { image: new NdArray("tensor", "uint8", [3, MiB], data) })];
-    const worker = await puppets.next(sharing);
-    const heard = await worker.hear({ kind: "call" });
-    expect(heard.body).toEqual([
-      [["tensor", "uint8", [3, MiB], "C", [0, 0, null]]],
-      ["run", ["Any"], { image: Uint8Array.of(0) }],
-    ]);
-    const [[segment = 0, page = 0, pages = 0, generation = 0]] = heard.attachments as [number[]];
-    const { path, number } = (await worker.lane?.next()) ?? expect.unreachable();
-    expect([number, pages]).toEqual([segment, (3 * MiB) / pageBytes]);
-    expect(Buffer.compare(bytesAt(path, page * pageBytes, data.byteLength), data)).toBe(0);
-    const generationNow = () => new DataView(bytesAt(path, 4 * page, 4).buffer).getUint32(0, true);
-    expect(generationNow()).toBe(generation);
-    const attachments = [{ segment, page, pages, generation }];
-    const place = { attachment: 0, offset: MiB, strides: undefined };
-    const entry = { kind: "tensor", dtype: "uint8", shape: [MiB], order: "C", data: place } as const;
-    const body = bodyWithTable([entry], [Uint8Array.of(0xd4, 5, 0)]);
-    worker.send("result", worker.host, heard.call, undefined, { body, attachments, hasArrays: true });
-    await (async () => {
-      const row = (await answers.pop()) as NdArray;
-      expect([row.shape, row.data[0], row.data[7]]).toEqual([[MiB], data[MiB], data[MiB + 7]]);
+  garbageTest(
+    "a large array reaches the worker in memory, comes home in it, and the memory is free again",
+    async () => {
+      using puppets = new Puppets(world);
+      const server = await world.serve({ workerVariables: puppets.variables, segments });
+      const airlock = await world.connect(server);
+      const pack = await airlock.open(join(packs, "puppet"));
+      const data = new Uint8Array(3 * MiB).map((_, index) => index * 11);
+      // Not in a variable of this function, which would hold the array that it answers.
+      const answers = [pack.call("Any", { image: new NdArray("tensor", "uint8", [3, MiB], data) })];
+      const worker = await puppets.next(sharing);
+      const heard = await worker.hear({ kind: "call" });
+      expect(heard.body).toEqual([
+        [["tensor", "uint8", [3, MiB], "C", [0, 0, null]]],
+        ["run", ["Any"], { image: Uint8Array.of(0) }],
+      ]);
+      const [[segment = 0, page = 0, pages = 0, generation = 0]] = heard.attachments as [number[]];
+      const { path, number } = (await worker.lane?.next()) ?? expect.unreachable();
+      expect([number, pages]).toEqual([segment, (3 * MiB) / pageBytes]);
+      expect(Buffer.compare(bytesAt(path, page * pageBytes, data.byteLength), data)).toBe(0);
+      const generationNow = () => new DataView(bytesAt(path, 4 * page, 4).buffer).getUint32(0, true);
       expect(generationNow()).toBe(generation);
-    })();
-    worker.send("return", worker.host, 0, undefined, { attachments });
-    await collected(() => generationNow() === 0, "the block is free");
-    await airlock.close();
-  });
+      const attachments = [{ segment, page, pages, generation }];
+      const place = { attachment: 0, offset: MiB, strides: undefined };
+      const entry = { kind: "tensor", dtype: "uint8", shape: [MiB], order: "C", data: place } as const;
+      const body = bodyWithTable([entry], [Uint8Array.of(0xd4, 5, 0)]);
+      worker.send("result", worker.host, heard.call, undefined, { body, attachments, hasArrays: true });
+      await (async () => {
+        const row = (await answers.pop()) as NdArray;
+        expect([row.shape, row.data[0], row.data[7]]).toEqual([[MiB], data[MiB], data[MiB + 7]]);
+        expect(generationNow()).toBe(generation);
+      })();
+      worker.send("return", worker.host, 0, undefined, { attachments });
+      await collected(() => generationNow() === 0, "the block is free");
+      await airlock.close();
+    },
+  );
 
   test("a shared array is in memory once, and what a worker held is free when it has ended", async () => {
     using puppets = new Puppets(world);

@@ -9,11 +9,3 @@ export async function until(condition: () => boolean | Promise<boolean>, what: s
     await Bun.sleep(5);
   }
 }
-
-/** Collects garbage until `condition` holds; fails with `what` after ten seconds. */
-export async function collected(condition: () => boolean, what: string): Promise<void> {
-  await until(() => {
-    Bun.gc(true);
-    return condition();
-  }, what);
-}
