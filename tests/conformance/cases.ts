@@ -18,8 +18,7 @@ import {
 } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
-import { collected, garbageTest } from "../support/garbage.ts";
-import { until } from "../support/until.ts";
+import { collected, until } from "../support/until.ts";
 import type { OpenWorld, World } from "./worlds.ts";
 
 type Inputs = Record<string, unknown>;
@@ -323,7 +322,7 @@ function referenceCases(node: NewNode, world: () => World): void {
     expect(seen).toBe(model.object);
   });
 
-  garbageTest("an object is let go of once the other side has dropped its stand-in", async () => {
+  test("an object is let go of once the other side has dropped its stand-in", async () => {
     const drop = node(() => null);
     const weak = await (async () => {
       const f = () => new Array(10);
@@ -374,7 +373,7 @@ function referenceCases(node: NewNode, world: () => World): void {
     await collected(() => made[0]?.deref() === undefined, "what it made is garbage");
   });
 
-  garbageTest("arguments of a call that fails to be written are not held", async () => {
+  test("arguments of a call that fails to be written are not held", async () => {
     const take = node(() => null);
     const weak = await (async () => {
       const f = () => new Array(10);
@@ -384,7 +383,7 @@ function referenceCases(node: NewNode, world: () => World): void {
     await collected(() => weak.deref() === undefined, "the function is garbage");
   });
 
-  garbageTest("once the worker has ended, its objects are gone and it holds none", async () => {
+  test("once the worker has ended, its objects are gone and it holds none", async () => {
     const { endWorker, pack } = world();
     if (endWorker === undefined) return;
     const ended = Promise.withResolvers<void>();
@@ -571,7 +570,7 @@ function streamCases(node: NewNode): void {
     await until(() => log.includes("closed"), "it is closed");
   });
 
-  garbageTest("a stream that nobody holds any more is closed where it lives", async () => {
+  test("a stream that nobody holds any more is closed where it lives", async () => {
     const log: string[] = [];
     const make = node(() => numbers(100_000, (event) => log.push(event)));
     await (async () => await ((await make()) as RemoteIterator).next())();

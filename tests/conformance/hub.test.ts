@@ -17,7 +17,7 @@ import { Reference } from "../../src/transport/references.ts";
 import { rawElements } from "../../src/transport/scan.ts";
 import { joined } from "../support/bytes.ts";
 import { rejectionOf } from "../support/errors.ts";
-import { collected, garbageTest } from "../support/garbage.ts";
+import { collected } from "../support/until.ts";
 import { overMemory, type World } from "./worlds.ts";
 
 let one: World;
@@ -90,7 +90,7 @@ describe("what one pack owns, in another", () => {
     expect(kinds).toEqual(["iterator"]);
   });
 
-  garbageTest("is let go of when nobody holds it any more", async () => {
+  test("is let go of when nobody holds it any more", async () => {
     const weak: WeakRef<object>[] = [];
     one.nodes.set("Make", () => {
       const f = () => 1;
@@ -172,7 +172,7 @@ describe("a raw result", () => {
     expect(await theirs()).toBe(2);
   });
 
-  garbageTest("holds what it names until it is garbage itself", async () => {
+  test("holds what it names until it is garbage itself", async () => {
     const weak: WeakRef<object>[] = [];
     one.nodes.set("Make", () => {
       const f = () => "alive";

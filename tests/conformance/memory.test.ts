@@ -5,8 +5,7 @@ import { NdArray, type RemoteIterator, Tuple } from "../../src/index.ts";
 import { rawElements } from "../../src/transport/scan.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
-import { collected, garbageTest } from "../support/garbage.ts";
-import { until } from "../support/until.ts";
+import { collected, until } from "../support/until.ts";
 import { type ModelHost, openedAtModel, untilOnLine } from "./model-host.ts";
 import { packPeer } from "./model-relay.ts";
 
@@ -74,7 +73,7 @@ describe.each([
     expect(blocks).toBe(1);
   });
 
-  garbageTest("memory is free again once neither side looks at it", async () => {
+  test("memory is free again once neither side looks at it", async () => {
     await using world = await opened(line);
     const { relay, pack } = world;
     const shape = await (async () => {
@@ -128,22 +127,19 @@ describe.each([
     expect(await pack.call("First", { value: part })).toEqual([5, 0]);
   });
 
-  garbageTest(
-    "a shared array is copied once, however often it is sent, and freed when all have dropped it",
-    async () => {
-      await using world = await opened(line);
-      const { relay, airlock, pack } = world;
-      relay.nodes.set("First", ({ value }) => [(value as NdArray).data[0], relay.segments.blocks("host")]);
-      await (async () => {
-        const model = await airlock.share(arrayOf(5 * MiB, 3));
-        for (let call = 0; call < 3; call++) expect(await pack.call("First", { value: model })).toEqual([3, 1]);
-        expect(await airlock.share(model)).toBe(model);
-        model.data[0] = 4;
-        expect(await pack.call("First", { value: model })).toEqual([4, 2]);
-      })();
-      await nothingIsHeld(world);
-    },
-  );
+  test("a shared array is copied once, however often it is sent, and freed when all have dropped it", async () => {
+    await using world = await opened(line);
+    const { relay, airlock, pack } = world;
+    relay.nodes.set("First", ({ value }) => [(value as NdArray).data[0], relay.segments.blocks("host")]);
+    await (async () => {
+      const model = await airlock.share(arrayOf(5 * MiB, 3));
+      for (let call = 0; call < 3; call++) expect(await pack.call("First", { value: model })).toEqual([3, 1]);
+      expect(await airlock.share(model)).toBe(model);
+      model.data[0] = 4;
+      expect(await pack.call("First", { value: model })).toEqual([4, 2]);
+    })();
+    await nothingIsHeld(world);
+  });
 
   test("one array larger than a segment's share has a segment of its own", async () => {
     await using world = await opened(line);
@@ -154,31 +150,28 @@ describe.each([
     expect(relay.segments.ownedBytes("host")).toBe(40 * MiB + 4096);
   });
 
-  garbageTest(
-    "values that stay encoded keep their arrays, in parts too, and pass them on without looking at them",
-    async () => {
-      await using world = await opened(line);
-      const { relay, pack } = world;
-      relay.nodes.set("Make", () => Tuple.of<unknown>(arrayOf(2 * MiB, 5), "word", [arrayOf(MiB, 6), arrayOf(9, 7)]));
-      relay.nodes.set("Ends", ({ value, list }) => {
-        const [first, second] = list as [NdArray, NdArray];
-        return [(value as NdArray).data.at(-1), first.data.at(-1), second.data.at(-1), relay.segments.blocks("host")];
-      });
-      await (async () => {
-        const [value, , list] = rawElements(await pack.callRaw("Make"));
-        for (let round = 0; round < 5; round++) {
-          Bun.gc(true);
-          await Bun.sleep(5);
-        }
-        expect(await pack.call("Ends", { list, value })).toEqual([5, 6, 7, 0]);
-        // Together with an array that is new here.
-        expect(await pack.call("Ends", { value: arrayOf(MiB, 8), list })).toEqual([8, 6, 7, 1]);
-      })();
-      await nothingIsHeld(world);
-    },
-  );
+  test("values that stay encoded keep their arrays, in parts too, and pass them on without looking at them", async () => {
+    await using world = await opened(line);
+    const { relay, pack } = world;
+    relay.nodes.set("Make", () => Tuple.of<unknown>(arrayOf(2 * MiB, 5), "word", [arrayOf(MiB, 6), arrayOf(9, 7)]));
+    relay.nodes.set("Ends", ({ value, list }) => {
+      const [first, second] = list as [NdArray, NdArray];
+      return [(value as NdArray).data.at(-1), first.data.at(-1), second.data.at(-1), relay.segments.blocks("host")];
+    });
+    await (async () => {
+      const [value, , list] = rawElements(await pack.callRaw("Make"));
+      for (let round = 0; round < 5; round++) {
+        Bun.gc(true);
+        await Bun.sleep(5);
+      }
+      expect(await pack.call("Ends", { list, value })).toEqual([5, 6, 7, 0]);
+      // Together with an array that is new here.
+      expect(await pack.call("Ends", { value: arrayOf(MiB, 8), list })).toEqual([8, 6, 7, 1]);
+    })();
+    await nothingIsHeld(world);
+  });
 
-  garbageTest("a result outlives its worker, and what nobody needs of it is dropped", async () => {
+  test("a result outlives its worker, and what nobody needs of it is dropped", async () => {
     await using world = await opened(line);
     const { relay, pack } = world;
     relay.nodes.set("Make", () => arrayOf(2 * MiB, 5));
@@ -228,7 +221,7 @@ describe.each([
     }
   });
 
-  garbageTest("the late answer of a cancelled call gives its memory back", async () => {
+  test("the late answer of a cancelled call gives its memory back", async () => {
     await using world = await opened(line);
     const { relay, pack } = world;
     const gate = Promise.withResolvers<void>();
@@ -249,7 +242,7 @@ describe.each([
     await nothingIsHeld(world);
   });
 
-  garbageTest("items of streams, arguments of callbacks, and their results are placed likewise", async () => {
+  test("items of streams, arguments of callbacks, and their results are placed likewise", async () => {
     await using world = await opened(line);
     const { relay, pack } = world;
     relay.nodes.set("Frames", async function* ({ f }) {
@@ -385,7 +378,7 @@ describe.each([
     await until(() => relay.segments.blocks("host") === 0, "its block is free");
   });
 
-  garbageTest("a call that fails to be written holds no memory", async () => {
+  test("a call that fails to be written holds no memory", async () => {
     await using world = await opened(line);
     const { relay, pack } = world;
     await pack.call("Drop", { value: arrayOf(MiB) });

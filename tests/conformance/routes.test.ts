@@ -3,8 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { RemoteFunction } from "../../src/index.ts";
 import { rejectionOf } from "../support/errors.ts";
 import { temporaryFolders } from "../support/folders.ts";
-import { collected, garbageTest } from "../support/garbage.ts";
-import { until } from "../support/until.ts";
+import { collected, until } from "../support/until.ts";
 import { openedAtModel, untilOnLine } from "./model-host.ts";
 import { packPeer, type RelayOptions } from "./model-relay.ts";
 
@@ -124,7 +123,7 @@ describe("with a line", () => {
     expect(relay.asked.filter(([method]) => method === "ending")).toEqual([]);
   });
 
-  garbageTest("what a worker held whose line was left is let go when it ends, and nothing else", async () => {
+  test("what a worker held whose line was left is let go when it ends, and nothing else", async () => {
     await using made = await opened({ line: true });
     const { relay, pack } = made;
     await untilOnLine(made);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { bodyWithTable } from "../../src/transport/array-body.ts";
 import { pageBytes, segmentKinds } from "../../src/transport/segment-file.ts";
 import { NdArray } from "../../src/transport/values.ts";
-import { collected, garbageTest } from "../support/garbage.ts";
+import { collected, retried } from "../support/until.ts";
 import { Puppets } from "./raw-peers.ts";
 import { sharing } from "./raw-sharers.ts";
 import { packs, until, useWorld } from "./support.ts";
@@ -22,7 +22,7 @@ function bytesAt(path: string, offset: number, count: number): Uint8Array {
 }
 
 describe.each(segmentKinds)("by %s", (segments) => {
-  garbageTest(
+  test(
     "a large array reaches the worker in memory, comes home in it, and the memory is free again",
     async () => {
       using puppets = new Puppets(world);
@@ -58,6 +58,7 @@ describe.each(segmentKinds)("by %s", (segments) => {
       await collected(() => generationNow() === 0, "the block is free");
       await airlock.close();
     },
+    retried,
   );
 
   test("a shared array is in memory once, and what a worker held is free when it has ended", async () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Pack, RemoteObject } from "../../src/index.ts";
 import { decodeRaw } from "../../src/transport/codec.ts";
 import { rejectionOf } from "../support/errors.ts";
-import { collected, garbageTest } from "../support/garbage.ts";
+import { collected, retried } from "../support/until.ts";
 import { isAlive, packs, until, useWorld } from "./support.ts";
 
 const world = useWorld();
@@ -189,7 +189,7 @@ describe("a pack whose calls have a process each", () => {
     expect(await outputs(pack, "Pid")).toEqual([expect.any(Number)]);
   });
 
-  garbageTest(
+  test(
     "keeps a process as long as something of it is held, and gives what it is given to that one",
     async () => {
       const pack = await open(poolWith("fresh_process = true", "workers = 2"));
@@ -198,6 +198,7 @@ describe("a pack whose calls have a process each", () => {
       await collected(() => !isAlive(pid), "its process has ended");
       expect(await outputs(pack, "Pid")).toEqual([expect.any(Number)]);
     },
+    retried,
   );
 
   test("has calls that wait go on when what holds the only process is garbage", async () => {

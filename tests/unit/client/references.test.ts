@@ -7,9 +7,8 @@ import { AirlockError } from "../../../src/transport/errors.ts";
 import { Reference } from "../../../src/transport/references.ts";
 import { joined } from "../../support/bytes.ts";
 import { thrownBy } from "../../support/errors.ts";
-import { collected, garbageTest } from "../../support/garbage.ts";
 import { settled } from "../../support/peers.ts";
-import { until } from "../../support/until.ts";
+import { collected, until } from "../../support/until.ts";
 
 const route = { name: "relay" };
 
@@ -145,28 +144,25 @@ describe("an object that is sent", () => {
 });
 
 describe("a stand-in", () => {
-  garbageTest(
-    "gives back as many receipts as there were, all at once, by the route on which it last went home",
-    async () => {
-      const { references, released, write, theirs } = made();
-      (() => {
-        const bytes = theirs([new Reference(9, object), new Reference(9, object)]);
-        const [one, two] = decode(bytes, references) as object[];
-        expect(one).toBe(two as object);
-        expect(decode(theirs(new Reference(9, object)), references)).toBe(one as object);
-        const { draft } = write({ one });
-        expect(draft.hasReferences).toBe(true);
-        decode(theirs(new Reference(10, object)), references);
-      })();
-      await collected(() => released.flatMap(([, counts]) => counts).length >= 4, "both are given back");
-      const given = released.flatMap(([way, counts]) => counts.map((count) => [way, count]));
-      expect(given).toContainEqual([route, 9]);
-      expect(given).toContainEqual([route, 3]);
-      expect(given).toContainEqual([undefined, 10]);
-    },
-  );
+  test("gives back as many receipts as there were, all at once, by the route on which it last went home", async () => {
+    const { references, released, write, theirs } = made();
+    (() => {
+      const bytes = theirs([new Reference(9, object), new Reference(9, object)]);
+      const [one, two] = decode(bytes, references) as object[];
+      expect(one).toBe(two as object);
+      expect(decode(theirs(new Reference(9, object)), references)).toBe(one as object);
+      const { draft } = write({ one });
+      expect(draft.hasReferences).toBe(true);
+      decode(theirs(new Reference(10, object)), references);
+    })();
+    await collected(() => released.flatMap(([, counts]) => counts).length >= 4, "both are given back");
+    const given = released.flatMap(([way, counts]) => counts.map((count) => [way, count]));
+    expect(given).toContainEqual([route, 9]);
+    expect(given).toContainEqual([route, 3]);
+    expect(given).toContainEqual([undefined, 10]);
+  });
 
-  garbageTest("that comes again after it was dropped is another, with receipts of its own", async () => {
+  test("that comes again after it was dropped is another, with receipts of its own", async () => {
     const { references, released, theirs } = made();
     const bytes = theirs(new Reference(9, object));
     const first = (() => new WeakRef(decode(bytes, references) as object))();

@@ -3,7 +3,7 @@ import { type BlockPlace, Mappings } from "../../../../src/client/memory/mapping
 import type { Attachment } from "../../../../src/transport/frame.ts";
 import { loadLibc } from "../../../../src/transport/libc.ts";
 import { pageBytes } from "../../../../src/transport/segment-file.ts";
-import { collected, garbageTest } from "../../../support/garbage.ts";
+import { collected } from "../../../support/until.ts";
 
 const libc = loadLibc();
 const descriptors: number[] = [];
@@ -67,7 +67,7 @@ test("bytes of two blocks, and bytes of elsewhere, are in no block", () => {
   expect(mappings.unwrittenPlace(new Uint8Array(10))).toBeUndefined();
 });
 
-garbageTest("a mapping lasts as long as any view of it, and then its blocks are over", async () => {
+test("a mapping lasts as long as any view of it, and then its blocks are over", async () => {
   const { descriptor, over, mappings } = segment();
   const view = (() => new Uint16Array(mappings.map(descriptor, [block(3, 2), block(5, 1)]).buffer, 10, 4))();
   for (let round = 0; round < 5; round++) {
