@@ -23,6 +23,7 @@ from comfy_airlock.memory.mappings import map_blocks
 from comfy_airlock.memory.pagemap import PageMap
 from comfy_airlock.memory.room import Room, memory_room
 from comfy_airlock.memory.segments import OwnSegment, pages_with_header
+from comfy_airlock.memory.spares import Place, Spares
 from comfy_airlock.wire.errors import AirlockError, LeaseGone, LimitExceeded, ProtocolError, ValueUnsupported
 from comfy_airlock.wire.frame import ATTACHMENT
 from shared_memory import World, make_memfd, two_processes
@@ -71,7 +72,7 @@ def test_holds_that_end_are_queued_and_one_wakes_for_all_until_they_are_taken() 
 def test_a_forked_childs_copies_of_holds_end_nothing() -> None:
     woken: list[int] = []
     ended = EndedHolds(lambda: woken.append(0))
-    ended.put(Unviewed(0, 0), lambda: os.getpid() + 1)
+    ended.put(Unviewed(0, Place(1, 2, 3)), lambda: os.getpid() + 1)
     assert not ended
     assert not woken
 
@@ -700,7 +701,7 @@ def test_mapping_says_which_block_is_gone() -> None:
     leases: Any = FakeLeases()
     fake.generation = 0
     with pytest.raises(LeaseGone, match="block 6 of segment 4"):
-        map_blocks([HeldBlock(leases, fake, BlockKey(4, 6, 7), 2, ended)], ended)
+        map_blocks([HeldBlock(leases, fake, BlockKey(4, 6, 7), 2, ended)], Spares(PageMap()), ended)
 
 
 def test_share_of_what_is_no_array_says_so(world: World) -> None:

@@ -14,6 +14,7 @@ from weakref import ref
 
 from comfy_airlock.memory.ledger import BlockKey
 from comfy_airlock.memory.libc import PAGE_BYTES
+from comfy_airlock.memory.spares import Place
 from comfy_airlock.wire.errors import AirlockError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Unviewed(NamedTuple):
     """A mapping that nothing looks at."""
 
     address: int
-    size: int
+    place: Place
 
 
 class Dropped(NamedTuple):
@@ -169,19 +170,18 @@ Block = OwnBlock | HeldBlock
 class Mapping:
     """A private mapping of pages of one segment, with the blocks that lie in it. Ended when this is garbage."""
 
-    __slots__ = ("__weakref__", "_ended", "address", "blocks", "first_page", "size")
+    __slots__ = ("__weakref__", "_ended", "address", "blocks", "place")
 
-    def __init__(self, address: int, size: int, first_page: int, blocks: list[Block], ended: EndedHolds) -> None:
+    def __init__(self, address: int, place: Place, blocks: list[Block], ended: EndedHolds) -> None:
         self.address = address
-        self.size = size
-        self.first_page = first_page
+        self.place = place
         # Their views keep them; who has none any more is not kept by its neighbours'.
         self.blocks = [ref(block) for block in blocks]
         self._ended = ended
 
     def address_of(self, block: Block) -> int:
         """Where one of its blocks begins."""
-        return self.address + (block.page - self.first_page) * PAGE_BYTES
+        return self.address + (block.page - self.place.page) * PAGE_BYTES
 
     def block_of(self, low: int, high: int) -> Block | None:
         """The block that all of a range of addresses lies in."""
@@ -194,4 +194,4 @@ class Mapping:
         return None
 
     def __del__(self) -> None:
-        self._ended.put(Unviewed(self.address, self.size))
+        self._ended.put(Unviewed(self.address, self.place))

@@ -17,6 +17,7 @@ _PROT_WRITE: Final = 2
 _MAP_SHARED: Final = 1
 _MAP_PRIVATE: Final = 2
 _MADV_DONTFORK: Final = 10
+_MADV_DOFORK: Final = 11
 _MADV_POPULATE_WRITE: Final = 23
 _EINVAL: Final = 22
 _FAILED: Final = ctypes.c_void_p(-1).value
@@ -67,6 +68,12 @@ def dont_fork(address: int, size: int) -> None:
     """Keeps a mapping out of forked children, which would write to it as its owner does."""
     if _libc.madvise(address, size, _MADV_DONTFORK):
         raise _failed("madvise(MADV_DONTFORK)")
+
+
+def do_fork(address: int, size: int) -> None:
+    """Has forked children get a mapping, as they do by default."""
+    if _libc.madvise(address, size, _MADV_DOFORK):
+        raise _failed("madvise(MADV_DOFORK)")
 
 
 def populate(address: int, size: int) -> None:

@@ -1,7 +1,7 @@
 """Private mappings of blocks, and which block an address of this process lies in.
 
-Each receipt is mapped anew: what was written to an earlier one stays with that. Blocks of one message that lie together
-share a mapping, as the system gives a process some 65,000.
+Each receipt has one of its own: what was written to an earlier one stays with that. Blocks of one message that lie
+together share a mapping, as the system gives a process some 65,000.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from comfy_airlock.memory.blocks import Block, EndedHolds, GoneBlock, Mapping
 from comfy_airlock.memory.ledger import BlockKey
 from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.memory.segments import Segment
+from comfy_airlock.memory.spares import Place, Spares
 from comfy_airlock.wire.errors import LeaseGone, LimitExceeded
 
 
@@ -30,8 +31,8 @@ class Found(NamedTuple):
 class Mappings:
     """Those of one process. Not safe from several threads: its owner sees to that."""
 
-    def __init__(self, ended: EndedHolds) -> None:
-        self._ended = ended
+    def __init__(self, spares: Spares) -> None:
+        self._spares = spares
         self._starts: list[int] = []
         self._by_start: dict[int, ref[Mapping]] = {}
 
@@ -51,14 +52,21 @@ class Mappings:
         insort(self._starts, mapping.address)
         self._by_start[mapping.address] = ref(mapping)
 
-    def end(self, address: int, size: int) -> None:
-        """Nothing looks at a mapping any more. It may never have been added, where others of its message failed."""
+    def end(self, address: int, place: Place, *, may_come_again: bool) -> None:
+        """Nothing looks at a mapping any more. It may never have been added, where others of its message failed.
+
+        Args:
+            may_come_again: whether its segment is in use.
+        """
         if self._by_start.pop(address, None) is not None:
             del self._starts[bisect_right(self._starts, address) - 1]
-        libc.unmap(address, size)
+        if may_come_again:
+            self._spares.put(place, address)
+        else:
+            libc.unmap(address, place.pages * PAGE_BYTES)
 
 
-def map_blocks(blocks: Sequence[Block | GoneBlock], ended: EndedHolds) -> list[tuple[Mapping, Block]]:
+def map_blocks(blocks: Sequence[Block | GoneBlock], spares: Spares, ended: EndedHolds) -> list[tuple[Mapping, Block]]:
     """Maps the blocks of a message; returns each with the mapping that it lies in.
 
     Raises:
@@ -73,10 +81,10 @@ def map_blocks(blocks: Sequence[Block | GoneBlock], ended: EndedHolds) -> list[t
             raise LeaseGone(f"block {block.key.page} of segment {block.key.segment} was taken back by its owner")
         there.append(block)
     if len(there) == 1:
-        return [(_map(there[0].segment, there, ended), there[0])]
+        return [(_map(there[0].segment, there, spares, ended), there[0])]
     mappings: dict[BlockKey, Mapping] = {}
     for run in _runs(there):
-        mapping = _map(run[0].segment, run, ended)
+        mapping = _map(run[0].segment, run, spares, ended)
         mappings.update((block.key, mapping) for block in run)
     return [(mappings[block.key], block) for block in there]
 
@@ -94,17 +102,28 @@ def _runs(blocks: list[Block]) -> list[list[Block]]:
     return runs
 
 
-def _map(segment: Segment, blocks: list[Block], ended: EndedHolds) -> Mapping:
+def _map(segment: Segment, blocks: list[Block], spares: Spares, ended: EndedHolds) -> Mapping:
     first = blocks[0].page
-    pages = blocks[-1].page + blocks[-1].pages - first
-    try:
-        address = libc.map_private(segment.descriptor, first * PAGE_BYTES, pages * PAGE_BYTES)
-    except OSError as error:
-        raise LimitExceeded(
-            f"a tensor of {pages * PAGE_BYTES} bytes came that could not be mapped: {error.strerror or error}",
-            hint="keep fewer received tensors (vm.max_map_count bounds how many there can be), or copies of them",
-        ) from error
-    return Mapping(address, pages * PAGE_BYTES, first, blocks, ended)
+    place = Place(segment.number, first, blocks[-1].page + blocks[-1].pages - first)
+    address = spares.take(place)
+    if address is None:
+        address = _map_anew(segment, place, spares)
+    return Mapping(address, place, blocks, ended)
+
+
+def _map_anew(segment: Segment, place: Place, spares: Spares) -> int:
+    size = place.pages * PAGE_BYTES
+    while True:
+        try:
+            return libc.map_private(segment.descriptor, place.page * PAGE_BYTES, size)
+        except OSError as error:
+            # One more is one too many.
+            if spares.drop():
+                continue
+            raise LimitExceeded(
+                f"a tensor of {size} bytes came that could not be mapped: {error.strerror or error}",
+                hint="keep fewer received tensors (vm.max_map_count bounds how many there can be), or copies of them",
+            ) from error
 
 
 class View:

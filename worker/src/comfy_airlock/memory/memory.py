@@ -22,6 +22,7 @@ from comfy_airlock.memory.nursery import BornBlock, Nursery
 from comfy_airlock.memory.pagemap import PageMap
 from comfy_airlock.memory.segments import Segment
 from comfy_airlock.memory.sources import source_of
+from comfy_airlock.memory.spares import Spares
 from comfy_airlock.memory.unpacking import unpack
 from comfy_airlock.wire.arrays import is_array_type
 from comfy_airlock.wire.descriptor_lane import SEGMENT, DescriptorLane
@@ -65,8 +66,9 @@ class Memory:
         self._nursery = Nursery(self.ended)
         self.heap = Heap(self, lane, self._nursery)
         self._given: dict[int, Segment] = {}
-        self._mappings = Mappings(self.ended)
         self._page_map = PageMap()
+        self._spares = Spares(self._page_map)
+        self._mappings = Mappings(self._spares)
         self._leases: WeakSet[Leases] = WeakSet()
         # Given segments whose owners are gone.
         self._orphans: set[int] = set()
@@ -94,6 +96,7 @@ class Memory:
         """A segment is no more, whoever it was shared with; holds the lock."""
         for leases in self._leases:
             leases.forget(segment)
+        self._spares.drop(segment)
 
     @property
     def leases(self) -> list[Leases]:
@@ -147,7 +150,8 @@ class Memory:
                 if isinstance(each, Freed):
                     self.heap.free(each)
                 elif isinstance(each, Unviewed):
-                    self._mappings.end(each.address, each.size)
+                    is_known = self.segment(each.place.segment) is not None
+                    self._mappings.end(each.address, each.place, may_come_again=is_known)
                 else:
                     each.leases.dropped(each.key, each.pages, each.life)
 
@@ -196,7 +200,7 @@ class Memory:
         Raises:
             LeaseGone, LimitExceeded: as :func:`map_blocks`.
         """
-        mapped = map_blocks(blocks, self.ended)
+        mapped = map_blocks(blocks, self._spares, self.ended)
         with self.lock:
             for mapping in {mapping.address: mapping for mapping, _ in mapped}.values():
                 self._mappings.add(mapping)
@@ -275,6 +279,7 @@ class Memory:
         with self.lock:
             given, self._given = list(self._given.values()), {}
             surplus = self.heap.close()
+        self._spares.drop()
         for segment in given:
             segment.close()
         for segment in surplus:
