@@ -90,7 +90,7 @@ def test_a_held_block_is_stale_once_its_owner_has_freed_it_and_tells_whose_lease
     # It is the process that gave it that is meant, whoever is there when it ends.
     leases.life = 4
     del block
-    assert ended.take() == [Dropped(leases, 3, BlockKey(4, 6, 7), 2, fake)]
+    assert [*ended.take()] == [Dropped(leases, 3, BlockKey(4, 6, 7), 2, fake)]
 
 
 def test_finalizers_may_run_in_many_threads_while_holds_are_taken() -> None:

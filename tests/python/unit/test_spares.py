@@ -16,7 +16,7 @@ from comfy_airlock.memory import libc, spares
 from comfy_airlock.memory.libc import PAGE_BYTES
 from comfy_airlock.memory.pagemap import PageMap
 from comfy_airlock.memory.spares import Place, Spares
-from comfy_airlock.wire.errors import LimitExceeded
+from comfy_airlock.wire.errors import Disconnected, LimitExceeded
 from shared_memory import World, make_memfd, seal, two_processes
 
 LARGE = np.arange(300_000, dtype="f4")
@@ -175,7 +175,7 @@ def test_there_are_only_so_many_and_the_least_recently_used_ones_go(
     assert kept.take(places[2]) is None
     assert kept.drop() == 2
     assert mappings() == 0
-    monkeypatch.setattr(spares, "_SPARE_BYTES_MAX", 3 * PAGE_BYTES)
+    monkeypatch.setattr(spares, "_SPARE_PAGES_MAX", 3)
     wide = Place(1, 0, 3)
     kept.put(places[0], libc.map_private(descriptor, 0, PAGE_BYTES))
     kept.put(wide, libc.map_private(descriptor, 0, 3 * PAGE_BYTES))
@@ -201,6 +201,63 @@ def test_they_are_given_up_where_there_can_be_no_mapping_more(world: World, monk
     assert np.array_equal(other, np.tile(LARGE, 2))
     with pytest.raises(LimitExceeded, match="could not be mapped"):
         world.near.send([np.tile(LARGE, 4)])
+
+
+@pytest.mark.parametrize("name", ["dont_fork", "do_fork"])
+def test_one_that_the_kernel_cannot_tell_from_its_neighbours_is_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(_address: int, _size: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    held = receive(world)
+    monkeypatch.setattr(libc, name, full)
+    del held
+    assert np.array_equal(receive(world, LARGE * 2), LARGE * 2)
+    assert mappings() == 1
+
+
+def test_one_that_was_written_to_by_whoever_locks_all_memory_is_not_used(world: World) -> None:
+    first = receive(world)
+    at = address_of(first)
+    del first
+    world.far.tidy()
+    # As mlockall does: each page becomes the process's own, with what the owner had there.
+    libc.populate(at, LARGE.nbytes)
+    assert np.array_equal(receive(world, LARGE * 2), LARGE * 2)
+    assert mappings() == 1
+
+
+def test_what_cannot_be_unmapped_now_is_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_address: int, _size: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    for value in (LARGE, np.tile(LARGE, 2)):
+        held = receive(world, value)
+        held[0] = 7
+        with monkeypatch.context() as patch:
+            if value is LARGE:
+                patch.setattr(libc, "unmap", full)
+            del held
+            world.far.tidy()
+        assert mappings() == (1 if value is LARGE else 0)
+
+
+def test_a_forked_child_ends_nothing_of_its_parents(world: World) -> None:
+    held = receive(world)
+    del held
+    assert world.far.memory.ended
+    child = os.fork()
+    if not child:
+        before = mappings()
+        world.far.memory.settle()
+        kept = world.far.memory.ended and mappings() == before
+        try:
+            world.far.memory.map([])
+        except Disconnected:
+            os._exit(0 if kept else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 class Receipts(RuleBasedStateMachine):

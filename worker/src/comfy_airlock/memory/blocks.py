@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import ref
 
@@ -79,13 +79,11 @@ class EndedHolds:
     def __bool__(self) -> bool:
         return bool(self._queue)
 
-    def take(self) -> list[Ended]:
-        """What has ended since this was asked last."""
+    def take(self) -> Iterator[Ended]:
+        """What has ended since this was asked last, one by one: an interrupt loses no other."""
         self._is_woken = False
-        taken: list[Ended] = []
         while self._queue:
-            taken.append(self._queue.popleft())
-        return taken
+            yield self._queue.popleft()
 
 
 class _End:
@@ -173,11 +171,12 @@ class Mapping:
     __slots__ = ("__weakref__", "_ended", "address", "blocks", "place")
 
     def __init__(self, address: int, place: Place, blocks: list[Block], ended: EndedHolds) -> None:
-        self.address = address
+        # First what its end needs, which an interrupt may bring at any line.
+        self._ended = ended
         self.place = place
+        self.address = address
         # Their views keep them; who has none any more is not kept by its neighbours'.
         self.blocks = [ref(block) for block in blocks]
-        self._ended = ended
 
     def address_of(self, block: Block) -> int:
         """Where one of its blocks begins."""

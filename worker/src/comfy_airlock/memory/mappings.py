@@ -41,7 +41,9 @@ class Mappings:
         at = bisect_right(self._starts, low) - 1
         if at < 0:
             return None
-        mapping = self._by_start[self._starts[at]]()
+        # An interrupt may have left one in one of the two alone.
+        known = self._by_start.get(self._starts[at])
+        mapping = None if known is None else known()
         block = None if mapping is None else mapping.block_of(low, high)
         if mapping is None or block is None:
             return None
@@ -49,8 +51,8 @@ class Mappings:
 
     def add(self, mapping: Mapping) -> None:
         """A mapping was made."""
-        insort(self._starts, mapping.address)
         self._by_start[mapping.address] = ref(mapping)
+        insort(self._starts, mapping.address)
 
     def end(self, address: int, place: Place, *, may_come_again: bool) -> None:
         """Nothing looks at a mapping any more. It may never have been added, where others of its message failed.
@@ -58,12 +60,14 @@ class Mappings:
         Args:
             may_come_again: whether its segment is in use.
         """
-        if self._by_start.pop(address, None) is not None:
-            del self._starts[bisect_right(self._starts, address) - 1]
+        at = bisect_right(self._starts, address) - 1
+        if at >= 0 and self._starts[at] == address:
+            del self._starts[at]
+        self._by_start.pop(address, None)
         if may_come_again:
             self._spares.put(place, address)
         else:
-            libc.unmap(address, place.pages * PAGE_BYTES)
+            self._spares.end(place, address)
 
 
 def map_blocks(blocks: Sequence[Block | GoneBlock], spares: Spares, ended: EndedHolds) -> list[tuple[Mapping, Block]]:

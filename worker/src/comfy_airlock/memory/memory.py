@@ -143,7 +143,7 @@ class Memory:
 
     def settle(self) -> None:
         """Takes in what finalizers have said: frees blocks, ends mappings, notes what is to be returned."""
-        if not self.ended:
+        if not self.ended or os.getpid() != self._process:
             return
         with self.lock:
             for each in self.ended.take():
@@ -199,7 +199,9 @@ class Memory:
 
         Raises:
             LeaseGone, LimitExceeded: as :func:`map_blocks`.
+            Disconnected: as :meth:`check_process`.
         """
+        self.check_process()
         mapped = map_blocks(blocks, self._spares, self.ended)
         with self.lock:
             for mapping in {mapping.address: mapping for mapping, _ in mapped}.values():

@@ -11,8 +11,8 @@ import struct
 from ctypes import addressof, create_string_buffer
 from typing import Final
 
-from comfy_airlock.memory.libc import PAGE_BYTES
-
+_PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
+"""The system's, which the map is of; those on the wire may be smaller."""
 _SCAN: Final = 0xC0606610
 """_IOWR('f', 16, struct pm_scan_arg)"""
 _REQUEST: Final = struct.Struct("<12Q")
@@ -39,6 +39,11 @@ class PageMap:
         except OSError:
             self._descriptor = -1
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether asking costs less than new mappings would."""
+        return self._can_scan
+
     def close(self) -> None:
         """Nothing is asked any more."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -47,21 +52,23 @@ class PageMap:
 
     def is_written(self, address: int, size: int) -> bool:
         """Whether a page of these, which are mapped privately, was written to. True where nobody can tell."""
-        if self._descriptor < 0:
+        # It may be closed meanwhile; a number that is no descriptor any more is an error that is looked for.
+        descriptor = self._descriptor
+        if descriptor < 0:
             return True
-        first = address - address % PAGE_BYTES
-        end = -(-(address + size) // PAGE_BYTES) * PAGE_BYTES
+        first = address - address % _PAGE_BYTES
+        end = -(-(address + size) // _PAGE_BYTES) * _PAGE_BYTES
         try:
             if self._can_scan:
-                return self._scan(first, end)
+                return self._scan(descriptor, first, end)
         except OSError:
             self._can_scan = False
         try:
-            return self._read(first, end)
+            return self._read(descriptor, first, end)
         except OSError:
             return True
 
-    def _scan(self, first: int, end: int) -> bool:
+    def _scan(self, descriptor: int, first: int, end: int) -> bool:
         # Anonymous pages, present or swapped out; one of them is enough.
         request = bytearray(
             _REQUEST.pack(
@@ -70,14 +77,15 @@ class PageMap:
                 *(_IS_FILE, _IS_FILE, _IS_PRESENT | _IS_SWAPPED, _IS_PRESENT | _IS_SWAPPED),
             )
         )
-        return fcntl.ioctl(self._descriptor, _SCAN, request) > 0
+        return fcntl.ioctl(descriptor, _SCAN, request) > 0
 
-    def _read(self, first: int, end: int) -> bool:
-        at = first // PAGE_BYTES
-        last = end // PAGE_BYTES
+    @staticmethod
+    def _read(descriptor: int, first: int, end: int) -> bool:
+        at = first // _PAGE_BYTES
+        last = end // _PAGE_BYTES
         while at < last:
             count = min(last - at, _ENTRIES_AT_ONCE)
-            entries = os.pread(self._descriptor, count * _ENTRY_BYTES, at * _ENTRY_BYTES)
+            entries = os.pread(descriptor, count * _ENTRY_BYTES, at * _ENTRY_BYTES)
             if len(entries) != count * _ENTRY_BYTES:
                 return True
             for (entry,) in struct.iter_unpack("<Q", entries):
