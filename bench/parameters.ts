@@ -41,6 +41,7 @@ const special: Readonly<Record<string, Partial<Parameters>>> = {
   again: { times: 500 },
   small: { times: 30 },
   copies: { times: 60, sizes: [16 * MiB, 64 * MiB, GiB] },
+  mappings: { times: 500, sizes: [64 * 1024, MiB, 16 * MiB] },
 };
 
 export function parametersOf(scenario: string, isSmoke: boolean): Parameters {

@@ -47,35 +47,35 @@ const parts: readonly Part[] = [
   bunTest("bun: unit tests", "tests/unit", compilesInTurn),
   bunTest("bun: conformance tests", "tests/conformance", compilesInTurn),
   { title: "pytest", run: async () => await pytest("pytest", await makeTestEnvironment(), ["tests/python"]) },
-  { title: "pytest with torch", run: () => runTorchTests("pytest with torch", ["torch", "unit/test_vectors.py"]) },
+  torchTest("pytest with torch", ["torch", "unit/test_vectors.py"]),
   // In a process of their own: torch is led to one build of the nursery's library, here to the server's.
-  {
-    title: "pytest with torch, hosts",
-    run: () =>
-      runTorchTests("pytest with torch, hosts", [
-        "integration/test_torch_host.py",
-        "integration/test_torch_nursery.py",
-      ]),
-  },
+  torchTest("pytest with torch, hosts", ["integration/test_torch_host.py", "integration/test_torch_nursery.py"]),
   bunTest("bun: integration tests", "tests/integration"),
   { title: "a pyisolate host, on both", run: runPyisolateHost },
 ];
 
-/** A host that speaks pyisolate, on pyisolate and on Airlock. Where CI runs both must be there, as with torch. */
+/** A host that speaks pyisolate, on pyisolate and on Airlock. */
 async function runPyisolateHost(): Promise<Tally> {
   const title = "a pyisolate host, on both";
   const problem = await makeEnvironment(pyisolateEnvironment);
   if (problem === undefined) return await bunTest(title, "tests/compat").run();
-  console.log(`\n── ${title}: its environment could not be made:\n${problem}`);
-  return process.env["CI"] ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 1 };
+  return withoutEnvironment(title, `its environment could not be made:\n${problem}`);
 }
 
-/** What a Python with torch can show and one without cannot. Where CI runs it must be there; elsewhere that is a skip. */
-async function runTorchTests(title: string, paths: readonly string[]): Promise<Tally> {
-  const { folder, problem } = await makeTorchEnvironment();
+/** What a Python with torch can show and one without cannot. */
+function torchTest(title: string, paths: readonly string[]): Part {
   const tests = paths.map((path) => `tests/python/${path}`);
-  if (problem === undefined) return await pytest(title, folder, tests);
-  console.log(`\n── ${title}: no CPU build of torch could be installed:\n${problem}`);
+  const run = async (): Promise<Tally> => {
+    const { folder, problem } = await makeTorchEnvironment();
+    if (problem === undefined) return await pytest(title, folder, tests);
+    return withoutEnvironment(title, `no CPU build of torch could be installed:\n${problem}`);
+  };
+  return { title, run };
+}
+
+/** A part that can't be run. Where CI runs it must be; elsewhere that is a skip, with its reason. */
+function withoutEnvironment(title: string, reason: string): Tally {
+  console.log(`\n── ${title}: ${reason}`);
   return process.env["CI"] ? { passed: 0, failed: 1, skipped: 0 } : { passed: 0, failed: 0, skipped: 1 };
 }
 

@@ -1,7 +1,8 @@
-"""What is measured of Airlock alone: what was sent before, many small tensors, copies; and which way calls went."""
+"""What is measured of Airlock alone: what was sent before, small tensors, copies, mappings; and where calls went."""
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -108,6 +109,57 @@ async def copies(contender: AirlockContender, parameters: dict[str, Any]) -> lis
     return figures
 
 
+async def mappings(contender: AirlockContender, parameters: dict[str, Any]) -> list[Figure]:
+    """A receipt's mapping of shared memory: made anew and used again, with one page of it read or all; and the question
+    whether it was written to, of which all pages are there."""
+    import torch
+
+    from comfy_airlock.memory import libc
+    from comfy_airlock.memory.libc import PAGE_BYTES
+    from comfy_airlock.memory.pagemap import PageMap
+    from comfy_airlock.memory.spares import Place, Spares
+
+    def read(address: int, size: int, step: int) -> None:
+        torch.frombuffer(libc.buffer_at(address, size), dtype=torch.uint8)[::step].sum().item()
+
+    def anew(size: int, step: int) -> None:
+        address = libc.map_private(descriptor, 0, size)
+        read(address, size, step)
+        libc.unmap(address, size)
+
+    def again(place: Place, step: int) -> None:
+        size = place.pages * PAGE_BYTES
+        address = spares.take(place) or libc.map_private(descriptor, 0, size)
+        read(address, size, step)
+        spares.put(place, address)
+
+    figures: list[Figure] = []
+    page_map = PageMap()
+    spares = Spares(page_map)
+    descriptor = os.memfd_create("mappings")
+    os.posix_fallocate(descriptor, 0, max(parameters["sizes"]))
+    for size in parameters["sizes"]:
+        # As if of two segments: neither finds the pages that the other has read.
+        one, every = Place(1, 0, size // PAGE_BYTES), Place(2, 0, size // PAGE_BYTES)
+        there = libc.map_private(descriptor, 0, size)
+        read(there, size, PAGE_BYTES)
+        acts = {
+            "one page read, anew": partial(anew, size, size),
+            "one page read, again": partial(again, one, size),
+            "all pages read, anew": partial(anew, size, PAGE_BYTES),
+            "all pages read, again": partial(again, every, PAGE_BYTES),
+            "read where it is mapped": partial(read, there, size, PAGE_BYTES),
+            "asked whether it was written to": partial(page_map.is_written, there, size),
+        }
+        took = _in_turns(acts, parameters["times"])
+        figures += [Figure(size_name(size), name, "µs", each * 1e6) for name, each in took.items()]
+        libc.unmap(there, size)
+    spares.drop()
+    page_map.close()
+    os.close(descriptor)
+    return figures
+
+
 def _in_turns(acts: dict[str, Callable[[], Any]], times: int) -> dict[str, float]:
     """The median of what each took, in seconds; in blocks of ten, so that each finds its own way warm, in turns."""
     took: dict[str, list[float]] = {name: [] for name in acts}
@@ -122,4 +174,4 @@ def _in_turns(acts: dict[str, Callable[[], Any]], times: int) -> dict[str, float
     return {name: statistics.median(each) for name, each in took.items()}
 
 
-MEASUREMENTS = {"calls": latency, "again": again, "small": small, "copies": copies}
+MEASUREMENTS = {"calls": latency, "again": again, "small": small, "copies": copies, "mappings": mappings}

@@ -8,11 +8,11 @@ import { gpu } from "./gpu.ts";
 import { idle, recovery, spawn, spawnTorch } from "./life.ts";
 import { limits } from "./limits.ts";
 import { relay } from "./relay.ts";
-import { again, chain, copies, footprint, images, shapes, sizes, small } from "./tensors.ts";
+import { again, chain, copies, footprint, images, mappings, shapes, sizes, small } from "./tensors.ts";
 
 export const scenarios: readonly Scenario[] = [
   ...[calls, callback, stream, inflight, hosts, codecs],
-  ...[sizes, chain, shapes, images, again, small, copies, footprint],
+  ...[sizes, chain, shapes, images, again, small, copies, mappings, footprint],
   dropIn,
   ...[firstCall, spawn, spawnTorch, idle, recovery, environments],
   ...[relay, limits],

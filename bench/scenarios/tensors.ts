@@ -99,6 +99,17 @@ export const copies: Scenario = contended({
   bases: [],
 });
 
+export const mappings: Scenario = contended({
+  name: "mappings",
+  group: "per GB",
+  describe:
+    "a receipt's mapping of shared memory, made anew and used again; and the question whether it was written to",
+  rounds: 3,
+  withTorch: true,
+  own: [airlock],
+  bases: [],
+});
+
 export const footprint: Scenario = contended({
   name: "footprint",
   group: "per GB",

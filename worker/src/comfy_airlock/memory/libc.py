@@ -64,16 +64,19 @@ def unmap(address: int, size: int) -> None:
         raise _failed("munmap")
 
 
+def _advise(address: int, size: int, advice: int, name: str) -> None:
+    if _libc.madvise(address, size, advice):
+        raise _failed(f"madvise({name})")
+
+
 def dont_fork(address: int, size: int) -> None:
     """Keeps a mapping out of forked children, which would write to it as its owner does."""
-    if _libc.madvise(address, size, _MADV_DONTFORK):
-        raise _failed("madvise(MADV_DONTFORK)")
+    _advise(address, size, _MADV_DONTFORK, "MADV_DONTFORK")
 
 
 def do_fork(address: int, size: int) -> None:
     """Has forked children get a mapping, as they do by default."""
-    if _libc.madvise(address, size, _MADV_DOFORK):
-        raise _failed("madvise(MADV_DOFORK)")
+    _advise(address, size, _MADV_DOFORK, "MADV_DOFORK")
 
 
 def populate(address: int, size: int) -> None:
@@ -82,9 +85,11 @@ def populate(address: int, size: int) -> None:
     Raises:
         OSError: there is not enough memory.
     """
-    if _libc.madvise(address, size, _MADV_POPULATE_WRITE):
-        if ctypes.get_errno() != _EINVAL:
-            raise _failed("madvise(MADV_POPULATE_WRITE)")
+    try:
+        _advise(address, size, _MADV_POPULATE_WRITE, "MADV_POPULATE_WRITE")
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
         # Before Linux 5.14; the pages were reserved already, so touching them can't fail.
         ctypes.memset(address, 0, size)
 

@@ -1,8 +1,8 @@
 """Private mappings that nothing looks at any more and nobody wrote to, kept for the next receipt of the same pages.
 
 Blocks are used again and again, so the same pages come again and again. To map them and to have the kernel find each
-page costs more than whatever looks at them: of 16 MiB that are read, 0.4 ms, beside 0.06 where they are mapped already.
-What is unwritten shows what the owner has put there since, as a new mapping would.
+page costs several times what it costs to read them (``npm run bench -- mappings``). What is unwritten shows what the
+owner has put there since, as a new mapping would.
 """
 
 from __future__ import annotations
